@@ -1,0 +1,224 @@
+"""Descriptions of networks, energies and runs: frozen, validated, hashable by value, no jax.
+
+A config says what something is; the arrays it needs are weights and live elsewhere. All configs
+survive `to_dict` / `from_dict`, which is how a pack's manifest and a run's report store them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+
+CONTROLS = ("pose", "expression", "illumination")
+TERMS = ("synthesis", "identity", "edit", "invariance", "recognition")
+LANDMARKS = 66
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def _is_power_of_two(n: int) -> bool:
+    return n > 0 and n & (n - 1) == 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GeneratorConfig:
+    """A StyleGAN generator. Defaults: StyleGAN2 config-f at 1024 px (arXiv 1912.04958)."""
+
+    architecture: str = "stylegan2"  # or "stylegan1"
+    resolution: int = 1024
+    z_dim: int = 512
+    w_dim: int = 512
+    mapping_layers: int = 8
+    mapping_lr_multiplier: float = 0.01
+    mapping_residual: bool = False  # adds a linear map of the normalised z to w
+    channel_base: int = 32768  # channels at resolution r: min(channel_base / r, channel_max)
+    channel_max: int = 512
+    clamp: float | None = None  # activations are clamped to +-clamp where a checkpoint says so
+
+    def __post_init__(self):
+        _require(self.architecture in ("stylegan1", "stylegan2"), f"architecture: unknown {self.architecture!r}")
+        _require(_is_power_of_two(self.resolution) and 8 <= self.resolution <= 1024,
+                 f"resolution: expected a power of two in 8..1024, got {self.resolution}")
+
+    @property
+    def num_layers(self) -> int:
+        """L, the number of style inputs of W+ (18 at 1024 px)."""
+        return 2 * int(math.log2(self.resolution)) - 2
+
+    @property
+    def block_resolutions(self) -> tuple[int, ...]:
+        return tuple(2**k for k in range(2, int(math.log2(self.resolution)) + 1))
+
+    def channels(self, resolution: int) -> int:
+        return min(self.channel_base // resolution, self.channel_max)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VGGConfig:
+    """VGG-16 (arXiv 1409.1556) features; `width` 64 is the published network, smaller ones scale every layer."""
+
+    width: int = 64
+    resolution: int = 256  # the image is resized to this (area) before the first layer
+    layers: tuple[str, ...] = ("conv1_1", "conv1_2", "conv3_2", "conv4_2")
+    fc_width: int = 0  # > 0 adds fc6 and fc7 of that width (4096 in VGG-Face)
+    num_classes: int = 0  # > 0 adds fc8
+    mean_rgb: tuple[float, float, float] = (123.675, 116.28, 103.53)  # of 0..255 RGB
+    std_rgb: tuple[float, float, float] = (58.395, 57.12, 57.375)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RegressorConfig:
+    """MoFA regressor: a ResNet (v1.5) from a face crop to the 257 FaceParams."""
+
+    stage_sizes: tuple[int, ...] = (3, 4, 6, 3)
+    bottleneck: bool = True  # ResNet-50 in its public form; False: basic blocks
+    width: int = 64
+    resolution: int = 224  # of the crop it reads, in [0, 1]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LandmarkConfig:
+    """Stacked-hourglass heat-map network with sub-pixel soft-argmax, 66 points."""
+
+    stacks: int = 4
+    width: int = 256
+    depth: int = 4  # down-samplings inside an hourglass
+    resolution: int = 256  # of the crop it reads; heat maps have a quarter of it
+    num_points: int = LANDMARKS
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RigNetConfig:
+    """RigNet (StyleRig, arXiv 2004.00121, section 5): per-layer encoder and decoder.
+
+    input: what the decoder is told beside the encoded latent: "slice" the target's control
+    parameters, "difference" target minus source of them, "all" the source's 257 with the target's control.
+    """
+
+    control: str = "pose"
+    num_layers: int = 18
+    w_dim: int = 512
+    width: int = 32
+    activation: str = "elu"  # "none", "elu", "leaky_relu"
+    hidden_layers: int = 0  # extra per-layer hidden layers between encoder and decoder
+    hidden_width: int = 64
+    input: str = "difference"
+
+    def __post_init__(self):
+        _require(self.control in CONTROLS, f"control: expected one of {CONTROLS}, got {self.control!r}")
+        _require(self.activation in ("none", "elu", "leaky_relu"), f"activation: unknown {self.activation!r}")
+        _require(self.input in ("slice", "difference", "all"), f"input: unknown {self.input!r}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DFRConfig:
+    """Differentiable face reconstruction: MLP from W+ to the 257 FaceParams (StyleRig, section 4)."""
+
+    num_layers: int = 18
+    w_dim: int = 512
+    hidden: tuple[int, ...] = (1024, 1024)
+    residual: bool = False  # adds a linear map of the flattened latent
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CameraConfig:
+    """Pinhole camera of the face crop and where that crop lies in the portrait.
+
+    Deep3DFaceRecon's camera (arXiv 1903.08527): lengths in the morphable model's unit, image lengths
+    in widths of the crop; the camera sits at z = +distance and looks down -z.
+    crop_x, crop_y, crop_size: left, top and side of the square face crop, in widths of the portrait.
+    """
+
+    focal: float = 1015.0 / 224.0
+    centre_x: float = 0.5
+    centre_y: float = 0.5
+    distance: float = 10.0
+    near: float = 5.0
+    far: float = 15.0
+    crop_x: float = 0.0
+    crop_y: float = 0.0
+    crop_size: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EnergyConfig:
+    """Which terms the energy has, their weights, and how many samples of v it draws each step."""
+
+    controls: tuple[str, ...] = CONTROLS
+    terms: tuple[str, ...] = TERMS
+    samples: int = 1
+    photometric: str = "pixel"  # "pixel": covered pixels (PIE); "vertex": visible vertices (MoFA)
+    render_resolution: int = 64
+    weight_l2: float = 1.0
+    weight_perceptual: float = 1.0
+    weight_identity: float = 1.0
+    weight_photometric: float = 1.0
+    weight_landmark: float = 1.0
+    weight_edit: float = 1.0
+    weight_invariance: float = 1.0
+    weight_recognition_w: float = 1.0
+    weight_recognition_edit: float = 1.0
+
+    def __post_init__(self):
+        _require(len(self.controls) > 0 and set(self.controls) <= set(CONTROLS),
+                 f"controls: expected some of {CONTROLS}, got {self.controls}")
+        _require(len(self.terms) > 0 and set(self.terms) <= set(TERMS), f"terms: expected some of {TERMS}, got {self.terms}")
+        _require(self.samples >= 1, f"samples: expected at least 1, got {self.samples}")
+        _require(self.photometric in ("pixel", "vertex"), f"photometric: unknown {self.photometric!r}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """One setting of the optimiser. AdaDelta's three constants are always explicit (arXiv 1212.5701)."""
+
+    space: str = "w"  # "w": one code for all layers; "w_plus": one for each
+    steps: int = 2000
+    learning_rate: float = 1.0
+    rho: float = 0.95
+    epsilon: float = 1e-8
+    chunk: int = 50  # steps in one compiled scan
+
+    def __post_init__(self):
+        _require(self.space in ("w", "w_plus"), f"space: expected 'w' or 'w_plus', got {self.space!r}")
+        _require(self.steps >= 0 and self.chunk >= 1, "steps, chunk: expected steps >= 0 and chunk >= 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EmbedConfig:
+    """All that decides an embedding beside the photo and the pack."""
+
+    energy: EnergyConfig = EnergyConfig()
+    stages: tuple[StageConfig, ...] = (StageConfig(space="w", steps=2000), StageConfig(space="w_plus", steps=1000))
+    seed: int = 0
+    precision: str = "float32"  # or "bfloat16"
+
+
+def to_dict(config) -> dict:
+    """The config as plain JSON-able containers (tuples become lists)."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(cls, data: dict):
+    """The inverse of `to_dict`; ValueError names an unknown field."""
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(data) - set(hints))
+    if unknown:
+        raise ValueError(f"{cls.__name__}: unknown field {unknown[0]!r}")
+    return cls(**{name: _decode(hints[name], value) for name, value in data.items()})
+
+
+def _decode(hint, value):
+    origin = typing.get_origin(hint)
+    if dataclasses.is_dataclass(hint):
+        return from_dict(hint, value)
+    if origin is tuple:
+        inner = typing.get_args(hint)[0]
+        return tuple(_decode(inner, v) for v in value)
+    if origin in (typing.Union, types.UnionType):
+        return value
+    return value
