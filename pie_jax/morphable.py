@@ -1,0 +1,139 @@
+"""The 3D morphable model: coefficients (`FaceParams`) and bases (`MorphableModel`) to vertices and colours.
+
+Conventions of the public 257-vector (Deep3DFaceRecon, arXiv 1903.08527; sicxu/Deep3DFaceRecon_pytorch models/bfm.py):
+`shape = mean + identity_basis a + expression_basis b`, `albedo = mean + texture_basis d`, bases already multiplied by
+their standard deviations, so a coefficient of 1 is one standard deviation. Model axes: x right in the image for a
+frontal face, y up, z towards the camera; unit: a face is about 1.4 wide and 2.2 high.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from pie_jax.arrays import Array, check_shape
+
+IDENTITY, TEXTURE, EXPRESSION, ILLUMINATION, PARAMETERS = 80, 80, 64, 27, 257
+SIZES = {"rotation": 3, "translation": 3, "identity": IDENTITY, "texture": TEXTURE, "expression": EXPRESSION,
+         "illumination": ILLUMINATION}
+VECTOR_ORDER = ("identity", "expression", "texture", "rotation", "illumination", "translation")  # of public regressors
+CONTROL_FIELDS = {"pose": "rotation", "expression": "expression", "illumination": "illumination"}
+
+_start = 0
+VECTOR_SLICES: dict[str, slice] = {}
+for _name in VECTOR_ORDER:
+    VECTOR_SLICES[_name] = slice(_start, _start + SIZES[_name])
+    _start += SIZES[_name]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FaceParams:
+    """What one face in one portrait is made of; leading dimensions are free and common to all fields."""
+
+    rotation: Array  # [..., 3] radians: x pitch (+ looks down), y yaw (+ looks to the image's right), z roll (+ anticlockwise)
+    translation: Array  # [..., 3] model units
+    identity: Array  # [..., 80] standard deviations
+    texture: Array  # [..., 80] standard deviations
+    expression: Array  # [..., 64] standard deviations
+    illumination: Array  # [..., 27] spherical harmonics; reshape(3, 9) is RGB x bands; the renderer adds 0.8 to band 0
+
+    @classmethod
+    def zeros(cls, leading: tuple[int, ...] = ()) -> FaceParams:
+        """The mean face, looking at the camera, in white ambient light; fields [*leading, n] float32."""
+        return cls(**{name: jnp.zeros((*leading, size), jnp.float32) for name, size in SIZES.items()})
+
+    @classmethod
+    def from_vector(cls, vector: Array) -> FaceParams:
+        """Split `vector` [..., 257] of identity, expression, texture, rotation, illumination, translation (Deep3D).
+
+        ValueError: the last axis is not 257.
+        """
+        check_shape("vector", vector, (PARAMETERS,))
+        return cls(**{name: vector[..., part] for name, part in VECTOR_SLICES.items()})
+
+    def to_vector(self) -> jax.Array:
+        """The [..., 257] vector in Deep3D's order, the inverse of `from_vector`."""
+        return jnp.concatenate([getattr(self, name) for name in VECTOR_ORDER], axis=-1)
+
+
+def control_field(control: str) -> str:
+    """The field of FaceParams that `control` moves. ValueError: unknown control."""
+    if control not in CONTROL_FIELDS:
+        raise ValueError(f"control: expected one of {tuple(CONTROL_FIELDS)}, got {control!r}")
+    return CONTROL_FIELDS[control]
+
+
+def control_vector(params: FaceParams, control: str) -> Array:
+    """The parameters [..., P] of `control` (P = 3 pose, 64 expression, 27 illumination)."""
+    return getattr(params, control_field(control))
+
+
+def with_control(params: FaceParams, other: FaceParams, control: str) -> FaceParams:
+    """[params^rest, other^control] of StyleRig (arXiv 2004.00121): `control` from `other`, all else from `params`."""
+    field = control_field(control)
+    return dataclasses.replace(params, **{field: getattr(other, field)})
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MorphableModel:
+    """Mean and bases of shape and colour over one mesh. Arrays are float32 weights, never closed over."""
+
+    mean_shape: Array  # [V, 3] model units
+    identity_basis: Array  # [V, 3, 80] model units per standard deviation
+    expression_basis: Array  # [V, 3, 64] model units per standard deviation
+    mean_albedo: Array  # [V, 3] RGB, 0..1
+    texture_basis: Array  # [V, 3, 80] RGB 0..1 per standard deviation
+    triangles: Array  # [T, 3] int32
+    landmark_vertices: Array  # [66] int32, iBUG-68 without the two inner mouth corners (0-based 60 and 64)
+    expression_names: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})  # 64 names
+
+
+def _linear(mean: Array, *terms: tuple[Array, Array]) -> jax.Array:
+    """mean [V, 3] + sum of basis [V, 3, N] @ coefficients [..., N]."""
+    total = None
+    for basis, coefficients in terms:
+        part = jnp.einsum("vcn,...n->...vc", basis, coefficients, precision=jax.lax.Precision.HIGHEST)
+        total = part if total is None else total + part
+    return jnp.broadcast_to(mean, total.shape) + total
+
+
+def shape(model: MorphableModel, params: FaceParams) -> jax.Array:
+    """Vertices [..., V, 3] in model space: mean + identity + expression (arXiv 1903.08527, equation 1)."""
+    check_shape("identity", params.identity, (model.identity_basis.shape[-1],))
+    check_shape("expression", params.expression, (model.expression_basis.shape[-1],))
+    terms = (model.identity_basis, params.identity), (model.expression_basis, params.expression)
+    return _linear(model.mean_shape, *terms)
+
+
+def albedo(model: MorphableModel, params: FaceParams) -> jax.Array:
+    """Vertex colours [..., V, 3], RGB about 0..1, not clipped: mean + texture (arXiv 1903.08527, equation 1)."""
+    check_shape("texture", params.texture, (model.texture_basis.shape[-1],))
+    return _linear(model.mean_albedo, (model.texture_basis, params.texture))
+
+
+def normalise(vectors: Array) -> jax.Array:
+    """Unit vectors [..., 3]; a zero vector stays zero with a zero gradient."""
+    squared = jnp.sum(vectors * vectors, axis=-1, keepdims=True)
+    # sqrt has an infinite slope at 0: the length of a zero vector is replaced before the root, not after it.
+    positive = squared > 0
+    return jnp.where(positive, vectors * jax.lax.rsqrt(jnp.where(positive, squared, 1.0)), 0.0)
+
+
+def vertex_normals(vertices: Array, triangles: Array) -> jax.Array:
+    """Unit normals [..., V, 3] of `vertices` [..., V, 3]: the sum of the adjacent triangles' unit normals, normalised.
+
+    Outward where `triangles` [T, 3] wind anticlockwise seen from outside. Zero-area triangles add nothing; a vertex
+    of none has normal 0. Finite gradients everywhere.
+    """
+    check_shape("vertices", vertices, (None, 3))
+    check_shape("triangles", triangles, (None, 3))
+    corners = [vertices[..., triangles[:, k], :] for k in range(3)]
+    normals = normalise(jnp.cross(corners[1] - corners[0], corners[2] - corners[0]))
+    total = jnp.zeros_like(vertices)
+    for k in range(3):
+        total = total.at[..., triangles[:, k], :].add(normals)
+    return normalise(total)
