@@ -1,0 +1,42 @@
+"""A pack: all that one domain needs - weights, morphable model, pool of v, energy defaults, manifest.
+
+On disk a pack is a folder with `manifest.json` and one folder a part, written by Orbax (v1). The
+manifest holds the configs, and for each part its folder, its storage type, the SHA-256 of its arrays
+and the record of the command that trained it. A part's folder is named after its hash and is never
+changed: a new version is written beside the old one, then the manifest is replaced in one rename, so
+a reader or a crash never meets half a pack, and two training commands may update two parts at once.
+A part that is not there is a missing key of `Pack.weights`, not an error.
+"""
+
+from pie_jax.pack.schema import check_weights, schema
+from pie_jax.pack.store import (
+    array_hash,
+    configs_of,
+    find_pack,
+    load_pack,
+    read_manifest,
+    save_pack,
+    update_configs,
+    update_part,
+)
+from pie_jax.pack.types import NETWORKS, PARTS, Manifest, Pack, PackConfigs, Pool, pack_hash
+
+__all__ = [
+    "NETWORKS",
+    "PARTS",
+    "Manifest",
+    "Pack",
+    "PackConfigs",
+    "Pool",
+    "array_hash",
+    "check_weights",
+    "configs_of",
+    "find_pack",
+    "load_pack",
+    "pack_hash",
+    "read_manifest",
+    "save_pack",
+    "schema",
+    "update_configs",
+    "update_part",
+]

@@ -1,0 +1,82 @@
+"""The modules are the schema: what arrays a network part must have, and the check against it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from pie_jax.arrays import Weights
+from pie_jax.errors import PackError
+from pie_jax.pack.types import PackConfigs
+
+
+def schema(part: str, configs: PackConfigs) -> Weights:
+    """The tree of `jax.ShapeDtypeStruct` that the module itself says a network part has.
+
+    Nothing is computed: every module is traced by `jax.eval_shape` on an input of batch 1.
+    """
+    config = configs.of(part)
+    if config is None:
+        raise ValueError(f"part: no config for {part!r}")
+
+    def shapes(module, *inputs):
+        structs = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in inputs]
+        return jax.eval_shape(lambda *x: module.init(jax.random.key(0), *x), *structs)["params"]
+
+    if part == "generator":
+        networks = importlib.import_module(f"pie_jax.{config.architecture}")
+        return {
+            "mapping": shapes(networks.Mapping(config), (1, config.z_dim)),
+            "synthesis": shapes(networks.Synthesis(config), (1, config.num_layers, config.w_dim)),
+            "w_mean": jax.ShapeDtypeStruct((config.w_dim,), jnp.float32),
+        }
+    if part in ("perceptual", "recognition"):
+        from pie_jax.vgg import VGG
+
+        return shapes(VGG(config), (1, config.resolution, config.resolution, 3))
+    if part == "regressor":
+        from pie_jax.regressor import Regressor
+
+        return shapes(Regressor(config), (1, config.resolution, config.resolution, 3))
+    if part == "landmarks":
+        from pie_jax.landmarks import LandmarkNet
+
+        return shapes(LandmarkNet(config), (1, config.resolution, config.resolution, 3))
+    from pie_jax import rignet
+
+    if part == "dfr":
+        return shapes(rignet.DFR(config), (1, config.num_layers, config.w_dim))
+    from pie_jax.morphable import FaceParams
+
+    face = jax.eval_shape(lambda: FaceParams.from_vector(jnp.zeros((1, 257))))
+    rig_input = jax.eval_shape(lambda a: rignet.rig_input(config, a, a), face)
+    return shapes(rignet.RigNet(config), (1, config.num_layers, config.w_dim), rig_input.shape)
+
+
+def check_weights(part: str, weights: Weights, configs: PackConfigs, *, where: str = "weights") -> None:
+    """PackError unless `weights` has exactly the keys and shapes that the module declares."""
+    expected, got = flatten(schema(part, configs)), flatten(weights)
+    differences = (("lacks", set(expected) - set(got)), ("has an unknown", set(got) - set(expected)))
+    for problem, names in differences:
+        if names:
+            raise PackError(f"{where}: the part {part!r} {problem} array {min(names)!r} (and {len(names) - 1} more); "
+                            "it belongs to another config: train or convert it again")
+    for name in expected:
+        if tuple(expected[name].shape) != tuple(got[name].shape):
+            raise PackError(f"{where}: {part}/{name} has shape {list(got[name].shape)}, expected "
+                            f"{list(expected[name].shape)}; it belongs to another config: train or convert it again")
+
+
+def flatten(tree, prefix: str = "") -> dict:
+    """A nested dict as one dict of sorted "a/b/c" names."""
+    if not isinstance(tree, Mapping):
+        return {prefix: tree}
+    flat = {}
+    for key in sorted(tree):
+        flat |= flatten(tree[key], f"{prefix}/{key}" if prefix else str(key))
+    return flat
+
+

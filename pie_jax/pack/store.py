@@ -1,0 +1,299 @@
+"""Packs on disk: Orbax folders under a manifest, written atomically, checked when read."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from pie_jax.config import (
+    CameraConfig,
+    DFRConfig,
+    EnergyConfig,
+    GeneratorConfig,
+    LandmarkConfig,
+    RegressorConfig,
+    RigNetConfig,
+    VGGConfig,
+    from_dict,
+    to_dict,
+)
+from pie_jax.errors import PackError, ResourceError
+from pie_jax.morphable import MorphableModel
+from pie_jax.pack.schema import check_weights, flatten
+from pie_jax.pack.types import NETWORKS, PARTS, Manifest, Pack, PackConfigs, Pool
+
+FORMAT = 1
+# stored as float32 whatever the part's storage: geometry, in model units or in units of the portrait
+_KEEP_FLOAT32 = ("mean_shape", "mean_albedo", "w_mean", "output_mean", "output_std")
+
+
+# --------------------------------------------------------------------------------------- hashing
+def array_hash(tree) -> str:
+    """SHA-256 of a nested dict of arrays: names, types, shapes and bytes, in sorted order."""
+    digest = hashlib.sha256()
+    for name, array in flatten(tree).items():
+        array = np.ascontiguousarray(array)
+        digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+# --------------------------------------------------------------------------------------- writing
+def update_part(path: str | os.PathLike, name: str, weights, config=None, record: Mapping | None = None, *,
+                storage: str = "float16", check: bool = True) -> None:
+    """Write one part of the pack at `path` (made if it is not there) and put it into the manifest, atomically.
+
+    Args:
+      path: folder of the pack.
+      name: one of `PARTS`.
+      weights: nested dict of arrays; for "morphable" a MorphableModel, for "pool" a Pool.
+      config: the network's config; None keeps the one in the manifest (and must be None for the last two).
+      record: what made it (command, seed, steps, held-out figures): stored under "training".
+      storage: "float16" halves the size of large arrays that survive it (relative error < 1e-3); "float32" keeps all.
+      check: compare with `schema` before writing.
+    Errors: PackError (wrong arrays), ResourceError (no permission, disk full), ValueError (unknown name).
+    """
+    if name not in PARTS:
+        raise ValueError(f"name: expected one of {PARTS}, got {name!r}")
+    if storage not in ("float16", "float32"):
+        raise ValueError(f"storage: expected 'float16' or 'float32', got {storage!r}")
+    static = {}
+    if dataclasses.is_dataclass(weights):
+        weights, static = _arrays_and_static(weights)
+    tree = _nested_numpy(weights, storage)
+    with _writing(path) as (folder, manifest):
+        configs = configs_of(manifest)
+        if name in NETWORKS:
+            configs = configs.with_part(name, config) if config is not None else configs
+            if check:
+                check_weights(name, tree, configs, where=str(folder))
+        sha = array_hash(tree)
+        part_folder = f"{name}-{sha[:12]}"
+        _write_arrays(folder, part_folder, tree)
+        size = sum(f.stat().st_size for f in (folder / part_folder).rglob("*") if f.is_file())
+        manifest["configs"] = to_dict(configs)
+        manifest["parts"][name] = {"folder": part_folder, "sha256": sha, "storage": storage, "bytes": size}
+        if static:
+            manifest["parts"][name]["static"] = static
+        if record is not None:
+            manifest["training"][name] = dict(record)
+
+
+def update_configs(path: str | os.PathLike, *, camera: CameraConfig | None = None, energy: EnergyConfig | None = None,
+                   record: Mapping | None = None, **entries) -> None:
+    """Replace the camera or the energy defaults of the pack at `path`, atomically.
+
+    `record` is stored under training/energy or training/camera; `entries` are plain
+    manifest entries (name, licence ...).
+    """
+    with _writing(path) as (_, manifest):
+        changes = {k: v for k, v in (("camera", camera), ("energy", energy)) if v is not None}
+        manifest["configs"] = to_dict(dataclasses.replace(configs_of(manifest), **changes))
+        manifest.update(entries)
+        if record is not None:
+            manifest["training"]["energy" if energy is not None else "camera"] = dict(record)
+
+
+def save_pack(path: str | os.PathLike, pack: Pack, *, storage: str = "float16") -> None:
+    """Write a whole pack (every part it has) to the folder `path`; parts it has not are left alone there."""
+    entries = {k: v for k, v in pack.manifest.items() if k not in ("format", "configs", "parts", "training")}
+    update_configs(path, camera=pack.configs.camera, energy=pack.configs.energy, **entries)
+    training = pack.manifest.get("training", {})
+    for name, weights in pack.weights.items():
+        update_part(path, name, weights, pack.configs.of(name), training.get(name), storage=storage)
+    for name in ("morphable", "pool"):
+        if getattr(pack, name) is not None:
+            update_part(path, name, getattr(pack, name), None, training.get(name), storage=storage)
+
+
+@contextlib.contextmanager
+def _writing(path) -> Iterator[tuple[Path, dict]]:
+    """The pack's folder, locked, and its manifest, which replaces the old one when the block ends well."""
+    folder = Path(path).absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _lock(folder):
+            if (folder / "manifest.json").exists():
+                manifest = dict(read_manifest(folder))
+            else:
+                manifest = {"format": FORMAT, "name": folder.name}
+            manifest.setdefault("configs", to_dict(PackConfigs()))
+            manifest.setdefault("parts", {})
+            manifest.setdefault("training", {})
+            before = {entry["folder"] for entry in manifest["parts"].values()}
+            yield folder, manifest
+            temporary = folder / f".manifest-{os.getpid()}.json"
+            temporary.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+            os.replace(temporary, folder / "manifest.json")
+            for old in before - {entry["folder"] for entry in manifest["parts"].values()}:
+                shutil.rmtree(folder / old, ignore_errors=True)
+    except OSError as error:
+        raise ResourceError(f"{folder}: cannot write the pack ({error.strerror or error}); "
+                            "choose a folder you may write to, with free space") from error
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    try:
+        import fcntl
+    except ImportError:  # no advisory locks here: one writer at a time is then up to the user
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _write_arrays(folder: Path, name: str, tree) -> None:
+    if (folder / name).exists():
+        return
+    from orbax.checkpoint import v1 as ocp
+
+    temporary = folder / f".{name}-{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        ocp.save(temporary, tree)
+        os.replace(temporary, folder / name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _nested_numpy(tree, storage: str, name: str = ""):
+    if isinstance(tree, Mapping):
+        return {str(k): _nested_numpy(v, storage, str(k)) for k, v in sorted(tree.items())}
+    array = np.asarray(tree)
+    if array.dtype.kind == "V" or array.dtype == np.float64:  # bfloat16 and float64 are stored as float32
+        array = array.astype(np.float32)
+    if storage == "float16" and array.dtype == np.float32 and name not in _KEEP_FLOAT32:
+        array = _half(array) if array.ndim >= 2 and array.size >= 1024 else array
+    return array
+
+
+def _half(array: np.ndarray) -> np.ndarray:
+    """float16 where no element is off by more than 1e-3 of the array's root mean square plus its own size."""
+    with np.errstate(over="ignore"):
+        half = array.astype(np.float16)
+    error = np.abs(half.astype(np.float32) - array)
+    allowed = 1e-3 * (np.sqrt(np.mean(np.square(array))) + np.abs(array))
+    return half if np.all(error <= allowed) else array  # an overflow is inf > allowed
+
+
+def _arrays_and_static(value) -> tuple[dict, dict]:
+    arrays, static = {}, {}
+    for field in dataclasses.fields(value):
+        item = getattr(value, field.name)
+        if isinstance(item, tuple | str | int | float | bool):
+            static[field.name] = list(item) if isinstance(item, tuple) else item
+        elif item is not None:
+            arrays[field.name] = item
+    return arrays, static
+
+
+# --------------------------------------------------------------------------------------- reading
+def find_pack(path_or_name: str | os.PathLike = "demo") -> Path:
+    """The folder of a pack: an existing folder, or a name among those that ship with the package."""
+    path = Path(path_or_name)
+    shipped = Path(__file__).parent.parent / "packs"
+    for folder in (path, shipped / path) if len(path.parts) == 1 else (path,):
+        if (folder / "manifest.json").is_file():
+            return folder.absolute()
+    names = sorted(p.parent.name for p in shipped.glob("*/manifest.json"))
+    known = f"packs that ship: {', '.join(names)}" if names else "no pack ships with this installation"
+    raise PackError(f"{path_or_name}: not a pack (no manifest.json in it); give the folder of a pack ({known})")
+
+
+def read_manifest(path: str | os.PathLike) -> Manifest:
+    """manifest.json of a pack's folder, checked; PackError if it is damaged or of a newer format."""
+    file = Path(path) / "manifest.json"
+    try:
+        manifest = Manifest(json.loads(file.read_text()))
+        if manifest["format"] > FORMAT:
+            raise PackError(f"{file}: written in format {manifest['format']}, this version reads up to {FORMAT}; "
+                            "upgrade pie_jax")
+        configs_of(manifest)
+        _ = [(entry["folder"], entry["sha256"]) for entry in manifest.get("parts", {}).values()]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PackError(f"{file}: cannot be read ({error}); download or make the pack again") from error
+    return manifest
+
+
+def configs_of(manifest: Mapping) -> PackConfigs:
+    """The configs in a manifest; ValueError names an unknown field."""
+    data = dict(manifest.get("configs", {}))
+    kinds = {"generator": GeneratorConfig, "regressor": RegressorConfig, "landmarks": LandmarkConfig,
+             "perceptual": VGGConfig, "recognition": VGGConfig, "dfr": DFRConfig, "camera": CameraConfig,
+             "energy": EnergyConfig}
+    unknown = sorted(set(data) - set(kinds) - {"rignets"})
+    if unknown:
+        raise ValueError(f"configs: unknown entry {unknown[0]!r}")
+    rignets = tuple(from_dict(RigNetConfig, c) for c in data.pop("rignets", ()))
+    return PackConfigs(rignets=rignets, **{k: None if v is None else from_dict(kinds[k], v) for k, v in data.items()})
+
+
+def load_pack(path_or_name: str | os.PathLike = "demo", *, parts: tuple[str, ...] | None = None,
+              check: bool = True) -> Pack:
+    """Load a pack onto the default device, float32.
+
+    Args:
+      path_or_name: the folder of a pack, or the name of one that ships ("demo").
+      parts: only these of `PARTS`; None loads all that the manifest names.
+      check: compare every array with the module's own shapes and every part with its SHA-256.
+    Errors: PackError naming the file, the cause and the next step.
+    """
+    folder = find_pack(path_or_name)
+    for attempt in range(3):
+        manifest = read_manifest(folder)
+        names = [n for n in PARTS if n in manifest.get("parts", {}) and (parts is None or n in parts)]
+        try:
+            trees = {name: _read_arrays(folder, name, manifest, check) for name in names}
+            break
+        except FileNotFoundError as error:  # a writer has just replaced that part, or it is really gone
+            if attempt == 2:
+                raise PackError(f"{error}; the pack is incomplete: download or make it again") from error
+            time.sleep(0.2)
+    configs = configs_of(manifest)
+    if check:
+        for name in trees:
+            if name in NETWORKS:
+                check_weights(name, trees[name], configs, where=str(folder))
+    trees = jax.device_put(jax.tree.map(lambda a: a.astype(np.float32) if a.dtype == np.float16 else a, trees))
+    static = {k: tuple(v) if isinstance(v, list) else v
+              for k, v in manifest["parts"].get("morphable", {}).get("static", {}).items()}
+    try:
+        morphable = MorphableModel(**trees.pop("morphable"), **static) if "morphable" in trees else None
+        pool = Pool(**trees.pop("pool")) if "pool" in trees else None
+    except TypeError as error:
+        raise PackError(f"{folder}: {error}; the pack belongs to another version: make it again") from error
+    return Pack(weights=trees, morphable=morphable, pool=pool, configs=configs, manifest=manifest)
+
+
+def _read_arrays(folder: Path, name: str, manifest: Mapping, check: bool):
+    entry = manifest["parts"][name]
+    file = folder / entry["folder"]
+    if not file.is_dir():
+        raise FileNotFoundError(f"{file}: the folder of the part {name!r} is missing")
+    from orbax.checkpoint import v1 as ocp
+
+    try:
+        tree = jax.tree.map(np.asarray, ocp.load(file))
+    except Exception as error:  # Orbax raises many kinds for a damaged folder: all mean the same to the user
+        if not file.is_dir():
+            raise FileNotFoundError(f"{file}: the folder of the part {name!r} is missing") from error
+        cause = (str(error) or type(error).__name__).splitlines()[0]
+        raise PackError(f"{file}: damaged ({cause[:200]}); download or make the pack again") from error
+    if check and array_hash(tree) != entry["sha256"]:
+        raise PackError(f"{file}: its SHA-256 is not the one in manifest.json; download or make the pack again")
+    return tree

@@ -1,0 +1,127 @@
+"""What a pack is in memory: configs, weights, morphable model, pool of v, manifest."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+
+import jax
+
+from pie_jax.arrays import Weights
+from pie_jax.config import (
+    CameraConfig,
+    DFRConfig,
+    EnergyConfig,
+    GeneratorConfig,
+    LandmarkConfig,
+    RegressorConfig,
+    RigNetConfig,
+    VGGConfig,
+)
+from pie_jax.errors import PackError
+from pie_jax.morphable import MorphableModel
+
+NETWORKS = ("generator", "regressor", "landmarks", "perceptual", "recognition", "dfr",
+            "rignet_pose", "rignet_expression", "rignet_illumination")
+PARTS = NETWORKS + ("morphable", "pool")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PackConfigs:
+    """The description of every network of a pack (None: not there), its camera and its energy defaults."""
+
+    generator: GeneratorConfig | None = None
+    regressor: RegressorConfig | None = None
+    landmarks: LandmarkConfig | None = None
+    perceptual: VGGConfig | None = None
+    recognition: VGGConfig | None = None
+    rignets: tuple[RigNetConfig, ...] = ()
+    dfr: DFRConfig | None = None
+    camera: CameraConfig = CameraConfig()
+    energy: EnergyConfig = EnergyConfig()
+
+    def rignet(self, control: str) -> RigNetConfig | None:
+        """The rig of `control`, or None."""
+        return next((c for c in self.rignets if c.control == control), None)
+
+    def of(self, part: str):
+        """The config of a network part ("rignet_pose" included), or None."""
+        return self.rignet(part.removeprefix("rignet_")) if part.startswith("rignet_") else getattr(self, part)
+
+    def with_part(self, part: str, config) -> PackConfigs:
+        """These configs with the one of a network part replaced."""
+        if not part.startswith("rignet_"):
+            return dataclasses.replace(self, **{part: config})
+        control = part.removeprefix("rignet_")
+        if config.control != control:
+            raise ValueError(f"config: expected a rig for {control!r}, got one for {config.control!r}")
+        rest = tuple(c for c in self.rignets if c.control != control)
+        return dataclasses.replace(self, rignets=tuple(sorted((*rest, config), key=lambda c: c.control)))
+
+
+class Manifest(dict):
+    """manifest.json as a dict that hashes by value, so a Pack may carry it as static data."""
+
+    def __hash__(self):
+        return hash(json.dumps(self, sort_keys=True))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pool:
+    """N codes v of the generator with what the frozen networks see in their images (PIE, energy terms 3-5).
+
+    Built once for a pack (`samples.build_pool`): these carry no gradient, so a step only draws rows.
+    """
+
+    w: jax.Array  # [N, D] codes
+    images: jax.Array  # [N, R, R, 3] uint8: the face crop of G(w), R = energy.render_resolution
+    theta: jax.Array  # [N, 257] FaceParams of the regressor, Deep3D order
+    landmarks: jax.Array  # [N, 66, 2] of the landmark network, x and y in 0..1 of the face crop
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pack:
+    """A loaded pack. A pytree: weights, morphable model and pool are its arrays, the rest is static."""
+
+    weights: dict[str, Weights]
+    morphable: MorphableModel | None = None
+    pool: Pool | None = None
+    configs: PackConfigs = dataclasses.field(default=PackConfigs(), metadata={"static": True})
+    manifest: Manifest = dataclasses.field(default_factory=Manifest, metadata={"static": True})
+
+    @property
+    def name(self) -> str:
+        return self.manifest.get("name", "unnamed")
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over the hashes of all parts: what a result must be stored with."""
+        return pack_hash(self.manifest)
+
+    def require(self, *parts: str) -> None:
+        """PackError naming the first of `parts` that the pack lacks."""
+        for part in parts:
+            there = part in self.weights if part in NETWORKS else getattr(self, part) is not None
+            if not there:
+                raise PackError(f"{self.manifest.get('name', 'pack')}: the part {part!r} is missing; "
+                                f"train or convert it into the pack first ({_command(part)})")
+
+
+def pack_hash(manifest: Mapping) -> str:
+    """SHA-256 over (part, hash) of every part of a manifest, sorted by part."""
+    parts = manifest.get("parts", {})
+    return hashlib.sha256("".join(f"{k} {parts[k]['sha256']}\n" for k in sorted(parts)).encode()).hexdigest()
+
+
+def _command(part: str) -> str:
+    if part == "pool":
+        return "python -m pie_jax.samples --pack DIR"
+    if part == "morphable":
+        return "python -m converters.morphable, or python -m pie_jax.training.demo_pack"
+    return f"python -m pie_jax.training.{part.split('_')[0]} --pack DIR"
+
+
