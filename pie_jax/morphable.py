@@ -33,7 +33,7 @@ for _name in VECTOR_ORDER:
 class FaceParams:
     """What one face in one portrait is made of; leading dimensions are free and common to all fields."""
 
-    rotation: Array  # [..., 3] radians: x pitch (+ looks down), y yaw (+ looks to the image's right), z roll (+ anticlockwise)
+    rotation: Array  # [..., 3] radians: pitch (+ down), yaw (+ to the image's right), roll (+ anticlockwise)
     translation: Array  # [..., 3] model units
     identity: Array  # [..., 80] standard deviations
     texture: Array  # [..., 80] standard deviations
