@@ -1,0 +1,67 @@
+"""What every training command shares: its flags, its exit code, its record in the manifest."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from pie_jax.errors import EXIT_INTERRUPTED, EXIT_OK, PieError, UsageError
+from pie_jax.training.loop import RunResult
+
+
+def add_arguments(parser: argparse.ArgumentParser, *, name: str, steps: int, batch: int) -> argparse.ArgumentParser:
+    """The flags every training has: --pack --run --steps --minutes --seed --batch --restart --debug."""
+    parser.add_argument("--pack", default="demo", metavar="DIR", help="the pack that is read and whose part is written")
+    parser.add_argument("--run", default=f"runs/{name}", metavar="DIR",
+                        help="run folder: checkpoint and log (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=None,
+                        help=f"stop after this many steps in all (default: {steps} unless --minutes)")
+    parser.add_argument("--minutes", type=float, default=None, help="stop after this many minutes of training in all")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch", type=int, default=batch, help="images a step (default: %(default)s)")
+    parser.add_argument("--restart", action="store_true", help="forget the checkpoint in the run folder")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(default_steps=steps)
+    return parser
+
+
+def check_budget(arguments: argparse.Namespace) -> argparse.Namespace:
+    """The same namespace with --steps filled in when neither budget was given; UsageError on a senseless one."""
+    if arguments.steps is not None and arguments.steps < 0:
+        raise UsageError(f"--steps: expected 0 or more, got {arguments.steps}")
+    if arguments.minutes is not None and not arguments.minutes > 0:
+        raise UsageError(f"--minutes: expected more than 0, got {arguments.minutes}")
+    if arguments.batch < 1:
+        raise UsageError(f"--batch: expected 1 or more, got {arguments.batch}")
+    if arguments.steps is None and arguments.minutes is None:
+        arguments.steps = arguments.default_steps
+    return arguments
+
+
+def run_command(work: Callable[[argparse.Namespace], RunResult | None], arguments: argparse.Namespace) -> int:
+    """Call `work(arguments)`; turn its end into an exit code, and an error into one line on stderr."""
+    try:
+        result = work(check_budget(arguments))
+    except PieError as error:
+        if arguments.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return EXIT_INTERRUPTED if result is not None and result.outcome == "interrupted" else EXIT_OK
+
+
+def record(result: RunResult, arguments: argparse.Namespace, *, module: str, **more) -> dict:
+    """What the manifest keeps of a training: command, seed, batch, steps, seconds, final terms, held-out figures."""
+    skip = {"debug", "restart", "run", "default_steps"}
+    flags = {key: value for key, value in vars(arguments).items() if key not in skip}
+    words = [f"--{key.replace('_', '-')}" + ("" if value is True else f" {value}")
+             for key, value in flags.items() if value is not None and value is not False and key != "pack"]
+    return {"command": " ".join([f"python -m pie_jax.training.{module} --pack PACK", *words]), "seed": arguments.seed,
+            "batch": arguments.batch, "steps": result.steps, "seconds": round(result.seconds, 1),
+            "items_per_second": round(result.items_per_second, 1),
+            "terms": {key: float(f"{value:.5g}") for key, value in result.terms.items()},
+            "held_out": {key: float(f"{value:.5g}") for key, value in result.figures.items()}} | more
