@@ -29,6 +29,7 @@ ALPHA_BACKGROUND = (255, 255, 255)  # transparent pixels are composed on white
 
 Notice = Callable[[str], None]
 
+_PNG_END = b"IEND\xaeB`\x82"  # the last chunk's name and its checksum, always the same
 _OTHER_KINDS = (
     (b"GIF8", "a GIF"),
     (b"II*\x00", "a TIFF"),
@@ -112,8 +113,10 @@ def _decode(path: pathlib.Path, data: bytes, tell: Notice) -> Image.Image:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 _check_size(path, image.size)
                 if image.format == "PNG":
+                    if _PNG_END not in data:
+                        raise EOFError("the end of the file is missing")
                     with Image.open(io.BytesIO(data), formats=("PNG",)) as twin:
-                        twin.verify()  # reads every chunk's checksum, also that the file has its end
+                        twin.verify()  # every chunk's checksum, which plain decoding does not look at
                 if getattr(image, "n_frames", 1) > 1:
                     tell(f"{shown(path)}: has {image.n_frames} frames, took the first")
                 image.load()
