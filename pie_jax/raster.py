@@ -1,0 +1,270 @@
+"""Hard z-buffer rasterizer for triangle meshes, differentiable in vertices and attributes. It knows no faces.
+
+Canvas: pixels of a [H, W] image, x right, y down, the centre of pixel (row i, column j) at (j + 0.5, i + 0.5).
+Vertices carry (x px, y px, depth), depth > 0 in front of the camera. Visibility (which triangle a pixel sees) is
+found without gradient; barycentric coordinates and depth are then recomputed per pixel from the three gathered
+corners, so their gradients are analytic and exact away from edges. Edges themselves give no gradient.
+
+A triangle is dropped whole when a corner is nearer than `near` (or not finite) and when it has no area; nothing is
+clipped. A pixel centre exactly on an edge belongs to both neighbours, so meshes have no cracks; equal depths are
+won by the larger triangle index, whatever the batch.
+
+How: triangles whose box covers at most 2x2 pixel centres (most, in a face mesh) are tested densely in one go;
+larger ones are cut into windows of 4x4 or 16x16 pixels, listed through one prefix sum and processed in chunks by a
+loop with a dynamic trip count. So any size of triangle works and nothing depends on a guessed bucket size. A batch,
+under `vmap` too, is one big list, never a loop per image. The depth test uses all 32 bits of 1 / depth.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
+
+from pie_jax.arrays import Array, check_shape
+
+DENSE = 2  # boxes up to this side are tested densely
+WINDOWS = ((4, 16), (16, None))  # (window side, largest box side it serves)
+CHUNK = 1 << 15  # candidates tested in one turn of the loop
+EDGE_TOLERANCE = 2.0**-22  # of the squared box: rounding of an edge function, so that neighbours leave no crack
+AREA_TOLERANCE = 2.0**-20  # of the squared box: thinner triangles are dropped
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fragments:
+    """What the rasterizer saw at each pixel; leading dimensions are those of the vertices."""
+
+    triangle_id: Array  # [..., H, W] int32, -1 where nothing was hit
+    barycentric: Array  # [..., H, W, 3] perspective-correct, sums to 1 where hit, 0 elsewhere
+    depth: Array  # [..., H, W] the vertices' depth, 0 where nothing was hit
+
+
+def rasterize(vertices_px: Array, triangles: Array, *, height: int, width: int, near: float = 1e-6,
+              cull_back: bool = False) -> Fragments:
+    """Fragments of a mesh: the nearest triangle at each pixel centre.
+
+    vertices_px [..., V, 3]: x px, y px, depth (> 0 in front of the camera), any real dtype.
+    triangles [T, 3] int: corners, common to all leading dimensions.
+    near: triangles with a corner at or nearer than this depth are dropped.
+    cull_back: also drop triangles that wind anticlockwise on the canvas (y down), which are back faces when
+    triangles wind anticlockwise seen from outside and y pointed up; by default both sides are drawn.
+    ValueError: wrong shapes, or a canvas without pixels. Gradients flow to `vertices_px` through `barycentric` and
+    `depth`, and are finite (zero) for empty pixels, zero-area triangles and triangles behind the camera.
+    """
+    check_shape("vertices_px", vertices_px, (None, 3))
+    check_shape("triangles", triangles, (None, 3))
+    if height < 1 or width < 1:
+        raise ValueError(f"height, width: expected at least 1 pixel, got {height} x {width}")
+    vertices_px, triangles = jnp.asarray(vertices_px), jnp.asarray(triangles, jnp.int32)
+    leading = vertices_px.shape[:-2]
+    if triangles.shape[0] == 0 or vertices_px.shape[-2] == 0:
+        empty = jnp.zeros((*leading, height, width), vertices_px.dtype)
+        return Fragments(triangle_id=jnp.full(empty.shape, -1, jnp.int32), depth=empty,
+                         barycentric=jnp.zeros((*empty.shape, 3), vertices_px.dtype))
+    flat = vertices_px.reshape(-1, *vertices_px.shape[-2:])
+    visible = _visible(height, width, float(near), bool(cull_back))
+    triangle_id = visible(jax.lax.stop_gradient(flat).astype(jnp.float32), triangles)
+    barycentric, depth = jax.vmap(functools.partial(_barycentric, width=width), in_axes=(0, None, 0))(
+        flat, triangles, triangle_id)
+    return Fragments(triangle_id=triangle_id.reshape(*leading, height, width),
+                     barycentric=barycentric.reshape(*leading, height, width, 3),
+                     depth=depth.reshape(*leading, height, width))
+
+
+def interpolate(fragments: Fragments, triangles: Array, attributes: Array) -> jax.Array:
+    """Attributes [..., V, C] of the mesh's vertices at each pixel: [..., H, W, C], 0 where nothing was hit.
+
+    `attributes` has the fragments' leading dimensions or none. Gradients flow to the attributes and, through
+    `fragments.barycentric`, to the vertices.
+    """
+    check_shape("triangles", triangles, (None, 3))
+    leading = fragments.triangle_id.shape[:-2]
+    attributes = jnp.broadcast_to(attributes, (*leading, *attributes.shape[-2:]))
+    function = functools.partial(_interpolate, triangles=jnp.asarray(triangles, jnp.int32))
+    for _ in leading:
+        function = jax.vmap(function)
+    return function(fragments.triangle_id, fragments.barycentric, attributes)
+
+
+def vertex_visibility(vertices_px: Array, fragments: Fragments, *, tolerance: float = 1e-3) -> jax.Array:
+    """Which vertices are seen: [..., V] bool, without gradient. MoFA's photometric loss is a sum over these.
+
+    vertices_px [..., V, 3] as given to `rasterize`. A vertex is seen when it lies on the canvas, in front of the
+    camera, and is no deeper than the surface drawn at one of the four pixels around it by more than `tolerance`
+    (relative to its depth); an empty pixel among the four counts as seen through.
+    """
+    check_shape("vertices_px", vertices_px, (None, 3))
+    height, width = fragments.depth.shape[-2:]
+    vertices_px = jax.lax.stop_gradient(jnp.asarray(vertices_px))
+    depth = jax.lax.stop_gradient(jnp.where(fragments.triangle_id >= 0, fragments.depth, jnp.inf))
+    x, y, z = (vertices_px[..., i] for i in range(3))
+    on_canvas = (x >= 0) & (x < width) & (y >= 0) & (y < height) & (z > 0)
+    left = jnp.floor(jnp.clip(x, 0, width) - 0.5).astype(jnp.int32)
+    top = jnp.floor(jnp.clip(y, 0, height) - 0.5).astype(jnp.int32)
+    flat = depth.reshape(*depth.shape[:-2], height * width)
+    surface = jnp.zeros_like(z)
+    for dy in (0, 1):
+        for dx in (0, 1):
+            pixel = jnp.clip(top + dy, 0, height - 1) * width + jnp.clip(left + dx, 0, width - 1)
+            surface = jnp.maximum(surface, jnp.take_along_axis(flat, pixel, axis=-1))
+    return on_canvas & (z <= surface * (1 + tolerance))
+
+
+def _interpolate(triangle_id: Array, barycentric: Array, attributes: Array, *, triangles: Array) -> jax.Array:
+    corners = triangles[jnp.maximum(triangle_id, 0)]  # [H, W, 3]
+    values = attributes[corners]  # [H, W, 3, C]; empty pixels have barycentric 0, so they give and receive nothing
+    return jnp.sum(values * barycentric[..., None], axis=-2)
+
+
+def _barycentric(vertices_px: Array, triangles: Array, triangle_id: Array, *, width: int) -> tuple[jax.Array, jax.Array]:
+    """Perspective-correct barycentrics [P, 3] and depth [P] at the centres of pixels that see `triangle_id` [P]."""
+    hit = triangle_id >= 0
+    corners = vertices_px[triangles[jnp.maximum(triangle_id, 0)]]  # [P, 3, 3]
+    # A pixel without a triangle computes on a harmless one, chosen before any division: no NaN reaches a gradient.
+    index = jnp.arange(triangle_id.shape[0], dtype=jnp.int32)
+    dtype = vertices_px.dtype
+    px = (index % width).astype(dtype) + 0.5
+    py = (index // width).astype(dtype) + 0.5
+    harmless = ((-1.0, -1.0, 1.0), (2.0, -1.0, 1.0), (-1.0, 2.0, 1.0))
+    x, y, z = [], [], []
+    for k in range(3):
+        x.append(jnp.where(hit, corners[:, k, 0] - px, harmless[k][0]))
+        y.append(jnp.where(hit, corners[:, k, 1] - py, harmless[k][1]))
+        z.append(jnp.where(hit, corners[:, k, 2], harmless[k][2]))
+    edges = [x[(k + 1) % 3] * y[(k + 2) % 3] - x[(k + 2) % 3] * y[(k + 1) % 3] for k in range(3)]
+    weights = [edges[k] / z[k] for k in range(3)]
+    total = weights[0] + weights[1] + weights[2]  # twice the area over depth: not 0 for a triangle that was drawn
+    depth = (edges[0] + edges[1] + edges[2]) / total
+    barycentric = jnp.stack([weight / total for weight in weights], axis=-1)
+    return jnp.where(hit[:, None], barycentric, 0.0), jnp.where(hit, depth, 0.0)
+
+
+@functools.lru_cache(maxsize=None)
+def _visible(height: int, width: int, near: float, cull_back: bool):
+    """visible(vertices [B, V, 3] float32, triangles [T, 3] or [B, T, 3]) -> triangle_id [B, H * W] int32."""
+
+    @custom_vmap
+    def visible(vertices, triangles):
+        return _visible_batch(vertices, triangles, height=height, width=width, near=near, cull_back=cull_back)
+
+    @visible.def_vmap
+    def _(axis_size, in_batched, vertices, triangles):
+        # A dynamic loop under plain vmap would copy the whole canvas each turn: a batch is made one list instead.
+        if not in_batched[0]:
+            vertices = jnp.broadcast_to(vertices[None], (axis_size, *vertices.shape))
+        batch = vertices.shape[1]
+        if in_batched[1] or triangles.ndim == 3:
+            triangles = triangles if in_batched[1] else triangles[None]
+            triangles = triangles if triangles.ndim == 4 else triangles[:, None]
+            triangles = jnp.broadcast_to(triangles, (axis_size, batch, *triangles.shape[-2:]))
+            triangles = triangles.reshape(-1, *triangles.shape[-2:])
+        triangle_id = visible(vertices.reshape(-1, *vertices.shape[-2:]), triangles)
+        return triangle_id.reshape(axis_size, batch, -1), True
+
+    return visible
+
+
+def _visible_batch(vertices, triangles, *, height, width, near, cull_back):
+    batch, num_vertices = vertices.shape[:2]
+    per_image = triangles.shape[-2]
+    count = batch * per_image
+    pixels = batch * height * width
+    table = vertices.reshape(-1, 3)
+    corners = triangles.reshape(-1, 3)
+
+    def setup(index):
+        """Corner arrays, pixel box, squared extent and validity of the triangles `index` of the flat list."""
+        image = index // per_image
+        corner = corners[index if triangles.ndim == 3 else index - image * per_image] + (image * num_vertices)[:, None]
+        rows = [table[corner[:, k]] for k in range(3)]
+        x, y, z = ([row[:, i] for row in rows] for i in range(3))
+        low_x, high_x = jnp.minimum(jnp.minimum(*x[:2]), x[2]), jnp.maximum(jnp.maximum(*x[:2]), x[2])
+        low_y, high_y = jnp.minimum(jnp.minimum(*y[:2]), y[2]), jnp.maximum(jnp.maximum(*y[:2]), y[2])
+        # First and one-past-last pixel whose centre lies in the box, widened by the coordinate rounding of float32.
+        slack = 1e-4
+        first_x = jnp.clip(jnp.ceil(low_x - 0.5 - slack), 0, width).astype(jnp.int32)
+        first_y = jnp.clip(jnp.ceil(low_y - 0.5 - slack), 0, height).astype(jnp.int32)
+        across = jnp.clip(jnp.floor(high_x + 0.5 + slack), 0, width).astype(jnp.int32) - first_x
+        down = jnp.clip(jnp.floor(high_y + 0.5 + slack), 0, height).astype(jnp.int32) - first_y
+        area = (x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0])
+        extent = jnp.square(jnp.maximum(high_x - low_x, high_y - low_y))
+        nearest = jnp.minimum(jnp.minimum(*z[:2]), z[2])
+        valid = (nearest > near) & (jnp.abs(area) > AREA_TOLERANCE * extent) & (across > 0) & (down > 0)
+        valid &= jnp.isfinite(area) & jnp.isfinite(extent) & jnp.isfinite(z[0] + z[1] + z[2])
+        if cull_back:
+            valid &= area > 0
+        across, down = jnp.where(valid, across, 0), jnp.where(valid, down, 0)
+        return image, x, y, z, area, extent, first_x, first_y, across, down
+
+    def candidates(index, triangle, offset_x, offset_y, side):
+        """Keys, canvas positions and ids of the side x side pixels of one window a triangle: [side * side * M]."""
+        image, x, y, z, area, extent, first_x, first_y, across, down = triangle
+        grid = jnp.arange(side * side, dtype=jnp.int32)[:, None]
+        column = (first_x + offset_x)[None] + grid % side
+        row = (first_y + offset_y)[None] + grid // side
+        px, py = column.astype(jnp.float32) + 0.5, row.astype(jnp.float32) + 0.5
+        dx, dy = [v[None] - px for v in x], [v[None] - py for v in y]
+        sign = jnp.where(area > 0, 1.0, -1.0)[None]
+        edges = [sign * (dx[(k + 1) % 3] * dy[(k + 2) % 3] - dx[(k + 2) % 3] * dy[(k + 1) % 3]) for k in range(3)]
+        inverse = [1.0 / jnp.where(v > near, v, 1.0) for v in z]
+        scale = 1.0 / jnp.where(across > 0, jnp.abs(area), 1.0)
+        slope = [((inverse[k] - inverse[0]) * scale)[None] for k in (1, 2)]
+        key = inverse[0][None] + (edges[1] * slope[0] + edges[2] * slope[1])
+        low, high = (reduce(reduce(*inverse[:2]), inverse[2])[None] for reduce in (jnp.minimum, jnp.maximum))
+        key = jax.lax.bitcast_convert_type(jnp.clip(key, low, high), jnp.int32)  # bits of positive floats keep order
+        inside = jnp.minimum(jnp.minimum(edges[0], edges[1]), edges[2]) >= (-EDGE_TOLERANCE * extent)[None]
+        inside &= (column < (first_x + across)[None]) & (row < (first_y + down)[None])
+        pixel = jnp.where(inside, image[None] * (height * width) + row * width + column, pixels)
+        ids = jnp.broadcast_to((index - image * per_image)[None], pixel.shape)
+        return (jnp.where(inside, key, 0).reshape(-1), pixel.reshape(-1), ids.reshape(-1))
+
+    def draw(canvas, key, pixel, ids, first):
+        """Put candidates on the canvas (best key, its largest id), independent of their order."""
+        best, winner = canvas
+        # The keys are compared with themselves after a trip through memory: both must be the very same bits.
+        key, pixel = jax.lax.optimization_barrier((key, pixel))
+        if not first:
+            before = best.at[pixel].get(mode="fill", fill_value=0)
+            before, best = jax.lax.optimization_barrier((before, best))  # read before it is overwritten in place
+        best = best.at[pixel].max(key, mode="drop")
+        won = key == best.at[pixel].get(mode="fill", fill_value=-1)
+        if not first:
+            winner = winner.at[jnp.where(won & (key > before), pixel, pixels)].set(-1, mode="drop")
+        winner = winner.at[jnp.where(won, pixel, pixels)].max(ids, mode="drop")
+        return best, winner
+
+    every = jnp.arange(count, dtype=jnp.int32)
+    triangle = setup(every)
+    across, down = triangle[-2:]
+    longest = jnp.maximum(across, down)
+    canvas = jnp.zeros(pixels, jnp.int32), jnp.full(pixels, -1, jnp.int32)
+    small = jnp.where(longest <= DENSE, across, 0)
+    canvas = draw(canvas, *candidates(every, (*triangle[:-2], small, down), 0 * every, 0 * every, DENSE), first=True)
+
+    shortest = DENSE
+    for side, limit in WINDOWS:
+        mine = (longest > shortest) & (longest <= limit) if limit else longest > shortest
+        shortest = limit
+        windows = jnp.where(mine, -(-across // side) * -(-down // side), 0)
+        ends = jax.lax.associative_scan(jnp.add, windows)
+        total = ends[-1]
+        chunk = CHUNK // side**2
+
+        def turn(i, canvas, side=side, chunk=chunk, ends=ends, windows=windows, total=total):
+            item = i * chunk + jnp.arange(chunk, dtype=jnp.int32)
+            index = jnp.minimum(jnp.searchsorted(ends, item, side="right").astype(jnp.int32), count - 1)
+            triangle = setup(index)
+            live = item < total
+            window = item - (ends[index] - windows[index])
+            across = triangle[-2]
+            per_row = jnp.maximum(-(-across // side), 1)
+            shape = (*triangle[:-2], jnp.where(live, across, 0), triangle[-1])
+            offsets = window % per_row * side, window // per_row * side
+            return draw(canvas, *candidates(index, shape, *offsets, side), first=False)
+
+        canvas = jax.lax.fori_loop(0, -(-total // chunk), turn, canvas)
+    return canvas[1].reshape(batch, height * width)
