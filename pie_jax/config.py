@@ -35,9 +35,10 @@ class GeneratorConfig:
     w_dim: int = 512
     mapping_layers: int = 8
     mapping_lr_multiplier: float = 0.01
-    mapping_residual: bool = False  # adds a linear map of the normalised z to w
-    channel_base: int = 32768  # channels at resolution r: min(channel_base / r, channel_max)
+    mapping_linear_output: bool = False  # the last mapping layer has no activation (published networks: it has)
+    channel_base: int = 32768  # channels at resolution r: channel_base / r, kept in channel_min..channel_max
     channel_max: int = 512
+    channel_min: int = 1
     clamp: float | None = None  # activations are clamped to +-clamp where a checkpoint says so
 
     def __post_init__(self):
@@ -55,7 +56,7 @@ class GeneratorConfig:
         return tuple(2**k for k in range(2, int(math.log2(self.resolution)) + 1))
 
     def channels(self, resolution: int) -> int:
-        return min(self.channel_base // resolution, self.channel_max)
+        return max(min(self.channel_base // resolution, self.channel_max), self.channel_min)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

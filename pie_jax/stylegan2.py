@@ -11,7 +11,6 @@ Layout of the weights (N = 8, 16, ..., resolution; C_N = config.channels(N); all
 official networks' up to transposition, no value is rescaled:
 
     mapping/fc{i}/weight [in, out], /bias [out]          stored values are 1 / lr_multiplier times the effective ones
-    mapping/residual/weight [Z, D]                       with config.mapping_residual only, an effective value
     synthesis/b4/const [4, 4, C_4]
     synthesis/b4/conv1, synthesis/bN/{conv0,conv1}/      conv0 doubles the resolution
         weight [3, 3, I, O]; bias [O]; noise_strength []; noise_const [N, N]; affine/weight [D, I]; affine/bias [I]
@@ -60,7 +59,7 @@ def trainable_mask(weights: Weights) -> Weights:
 class Mapping(nn.Module):
     """z [B, Z] ~ N(0, 1) -> w [B, D]: pixel norm, then dense layers with leaky ReLU (arXiv 1812.04948, section 2).
 
-    With `config.mapping_residual` a linear map of the normalised z is added: w = mlp(zn) + zn @ residual.
+    With `config.mapping_linear_output` the last layer has no activation.
     """
 
     config: GeneratorConfig
@@ -69,25 +68,12 @@ class Mapping(nn.Module):
     def __call__(self, z: Array) -> jax.Array:
         config = self.config
         check_shape("z", z, (None, config.z_dim))
-        zn = normalize_second_moment(z)
-        x = zn
+        x = normalize_second_moment(z)
         for i in range(config.mapping_layers):
             x = EqualizedDense(config.w_dim, lr_multiplier=config.mapping_lr_multiplier, name=f"fc{i}")(x)
-            x = leaky_relu(x)
-        if config.mapping_residual:
-            x = x + Linear(config.w_dim, name="residual")(zn)
+            if i < config.mapping_layers - 1 or not config.mapping_linear_output:
+                x = leaky_relu(x)
         return x
-
-
-class Linear(nn.Module):
-    """x [..., I] @ weight [I, O], no bias, no run-time scale; starts at N(0, 1 / I)."""
-
-    features: int
-
-    @nn.compact
-    def __call__(self, x: Array) -> jax.Array:
-        shape = (x.shape[-1], self.features)
-        return jnp.matmul(x, self.param("weight", scaled_normal(1.0 / math.sqrt(shape[0])), shape))
 
 
 class SynthesisBlock(nn.Module):

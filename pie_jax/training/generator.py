@@ -1,0 +1,200 @@
+"""Train a StyleGAN2 generator: a supervised warm start from known scenes, then adversarial sharpening.
+
+    python -m pie_jax.training.generator --pack DIR --data runs/family --resolution 64 --minutes 60
+    python -m pie_jax.training.generator --pack DIR --stage adversarial --photos FOLDER --steps 20000
+
+The supervised stage reads pairs from `pie_jax.training.family_data`. A pack that already has a generator of a lower
+resolution is grown: its weights are kept and the new block starts from nothing. The adversarial stage (StyleGAN2's
+loss, R1, style mixing) takes the same data, or any folder of photos, and needs no warm start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+
+from pie_jax.errors import PackError, UsageError
+from pie_jax.training import loop
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(prog="python -m pie_jax.training.generator", description=__doc__.split("\n")[0])
+    loop.add_arguments(result, name="generator", steps=20_000, batch=16)
+    result.add_argument("--stage", choices=("supervised", "adversarial"), default="supervised")
+    result.add_argument("--data", default="runs/family", metavar="DIR", help="folder made by pie_jax.training.family_data")
+    result.add_argument("--photos", default=None, metavar="FOLDER", help="adversarial stage: real images instead of --data")
+    result.add_argument("--resolution", type=int, default=64)
+    result.add_argument("--channel-base", type=int, default=1024)
+    result.add_argument("--channel-max", type=int, default=128)
+    result.add_argument("--channel-min", type=int, default=16)
+    result.add_argument("--learning-rate", type=float, default=3e-3)
+    result.add_argument("--region", type=float, default=12.0, help="weight of eyes and mouth in the loss")
+    result.add_argument("--pair", type=float, default=8.0, help="weight of the difference within antithetic pairs")
+    result.add_argument("--r1", type=float, default=None, help="R1 gamma (default: 0.0002 resolution^2 / batch)")
+    result.add_argument("--mixing", type=float, default=0.5, help="share of style-mixed codes in the adversarial stage")
+    return result
+
+
+def grow(weights, old, *, zero_rgb: bool = True):
+    """`weights` of a larger generator with every array of `old` that it shares; new toRGB layers start silent."""
+    merged = {}
+    for name, value in weights.items():
+        if isinstance(value, dict):
+            merged[name] = grow(value, old[name], zero_rgb=zero_rgb) if name in old else _silent(value, zero_rgb)
+        else:
+            if old[name].shape != value.shape:
+                raise PackError(f"generator: {name} has {old[name].shape} in the pack, {value.shape} here; "
+                                "give the channel flags of the pack's generator")
+            merged[name] = old[name]
+    return merged
+
+
+def _silent(block, zero_rgb):
+    if zero_rgb and "torgb" in block:
+        block = block | {"torgb": block["torgb"] | {"weight": block["torgb"]["weight"] * 0.0}}
+    return block
+
+
+def initial_weights(key, config, pack):
+    """Mapping (fitted or the pack's), synthesis (new, grown or the pack's), and a line telling which."""
+    import jax
+    import jax.numpy as jnp
+
+    from pie_jax.stylegan2 import Synthesis
+    from pie_jax.training.supervised import fit_mapping, within_span
+
+    shape = jnp.zeros((1, config.num_layers, config.w_dim))
+    synthesis = within_span(jax.jit(Synthesis(config).init)(key, shape)["params"], dim=config.w_dim)
+    old = pack.weights.get("generator") if pack is not None else None
+    if old is not None and pack.configs.generator.resolution <= config.resolution:
+        before = pack.configs.generator.resolution
+        return old["mapping"], grow(synthesis, old["synthesis"]), f"from the pack's generator at {before} px"
+    mapping, r2 = fit_mapping(config)
+    return mapping, synthesis, f"new; mapping fitted to the scene code, R^2 {r2:.4f}"
+
+
+def mean_w(mapping_weights, config, *, count: int = 10_000):
+    """w_mean [D]: the mean of w over `count` codes."""
+    import jax
+    import jax.numpy as jnp
+
+    from pie_jax.stylegan2 import Mapping
+
+    z = jax.random.normal(jax.random.key(0), (count, config.z_dim))
+    return jnp.mean(jax.jit(lambda weights, z: Mapping(config).apply({"params": weights}, z))(mapping_weights, z), axis=0)
+
+
+def synthesiser(config, mapping_weights, synthesis_weights, *, batch: int = 24):
+    """z [N, 512] -> images [N, R, R, 3] in 0..1, in compiled batches."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from pie_jax.stylegan2 import Mapping, Synthesis, to_w_plus
+
+    @jax.jit
+    def synthesise(mapping_weights, synthesis_weights, z):
+        w = Mapping(config).apply({"params": mapping_weights}, z)
+        image = Synthesis(config).apply({"params": synthesis_weights}, to_w_plus(w, config.num_layers))
+        return jnp.clip(image * 0.5 + 0.5, 0.0, 1.0)
+
+    def run(z):
+        parts = []
+        for start in range(0, len(z), batch):
+            part = z[start:start + batch]
+            full = np.concatenate([part, np.zeros((batch - len(part), z.shape[1]), z.dtype)])
+            parts.append(np.asarray(synthesise(mapping_weights, synthesis_weights, full))[:len(part)])
+        return np.concatenate(parts)
+
+    return run
+
+
+def batch_source(data, *, batch: int, seed: int):
+    """step -> {"z", "image", "mask"}: `batch` images as pairs drawn from what the folder holds at that moment."""
+    import numpy as np
+
+    from pie_jax.training.response import region_mask
+
+    def make(step: int):
+        rng = np.random.default_rng([seed, step])
+        pairs = np.sort(rng.choice(data.count(), batch // 2, replace=False))
+        rows = (2 * pairs[:, None] + np.arange(2)[None]).reshape(-1)
+        mask = region_mask(data.landmarks[rows], data.resolution)
+        return {"z": np.asarray(data.z[rows]), "image": np.asarray(data.images[rows]),
+                "mask": (mask * 255).astype(np.uint8)}
+
+    return make
+
+
+def sheet(path: pathlib.Path, data, images) -> None:
+    """Write truth (odd rows) over synthesis (even rows) of the held-out scenes as one PNG."""
+    import numpy as np
+    from PIL import Image
+
+    truth, images = data["images"], (np.clip(images, 0, 1) * 255 + 0.5).astype(np.uint8)
+    rows = [np.concatenate(list(block[start:start + 8]), axis=1) for start in range(0, len(truth), 8)
+            for block in (truth, images)]
+    Image.fromarray(np.concatenate(rows, axis=0)).save(path)
+
+
+def train(arguments: argparse.Namespace) -> loop.RunResult:
+    import jax
+    import numpy as np
+    from pie_jax.runtime import configure
+
+    from pie_jax.config import GeneratorConfig, to_dict
+    from pie_jax.pack import load_pack, update_part
+    from pie_jax.training import supervised
+    from pie_jax.training.family_data import RESPONSE_FACTORS, FamilyData
+    from pie_jax.training.response import response
+
+    if arguments.stage == "adversarial":
+        from pie_jax.training.adversarial import train_adversarial
+
+        return train_adversarial(arguments)
+    configure()
+    config = GeneratorConfig(resolution=arguments.resolution, channel_base=arguments.channel_base,
+                             channel_max=arguments.channel_max, channel_min=arguments.channel_min,
+                             mapping_layers=2, mapping_lr_multiplier=1.0, mapping_linear_output=True)
+    folder = pathlib.Path(arguments.data)
+    if not (folder / "count.json").is_file():
+        raise UsageError(f"{folder}: holds no rendered pairs; run: python -m pie_jax.training.family_data --data {folder} "
+                         f"--resolution {arguments.resolution}")
+    data = FamilyData.open(folder)
+    if data.resolution != config.resolution:
+        raise UsageError(f"{folder}: holds images of {data.resolution} px, --resolution asks for {config.resolution}")
+    held_out = dict(np.load(folder / "response.npz", allow_pickle=False))
+    pack = load_pack(arguments.pack, parts=("generator",)) if (pathlib.Path(arguments.pack) / "manifest.json").is_file() else None
+
+    run_folder = pathlib.Path(arguments.run)
+    mapping, synthesis, origin = initial_weights(jax.random.key(arguments.seed), config, pack)
+    optimiser = supervised.clipped_adam()
+    state = loop.new_state(jax.random.key(arguments.seed + 1), synthesis, optimiser, extra={"mapping": mapping})
+    step = supervised.supervised_step(config, optimiser, peak=arguments.learning_rate, region=arguments.region,
+                                      pair=arguments.pair)
+
+    def evaluate(state):
+        synthesise = synthesiser(config, state.extra["mapping"], state.ema)
+        sheet(run_folder / "held_out.png", held_out, synthesise(held_out["z"]))
+        return response(synthesise, held_out, RESPONSE_FACTORS)
+
+    result = loop.run(run_folder, state, step, steps=arguments.steps, minutes=arguments.minutes,
+                      batch_fn=batch_source(data, batch=arguments.batch, seed=arguments.seed), batch_size=arguments.batch,
+                      chunk=16, restart=arguments.restart, evaluate=evaluate, evaluate_seconds=240.0,
+                      description={"config": to_dict(config), "batch": arguments.batch, "seed": arguments.seed},
+                      name="generator")
+    mapping = result.state.extra["mapping"]
+    weights = {"mapping": mapping, "synthesis": result.state.ema, "w_mean": mean_w(mapping, config)}
+    if result.outcome != "interrupted":
+        record = loop.record(result, arguments, module="generator", start=origin, pairs=data.count(),
+                             images_seen=result.steps * arguments.batch)
+        update_part(arguments.pack, "generator", weights, config, record)
+    return result
+
+
+def main(argv: list[str] | None = None) -> int:
+    return loop.run_command(train, parser().parse_args(argv))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,143 @@
+"""Supervised warm start of a generator: known scenes, known images.
+
+Loss at three scales: m |e| + m |grad e| + pair * m (e_a - e_b)^2, e the error of an image in [-1, 1], (a, b) an
+antithetic pair that differs in one expression, m = 1 + region * (Gaussians on eyes and mouth). Expressions move an
+image by a few grey levels where light and yaw move it by tens: without the mask and the pairs the loss pays for the
+large factors first and never gets to a blink.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from pie_jax.arrays import Array, Weights
+from pie_jax.config import GeneratorConfig
+from pie_jax.stylegan2 import Mapping, Synthesis, to_w_plus
+from pie_jax.training.loop import TrainState, apply_gradients, cosine
+
+SCALES = 3
+
+
+def _halve(x: Array) -> jax.Array:
+    batch, height, width, channels = x.shape
+    return jnp.mean(x.reshape(batch, height // 2, 2, width // 2, 2, channels), axis=(2, 4))
+
+
+def reconstruction_loss(image: Array, target: Array, mask: Array, *, region: float = 12.0, pair: float = 8.0):
+    """image, target [2N, R, R, 3] in [-1, 1] (rows 2i, 2i + 1 a pair), mask [2N, R, R, 1] in [0, 1] -> scalar terms."""
+    error, m = image - target, 1.0 + region * mask
+    terms = {"value": 0.0, "gradient": 0.0, "pair": 0.0}
+    for _ in range(SCALES):
+        terms["value"] += jnp.mean(m * jnp.abs(error))
+        terms["gradient"] += jnp.mean(m[:, 1:] * jnp.abs(error[:, 1:] - error[:, :-1]))
+        terms["gradient"] += jnp.mean(m[:, :, 1:] * jnp.abs(error[:, :, 1:] - error[:, :, :-1]))
+        both = jnp.maximum(m[0::2], m[1::2])
+        terms["pair"] += pair * jnp.mean(both * jnp.square(error[0::2] - error[1::2]))
+        error, m = _halve(error), _halve(m)
+    return terms
+
+
+def mapping_target(z: Array, *, dim: int, span: int = 96) -> jax.Array:
+    """z [B, Z] -> the code the mapping is fitted to: factor values along fixed orthonormal directions, unit variance.
+
+    Edits of a scene are then straight lines in W, and the synthesis network starts from codes that mean something.
+    """
+    from pie_jax.studio.family import FACTORS, factors_from_z
+
+    values = factors_from_z(z)
+    return values @ code_directions(dim=dim, span=span)[: len(FACTORS)] * jnp.sqrt(dim / len(FACTORS))
+
+
+def code_directions(*, dim: int, span: int = 96) -> jax.Array:
+    """[span, dim] orthonormal rows: the subspace of W that carries codes (first rows: the factors)."""
+    q, _ = jnp.linalg.qr(jax.random.normal(jax.random.key(4), (dim, span)))
+    return q.T
+
+
+def fit_mapping(config: GeneratorConfig, *, count: int = 20_000, knots: int = 14) -> tuple[Weights, float]:
+    """Mapping weights fitted to `mapping_target` by least squares, and the R^2 on codes it never saw.
+
+    Two layers, the second linear: the first holds `knots` leaky ramps along every factor's direction, which span the
+    piecewise linear functions of each factor, so the second is solved for and not trained.
+    ValueError when the config is not of that form.
+    """
+    from pie_jax.studio.family import directions
+
+    rows = directions()
+    if config.mapping_layers != 2 or not config.mapping_linear_output or len(rows) * knots > config.w_dim:
+        raise ValueError("config: a fitted mapping has 2 layers, a linear output and w_dim >= knots x factors")
+    module, lr = Mapping(config), config.mapping_lr_multiplier
+    weights = module.init(jax.random.key(0), jnp.zeros((1, config.z_dim)))["params"]
+    first = jnp.zeros((config.z_dim, config.w_dim)).at[:, : len(rows) * knots].set(jnp.repeat(rows.T, knots, axis=1))
+    places = jnp.tile(jnp.linspace(-2.1, 2.1, knots), len(rows))
+    bias = jnp.zeros(config.w_dim).at[: len(rows) * knots].set(-places)
+    weights = weights | {"fc0": {"weight": first * (config.z_dim**0.5 / lr), "bias": bias / lr}}
+
+    def hidden(z):
+        identity = {"weight": jnp.eye(config.w_dim) * (config.w_dim**0.5 / lr), "bias": jnp.zeros(config.w_dim)}
+        return module.apply({"params": weights | {"fc1": identity}}, z)
+
+    z, unseen = jax.random.normal(jax.random.key(1), (2, count, config.z_dim))
+    design = jnp.concatenate([hidden(z), jnp.ones((count, 1))], axis=1)
+    gram = design.T @ design + 1e-3 * count * jnp.eye(design.shape[1]) * 1e-3
+    solved = jnp.linalg.solve(gram, design.T @ mapping_target(z, dim=config.w_dim))
+    weights = weights | {"fc1": {"weight": solved[:-1] * (config.w_dim**0.5 / lr), "bias": solved[-1] / lr}}
+    target = mapping_target(unseen, dim=config.w_dim)
+    return weights, float(1.0 - jnp.mean(jnp.square(module.apply({"params": weights}, unseen) - target)) / jnp.var(target))
+
+
+def within_span(synthesis: Weights, *, dim: int) -> Weights:
+    """Synthesis weights whose style affines read only the subspace of codes; gradients then stay in it.
+
+    Directions of W that no z reaches would keep their random initial effect for ever, and an inversion would use them.
+    """
+    directions = code_directions(dim=dim)
+
+    def project(path, leaf):
+        if len(path) >= 2 and path[-2].key == "affine" and path[-1].key == "weight":
+            return directions.T @ (directions @ leaf)
+        return leaf
+
+    return jax.tree_util.tree_map_with_path(project, synthesis)
+
+
+def clipped_adam() -> optax.GradientTransformation:
+    """Adam directions (0.9, 0.99) of gradients whose norm is held below twice its running mean."""
+    def init(params):
+        return jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32)
+
+    def update(gradients, state, params=None):
+        mean, count = state
+        norm = optax.global_norm(gradients)
+        limit = jnp.where(count < 20, jnp.inf, 2.0 * mean)
+        scale = jnp.minimum(1.0, limit / (norm + 1e-12))
+        kept = jnp.minimum(norm, limit)
+        mean = jnp.where(count == 0, kept, 0.98 * mean + 0.02 * kept)
+        return jax.tree.map(lambda g: g * scale, gradients), (mean, count + 1)
+
+    return optax.chain(optax.GradientTransformation(init, update), optax.scale_by_adam(b1=0.9, b2=0.99))
+
+
+def supervised_step(config: GeneratorConfig, optimiser: optax.GradientTransformation, *, peak: float, region: float,
+                    pair: float):
+    """The step of `loop.run`: batch {"z" [2N, 512], "image" uint8, "mask" uint8}; state.extra["mapping"] stays as it is."""
+    synthesis, mapping = Synthesis(config), Mapping(config)
+
+    def step(state: TrainState, batch: dict[str, Array]):
+        w_plus = to_w_plus(mapping.apply({"params": state.extra["mapping"]}, batch["z"]), config.num_layers)
+        target = batch["image"].astype(jnp.float32) / 127.5 - 1.0
+        mask = batch["mask"].astype(jnp.float32) / 255.0
+
+        def loss(weights):
+            image = synthesis.apply({"params": weights}, w_plus)
+            terms = reconstruction_loss(image, target, mask, region=region, pair=pair)
+            total = sum(terms.values())
+            return total, {"loss": total} | terms
+
+        gradients, terms = jax.grad(loss, has_aux=True)(state.weights)
+        rate = cosine(state.fraction, peak=peak, flat=0.3, warm_up=0.005)
+        return apply_gradients(state, gradients, optimiser=optimiser, learning_rate=rate, ema_decay=0.998), terms
+
+    return step
