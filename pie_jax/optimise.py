@@ -1,0 +1,346 @@
+"""AdaDelta stages over any energy: one compiled chunk of steps, run until every portrait has had its share.
+
+This module knows no face and no network. An energy is a hashable callable
+
+    energy(inputs, latent [B, L, D], keys [B]) -> (energies [B], {term: values [B]})
+
+whose portraits do not look at each other; `inputs` is any pytree (weights, targets) passed as an argument.
+
+Two spaces, one program: in the stage "w" the rows of a latent [L, D] are tied - each row's gradient is replaced
+by the sum over rows, which is the gradient to the one code w that all rows hold - and in "w_plus" they are free.
+Rows that start equal stay equal bit for bit, so "w" is optimisation of w, and both stages share one compilation.
+
+A portrait's step draws from `fold_in(fold_in(key, step), retries)` of its own key: its result depends neither on
+its neighbours nor on where a run was interrupted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from pie_jax.arrays import Array, check_shape
+from pie_jax.config import StageConfig
+
+MAX_RETRIES = 3
+
+
+class Energy(Protocol):
+    """A hashable description with equality by value: it is a static argument of the compiled chunk."""
+
+    def __call__(self, inputs: Any, latent: Array, keys: Array) -> tuple[Array, dict[str, Array]]: ...
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class State:
+    """Where B portraits are in one stage. Every array leads with B."""
+
+    latent: Array  # [B, L, D]
+    optimiser: Any  # optax state, every leaf [B, ...]
+    keys: Array  # [B] typed keys, one a portrait
+    step: Array  # [B] int32: updates made in this stage
+    good_latent: Array  # [B, L, D]: the last one at which energy and gradient were finite
+    good_optimiser: Any  # optax state before the update made there
+    good_step: Array  # [B] int32: its step
+    scale: Array  # [B]: factor of the learning rate, halved by every retry
+    retries: Array  # [B] int32: roll-backs so far
+    problem: Array  # [B] int32: -1, or which value was not finite (an index into `problem_names`)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Incident:
+    """One non-finite value: portrait index in the batch, step, and the name of the first bad term."""
+
+    portrait: int
+    step: int
+    term: str
+    retry: int  # 0 for the first time in this stage
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What is known after a chunk. Arrays are numpy, so they outlive the donated state."""
+
+    state: State  # a snapshot on the host: what `save_state` takes
+    step: int  # of the portrait that is farthest behind
+    steps: int  # of the stage
+    trace: dict[str, np.ndarray]  # "energy" and every term: [steps, B], NaN where not reached
+    incidents: tuple[Incident, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StageResult:
+    """The end of a stage: latents, why each portrait stopped, and the evidence."""
+
+    state: State  # on the device; `state.latent` [B, L, D] is finite
+    trace: dict[str, np.ndarray]  # "energy" and every term: [steps, B], NaN where not reached
+    outcomes: tuple[str, ...]  # a portrait each: "finished" or "non-finite"
+    incidents: tuple[Incident, ...]
+
+
+# ------------------------------------------------------------------------------------------ parts
+def adadelta(stage: StageConfig) -> optax.GradientTransformation:
+    """AdaDelta (arXiv 1212.5701, algorithm 1) with all three constants explicit."""
+    return optax.adadelta(learning_rate=stage.learning_rate, rho=stage.rho, eps=stage.epsilon)
+
+
+def portrait_keys(seeds: Array) -> jax.Array:
+    """Typed keys [B] of integer seeds [B], one a portrait."""
+    return jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
+
+
+def to_latent(w: Array, *, layers: int) -> jax.Array:
+    """Codes w [B, D] as latents [B, layers, D] with equal rows: the start of a "w" stage."""
+    check_shape("w", w, (None, None))
+    return jnp.repeat(jnp.asarray(w)[:, None], layers, axis=1)
+
+
+def start_stage(latent: Array, keys: Array, *, stage: StageConfig, index: int = 0) -> State:
+    """The state before the first step of a stage.
+
+    Args:
+      latent: [B, L, D] float; for space "w" all rows of a portrait must be equal (see `to_latent`).
+      keys: [B] typed keys of the portraits; `index`, the place of the stage in the run, is folded in, so that
+        W and W+ do not see the same samples.
+    The transition W -> W+ is this same call on the last latent: accumulators start at zero again.
+    """
+    check_shape("latent", latent, (None, None, None))
+    batch = latent.shape[0]
+    latent = jnp.asarray(latent)
+    if stage.space == "w":
+        latent = jnp.repeat(latent[:, :1], latent.shape[1], axis=1)
+    optimiser = jax.vmap(adadelta(stage).init)(latent)
+
+    def each(value, dtype):
+        return jnp.full((batch,), value, dtype)
+
+    return State(
+        latent=latent, optimiser=optimiser, keys=jax.vmap(jax.random.fold_in, (0, None))(keys, index),
+        step=each(0, jnp.int32), good_latent=jnp.copy(latent), good_optimiser=jax.tree.map(jnp.copy, optimiser),
+        good_step=each(0, jnp.int32), scale=each(1.0, latent.dtype), retries=each(0, jnp.int32),
+        problem=each(-1, jnp.int32))
+
+
+def problem_names(terms: tuple[str, ...]) -> tuple[str, ...]:
+    """What an index in `State.problem` means: the terms in order, then the sum, its gradient, the new latent."""
+    return (*terms, "energy", "gradient", "latent")
+
+
+def _select(chosen: Array, new, old):
+    """Per portrait: `new` where `chosen` [B], else `old`, over pytrees of arrays that lead with B."""
+    return jax.tree.map(lambda a, b: jnp.where(chosen.reshape(-1, *(1,) * (a.ndim - 1)), a, b), new, old)
+
+
+def _all_finite(array: Array) -> jax.Array:
+    return jnp.all(jnp.isfinite(array), axis=tuple(range(1, array.ndim)))
+
+
+def _step_keys(state: State) -> jax.Array:
+    fold = jax.vmap(jax.random.fold_in)
+    return fold(fold(state.keys, state.step), state.retries)
+
+
+def _update(state: State, inputs, steps: Array, tied: Array, *, energy: Energy, stage: StageConfig):
+    """One step of every portrait that has steps left and no problem."""
+    active = (state.step < steps) & (state.problem < 0)
+
+    def total(latent):
+        energies, terms = energy(inputs, latent, _step_keys(state))
+        return jnp.sum(energies), (energies, terms)
+
+    (_, (energies, terms)), gradient = jax.value_and_grad(total, has_aux=True)(state.latent)
+    summed = jnp.sum(gradient, axis=1, keepdims=True)
+    gradient = jnp.where(tied, jnp.broadcast_to(summed, gradient.shape), gradient)
+    updates, optimiser = jax.vmap(adadelta(stage).update)(gradient, state.optimiser, state.latent)
+    latent = state.latent + updates * state.scale[:, None, None]
+
+    finite = [jnp.isfinite(value) for value in terms.values()]
+    finite += [jnp.isfinite(energies), _all_finite(gradient), _all_finite(latent)]
+    finite = jnp.stack(finite)  # [problems, B]
+    sound = jnp.all(finite, axis=0)
+    moved, broken = active & sound, active & ~sound
+    good = _select(moved, (state.latent, state.optimiser, state.step),
+                   (state.good_latent, state.good_optimiser, state.good_step))
+    new = _select(moved, (latent, optimiser, state.step + 1), (state.latent, state.optimiser, state.step))
+    trace = {"energy": energies, **terms}
+    trace["step"] = jnp.where(active, state.step, -1)
+    return dataclasses.replace(
+        state, latent=new[0], optimiser=new[1], step=new[2],
+        good_latent=good[0], good_optimiser=good[1], good_step=good[2],
+        problem=jnp.where(broken, jnp.argmin(finite, axis=0).astype(jnp.int32), state.problem)), trace
+
+
+@partial(jax.jit, static_argnames=("energy", "stage"), donate_argnames="state")
+def _run_chunk(state: State, inputs, steps: Array, tied: Array, *, energy: Energy, stage: StageConfig):
+    update = jax.jit(partial(_update, energy=energy, stage=stage))  # jit: traced once for eval_shape and cond
+    empty = jax.eval_shape(update, state, inputs, steps, tied)[1]
+
+    def skip(s, *_):
+        nothing = {name: jnp.zeros(shape.shape, shape.dtype) for name, shape in empty.items()}
+        return s, {**nothing, "step": jnp.full_like(s.step, -1)}
+
+    def body(s, _):
+        return jax.lax.cond(jnp.any((s.step < steps) & (s.problem < 0)), update, skip, s, inputs, steps, tied)
+
+    return jax.lax.scan(body, state, length=stage.chunk)
+
+
+def _what_compiles(stage: StageConfig) -> StageConfig:
+    """The stage without what is passed as data: stages that differ only there share one compilation."""
+    return dataclasses.replace(stage, space="w_plus", steps=0)
+
+
+def run_chunk(state: State, inputs, *, energy: Energy, stage: StageConfig) -> tuple[State, dict[str, jax.Array]]:
+    """`stage.chunk` steps in one compiled scan; `state` is donated.
+
+    Returns the new state and the trace: "energy", every term and "step" as [chunk, B]; "step" is -1 where a portrait
+    did not move (it has had `stage.steps`, or a problem). Once nothing moves, the rest of the chunk costs nothing.
+    """
+    steps, tied = jnp.asarray(stage.steps, jnp.int32), jnp.asarray(stage.space == "w")
+    return _run_chunk(state, inputs, steps, tied, energy=energy, stage=_what_compiles(stage))
+
+
+def compile_chunk(state: State, inputs, *, energy: Energy, stage: StageConfig) -> None:
+    """Compile `run_chunk` for these shapes (or take it from the cache) without a step; `state` is not donated."""
+    copy = jax.tree.map(jnp.copy, state)
+    jax.block_until_ready(run_chunk(copy, inputs, energy=energy, stage=dataclasses.replace(stage, steps=0)))
+
+
+@partial(jax.jit, donate_argnames="state")
+def _roll_back(state: State, which: Array) -> State:
+    """Take the portraits `which` [B] back to the last good step, with half the learning rate and other samples."""
+    old = (state.latent, state.optimiser, state.step, state.scale, state.retries, state.problem)
+    new = (state.good_latent, state.good_optimiser, state.good_step, 0.5 * state.scale, state.retries + 1,
+           jnp.full_like(state.problem, -1))
+    latent, optimiser, step, scale, retries, problem = _select(which, new, old)
+    return dataclasses.replace(state, latent=latent, optimiser=optimiser, step=step, scale=scale, retries=retries,
+                               problem=problem)
+
+
+@partial(jax.jit, static_argnames=("energy", "term"))
+def _term_gradient_finite(state: State, inputs, *, energy: Energy, term: str) -> jax.Array:
+    """Whether the gradient of one term alone is finite, [B]: run only after the gradient of the sum was not.
+
+    One differentiation a term: in a common one, the zero cotangent of one term times the infinite slope of another
+    would blame both.
+    """
+    gradient = jax.grad(lambda latent: jnp.sum(energy(inputs, latent, _step_keys(state))[1][term]))(state.latent)
+    return _all_finite(gradient)
+
+
+def _blame(state: State, inputs, terms: tuple[str, ...], *, energy: Energy) -> list[str]:
+    """The name of the first term with a non-finite gradient, for each portrait ("gradient" where none has)."""
+    blamed = ["gradient"] * state.latent.shape[0]
+    for term in reversed(terms):
+        finite = np.asarray(_term_gradient_finite(state, inputs, energy=energy, term=term))
+        blamed = [old if ok else f"gradient of {term}" for old, ok in zip(blamed, finite, strict=True)]
+    return blamed
+
+
+# ------------------------------------------------------------------------------------------- loop
+def run_stage(state: State, inputs, *, energy: Energy, stage: StageConfig, trace: dict[str, np.ndarray] | None = None,
+              progress: Callable[[Progress], None] | None = None, max_retries: int = MAX_RETRIES) -> StageResult:
+    """Run a stage to its end.
+
+    Args:
+      state: from `start_stage`, or from `load_state` to go on; it is donated.
+      inputs: pytree of arrays that the energy reads.
+      energy: static description, see `Energy`.
+      stage: steps, constants and chunk.
+      trace: what `Progress.trace` held when the state was saved; None for a new stage.
+      progress: called after each chunk, on the host. An exception in it (KeyboardInterrupt too) ends the run; the
+        last `Progress.state` is then where to go on from, with bit-identical results.
+      max_retries: how often a portrait may be rolled back to its last good step, each time with half the learning
+        rate, before it is given up and keeps that last good latent.
+    Non-finite values never raise: they are in `StageResult.outcomes` and `.incidents`, by the name of the term.
+    """
+    batch, incidents = state.latent.shape[0], []
+    trace = {name: np.array(values) for name, values in (trace or {}).items()}
+    given_up = np.asarray(state.problem) >= 0
+    while np.any((np.asarray(state.step) < stage.steps) & ~given_up):
+        state, chunk = run_chunk(state, inputs, energy=energy, stage=stage)
+        chunk, problem = jax.device_get((chunk, state.problem))
+        chunk_steps = chunk.pop("step")
+        names = problem_names(tuple(name for name in chunk if name != "energy"))
+        for name, values in chunk.items():
+            trace.setdefault(name, np.full((stage.steps, batch), np.nan, values.dtype))
+            row, column = np.nonzero(chunk_steps >= 0)
+            trace[name][chunk_steps[row, column], column] = values[row, column]
+        new = (problem >= 0) & ~given_up
+        if new.any():
+            blamed = None
+            for i in np.nonzero(new)[0]:
+                term = names[problem[i]]
+                if term == "gradient":
+                    blamed = blamed or _blame(state, inputs, names[:-3], energy=energy)
+                    term = blamed[i]
+                step, retry = int(state.step[i]), int(state.retries[i])
+                incidents.append(Incident(portrait=int(i), step=step, term=term, retry=retry))
+            given_up |= new & (np.asarray(state.retries) >= max_retries)
+            state = _roll_back(state, jnp.asarray(new))
+            # those given up keep their last good latent and stay marked, so that they do not move
+            state = dataclasses.replace(state, problem=jnp.asarray(np.where(given_up, problem, -1)))
+        if progress is not None:
+            behind = np.asarray(state.step)[~given_up].min(initial=stage.steps)
+            progress(Progress(state=to_host(state), step=int(behind), steps=stage.steps, trace=trace,
+                              incidents=tuple(incidents)))
+    outcomes = tuple("non-finite" if bad else "finished" for bad in given_up)
+    return StageResult(state=state, trace=trace, outcomes=outcomes, incidents=tuple(incidents))
+
+
+# ---------------------------------------------------------------------------------------- storage
+def _plain_keys(state: State) -> State:
+    return dataclasses.replace(state, keys=jax.random.key_data(state.keys))
+
+
+def to_host(state: State) -> State:
+    """A copy of the state as numpy arrays (keys as their uint32 data); it outlives the donated state."""
+    return jax.tree.map(np.array, jax.device_get(_plain_keys(state)))
+
+
+def to_device(state: State) -> State:
+    """The inverse of `to_host`."""
+    state = jax.tree.map(jnp.array, state)
+    return dataclasses.replace(state, keys=jax.random.wrap_key_data(state.keys))
+
+
+def state_arrays(state: State) -> dict[str, np.ndarray]:
+    """A state (on host or device) as named arrays for `np.savez`; `state_from_arrays` reads them."""
+    host = state if isinstance(state.keys, np.ndarray) else to_host(state)
+    return {f"state_{i}": leaf for i, leaf in enumerate(jax.tree.leaves(host))}
+
+
+def state_from_arrays(arrays: dict[str, np.ndarray], *, stage: StageConfig) -> State:
+    """The state that `state_arrays` stored, for a stage of the same optimiser; ValueError if it is not one."""
+    latent = arrays.get("state_0", np.zeros((1, 1, 1)))
+    keys = jax.eval_shape(lambda: portrait_keys(np.zeros(latent.shape[0])))
+    start = jax.eval_shape(lambda x, k: _plain_keys(start_stage(x, k, stage=stage)),
+                           jax.ShapeDtypeStruct(latent.shape, latent.dtype), keys)
+    leaves, tree = jax.tree.flatten(start)
+    values = [arrays.get(f"state_{i}") for i in range(len(leaves))]
+    for value, leaf in zip(values, leaves, strict=True):
+        if value is None or value.shape != leaf.shape or value.dtype != leaf.dtype:
+            raise ValueError(f"arrays: expected the state of this stage ({leaf.shape} {leaf.dtype}), got another")
+    return to_device(tree.unflatten(values))
+
+
+def save_state(file: str | os.PathLike, state: State) -> None:
+    """Write the state to `file` (.npz), replacing it in one rename."""
+    temporary = f"{os.fspath(file)}.{os.getpid()}.npz"
+    np.savez(temporary, **state_arrays(state))
+    os.replace(temporary, file)
+
+
+def load_state(file: str | os.PathLike, *, stage: StageConfig) -> State:
+    """Read what `save_state` wrote; no pickles."""
+    with np.load(file, allow_pickle=False) as arrays:
+        return state_from_arrays(dict(arrays), stage=stage)
