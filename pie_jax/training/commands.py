@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pie_jax.errors import EXIT_INTERRUPTED, EXIT_OK, PieError, UsageError
-from pie_jax.training.loop import RunResult
+
+if TYPE_CHECKING:  # loop offers these functions too
+    from pie_jax.training.loop import RunResult
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, name: str, steps: int, batch: int) -> argparse.ArgumentParser:
@@ -39,12 +42,12 @@ def check_budget(arguments: argparse.Namespace) -> argparse.Namespace:
     return arguments
 
 
-def run_command(work: Callable[[argparse.Namespace], RunResult | None], arguments: argparse.Namespace) -> int:
-    """Call `work(arguments)`; turn its end into an exit code, and an error into one line on stderr."""
+def guarded(work: Callable[[], RunResult | None], *, debug: bool = False) -> int:
+    """Call `work()`; turn its end into an exit code, and an error a user can mend into one line on stderr."""
     try:
-        result = work(check_budget(arguments))
+        result = work()
     except PieError as error:
-        if arguments.debug:
+        if debug:
             raise
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -52,6 +55,23 @@ def run_command(work: Callable[[argparse.Namespace], RunResult | None], argument
         print("interrupted; run the same command again to go on", file=sys.stderr)
         return EXIT_INTERRUPTED
     return EXIT_INTERRUPTED if result is not None and result.outcome == "interrupted" else EXIT_OK
+
+
+def run_command(work: Callable[[argparse.Namespace], RunResult | None], arguments: argparse.Namespace) -> int:
+    """`guarded` for a training: checks the budget, sets JAX up, calls `work(arguments)`."""
+    def checked():
+        check_budget(arguments)
+        configure_jax()
+        return work(arguments)
+
+    return guarded(checked, debug=arguments.debug)
+
+
+def configure_jax() -> None:
+    """Compilation cache and precision, as every command sets them."""
+    from pie_jax.runtime import configure
+
+    configure()
 
 
 def record(result: RunResult, arguments: argparse.Namespace, *, module: str, **more) -> dict:

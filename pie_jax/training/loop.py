@@ -30,6 +30,7 @@ import optax
 
 from pie_jax.errors import NumericsError, PieError, ResourceError, UsageError
 from pie_jax.training.checkpoints import load_checkpoint, save_checkpoint, write_atomically
+from pie_jax.training.commands import add_arguments, check_budget, record, run_command  # noqa: F401 - part of the loop's face
 
 CHECKPOINT = "checkpoint.npz"
 LOG = "log.jsonl"

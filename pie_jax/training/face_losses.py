@@ -1,0 +1,102 @@
+"""Losses between a face and FaceParams: photometric over the rendered face, landmarks, coefficient regularisation.
+
+Shared by the regressor (MoFA, arXiv 1703.10580, section 5) and the rigs (StyleRig, arXiv 2004.00121, equation 3). All
+are taken in the face crop and return one value an image.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from pie_jax.render import render
+
+from pie_jax import morphable
+from pie_jax.arrays import Array
+from pie_jax.config import LANDMARKS, CameraConfig
+from pie_jax.geometry import crop_from_world, world_from_model
+from pie_jax.morphable import FaceParams, MorphableModel
+
+# Deep3DFaceRecon (arXiv 1903.08527; sicxu/Deep3DFaceRecon_pytorch, models/losses.py): 20 on the bridge of the nose and
+# the inner mouth. Its points are iBUG-68; ours lack 60 and 64, so the inner mouth is the last six.
+LANDMARK_WEIGHTS = np.ones(LANDMARKS, np.float32)
+LANDMARK_WEIGHTS[28:31] = 20.0
+LANDMARK_WEIGHTS[-6:] = 20.0
+
+
+def crop_camera(camera: CameraConfig) -> CameraConfig:
+    """The same camera with the face crop as its whole picture."""
+    return dataclasses.replace(camera, crop_x=0.0, crop_y=0.0, crop_size=1.0)
+
+
+def portrait_to_crop(points_01: Array, camera: CameraConfig) -> Array:
+    """Points [..., 2] in 0..1 of the portrait to 0..1 of the face crop."""
+    corner = np.float32([camera.crop_x, camera.crop_y]).reshape((1,) * (points_01.ndim - 1) + (2,))
+    return (points_01 - corner) / camera.crop_size
+
+
+def projected_landmarks(model: MorphableModel, params: FaceParams, camera: CameraConfig) -> jax.Array:
+    """The model's 66 landmark vertices in 0..1 of the face crop, [..., 66, 2]; only those vertices are computed."""
+    picked = dataclasses.replace(
+        model, mean_shape=model.mean_shape[model.landmark_vertices],
+        identity_basis=model.identity_basis[model.landmark_vertices],
+        expression_basis=model.expression_basis[model.landmark_vertices])
+    points = world_from_model(morphable.shape(picked, params), params.rotation, params.translation)
+    return crop_from_world(points, camera)[..., :2]
+
+
+def landmark_loss(points: Array, truth: Array, *, weights: Array | None = None) -> jax.Array:
+    """Weighted mean squared distance of landmarks [B, 66, 2], in crop widths squared, [B]."""
+    w = jnp.asarray(np.ones(LANDMARKS, np.float32) if weights is None else weights)
+    squared = jnp.sum(jnp.square(points - truth), axis=-1)
+    return jnp.sum(squared * (w / jnp.sum(w))[None, :], axis=-1)
+
+
+def photometric_loss(model: MorphableModel, params: FaceParams, crops_01: Array, camera: CameraConfig, *,
+                     norm: str = "l2") -> jax.Array:
+    """Difference between crops [B, R, R, 3] and the rendered face over the pixels it covers, [B].
+
+    norm "l2": mean squared difference (StyleRig, PIE); "l21": mean length of the RGB difference (MoFA, Deep3D), which
+    forgives what the model cannot draw (hair, glasses, beards). A face that covers nothing costs nothing.
+    """
+    rendering = render(model, params, crop_camera(camera), resolution=crops_01.shape[1])
+    cover = jax.lax.stop_gradient(rendering.coverage)
+    difference = rendering.image - crops_01
+    if norm == "l21":
+        # the root has an infinite slope at 0: a small constant keeps it finite
+        error = jnp.sqrt(jnp.sum(jnp.square(difference), axis=-1) + 1e-6)
+    else:
+        error = jnp.mean(jnp.square(difference), axis=-1)
+    return jnp.sum(error * cover, axis=(1, 2)) / jnp.maximum(jnp.sum(cover, axis=(1, 2)), 1.0)
+
+
+def render_loss(model: MorphableModel, params: FaceParams, crops_01: Array, landmarks: Array, camera: CameraConfig, *,
+                weight_landmark: float) -> jax.Array:
+    """StyleRig's L_render [B]: photometric + weight_landmark * landmark loss; landmarks [B, 66, 2] in 0..1 of the crop."""
+    points = projected_landmarks(model, params, camera)
+    return (photometric_loss(model, params, crops_01, camera)
+            + weight_landmark * landmark_loss(points, landmarks))
+
+
+def coefficient_loss(params: FaceParams) -> jax.Array:
+    """Deep3D's regularisation [B]: identity 1, expression 0.8, texture 0.017, per-image sum of squares."""
+    def square(x):
+        return jnp.sum(jnp.square(x), axis=-1)
+    return square(params.identity) + 0.8 * square(params.expression) + 1.7e-2 * square(params.texture)
+
+
+def gamma_loss(params: FaceParams) -> jax.Array:
+    """Deep3D's light regularisation [B]: the three colours' harmonics should be alike (white light)."""
+    gamma = params.illumination.reshape(*params.illumination.shape[:-1], 3, 9)
+    return jnp.mean(jnp.square(gamma - jnp.mean(gamma, axis=-2, keepdims=True)), axis=(-2, -1))
+
+
+def reflectance_loss(model: MorphableModel, params: FaceParams) -> jax.Array:
+    """Deep3D's flat-albedo loss [B]: variance over the vertices of the colour that the texture adds to the mean.
+
+    Deep3D takes the variance of the whole albedo, over a skin mask.
+    """
+    added = jnp.einsum("vcn,...n->...vc", model.texture_basis, params.texture)
+    return jnp.mean(jnp.var(added, axis=-2), axis=-1)
