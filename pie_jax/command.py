@@ -1,0 +1,162 @@
+"""What every command shares: parsing with one-line errors, suggestions, exit codes. Imports no JAX.
+
+A command is `main(argv) -> int`. Arguments are parsed before JAX is imported, so that `--help` and a misspelt option
+answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from typing import NoReturn
+
+from pie_jax import __version__
+from pie_jax.errors import EXIT_INTERRUPTED, PieError, ResourceError, UsageError
+
+DEVICES = ("auto", "cpu", "gpu", "tpu")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are one line, name the nearest option, and end with exit code 2."""
+
+    def __init__(self, *, command: str, **knobs):
+        super().__init__(prog=f"python -m pie_jax.{command}", allow_abbrev=False,
+                         formatter_class=argparse.ArgumentDefaultsHelpFormatter, **knobs)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+    def parse_args(self, args=None, namespace=None):
+        arguments, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            options = [text for action in self._actions for text in action.option_strings]
+            self.error(f"unknown argument {unknown[0]!r}{did_you_mean(unknown[0].split('=')[0], options)}")
+        return arguments
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """--pack --device --json --debug --version."""
+    parser.add_argument("--pack", default="demo", metavar="DIR", help="folder of a pack, or the name of one that ships")
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="where to compute")
+    parser.add_argument("--json", action="store_true", help="write the results to stdout as JSON")
+    add_debug(parser)
+
+
+def add_debug(parser: argparse.ArgumentParser) -> None:
+    """--debug --version."""
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--version", action="version", version=f"pie_jax {__version__}")
+
+
+def did_you_mean(name: str, names: Iterable[str], *, count: int = 4) -> str:
+    """'; did you mean a, b?' of the nearest of `names`, or '' where none is near."""
+    near = nearest(name, names, count=count)
+    return f"; did you mean {', '.join(near)}?" if near else ""
+
+
+def nearest(name: str, names: Iterable[str], *, count: int = 4) -> list[str]:
+    """Up to `count` of `names` that resemble `name`, the most similar first."""
+    names = list(dict.fromkeys(names))
+    lowered = {n.lower(): n for n in names}
+    near = difflib.get_close_matches(name.lower(), lowered, n=count, cutoff=0.5)
+    inside = [n for n in lowered if len(name) > 2 and (name.lower() in n or n in name.lower())]
+    return [lowered[n] for n in dict.fromkeys([*near, *inside])][:count]
+
+
+def choose(what: str, name: str, names: Iterable[str]) -> str:
+    """`name` if it is one of `names`; UsageError with the nearest (or with all, where they are few)."""
+    names = list(names)
+    if name in names:
+        return name
+    near = nearest(name, names)
+    hint = f"did you mean {', '.join(near)}?" if near else f"expected one of {', '.join(names[:12])}"
+    more = f" ({len(names)} in all)" if len(names) > 12 else ""
+    raise UsageError(f"{what}: unknown {name!r}; {hint}{more}")
+
+
+def list_of(what: str, values: list[str] | None, names: Iterable[str]) -> tuple[str, ...] | None:
+    """Repeated or comma-separated values, each one of `names`, without doubles; None stays None."""
+    if values is None:
+        return None
+    names = list(names)
+    parts = [part.strip() for value in values for part in value.split(",") if part.strip()]
+    if not parts:
+        raise UsageError(f"{what}: expected one or more of {', '.join(names)}")
+    return tuple(dict.fromkeys(choose(what, part, names) for part in parts))
+
+
+def number(what: str, text: str) -> float:
+    """A finite number; UsageError."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise UsageError(f"{what}: expected a number, got {text!r}") from None
+    if not abs(value) < 1e9:
+        raise UsageError(f"{what}: expected a finite number, got {text!r}")
+    return value
+
+
+def assignment(what: str, text: str) -> tuple[str, float]:
+    """'NAME=VALUE' as a pair; UsageError."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise UsageError(f"{what}: expected NAME=VALUE, got {text!r}")
+    return name.strip(), number(f"{what} {name.strip()}", value)
+
+
+def choose_device(device: str) -> None:
+    """Have JAX use `device`; must run before JAX is first imported."""
+    if device != "auto":
+        os.environ["JAX_PLATFORMS"] = {"gpu": "cuda", "cpu": "cpu", "tpu": "tpu"}[device]
+
+
+def check_device(device: str) -> None:
+    """ResourceError unless JAX can use the chosen device."""
+    import jax
+
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        cause = " ".join(str(error).split())[:160]
+        raise ResourceError(f"--device {device}: not available here ({cause}); install JAX for it or use --device "
+                            "cpu") from None
+
+
+def guarded(work: Callable[[], int], *, debug: bool) -> int:
+    """`work()`'s exit code; errors become one line on stderr and their own exit code, without a traceback."""
+    try:
+        return work()
+    except PieError as error:
+        return _report(error, str(error), error.exit_code, debug)
+    except KeyboardInterrupt as error:
+        return _report(error, "interrupted", EXIT_INTERRUPTED, debug)
+    except MemoryError as error:
+        return _report(error, "not enough memory; use a smaller --batch", ResourceError.exit_code, debug)
+    except BrokenPipeError as error:
+        sys.stdout = open(os.devnull, "w")  # the reader of stdout has gone; do not fail again at exit
+        return _report(error, "the reader of the output closed it", 1, debug)
+    except Exception as error:
+        text = " ".join(str(error).split())[:300]
+        if "RESOURCE_EXHAUSTED" in text or "Out of memory" in text:
+            return _report(error, f"not enough device memory; use a smaller --batch ({text})",
+                           ResourceError.exit_code, debug)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
+            return _report(error, f"{error.filename or 'disk'}: {error.strerror}; free space and run again",
+                           ResourceError.exit_code, debug)
+        return _report(error, f"unexpected {type(error).__name__}: {text}; run again with --debug and report it", 1,
+                       debug)
+
+
+def _report(error: BaseException, text: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+    try:
+        print(f"error: {text}", file=sys.stderr, flush=True)
+    except OSError:
+        pass
+    return code

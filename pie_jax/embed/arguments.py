@@ -1,0 +1,118 @@
+"""The command line of `python -m pie_jax.embed`, derived from the configs. Imports no JAX."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+
+from pie_jax import command
+from pie_jax.config import CONTROLS, TERMS, EmbedConfig, EnergyConfig, StageConfig
+from pie_jax.errors import UsageError
+
+PRESETS = {
+    # PIE's schedule: W, then W+ (arXiv 2009.09485)
+    "paper": (StageConfig(space="w", steps=2000), StageConfig(space="w_plus", steps=1000)),
+    "draft": (StageConfig(space="w", steps=300), StageConfig(space="w_plus", steps=150)),
+}
+PRECISIONS = ("float32", "bfloat16")
+_FIELDS = tuple(field.name for field in dataclasses.fields(EnergyConfig))
+WEIGHTS = tuple(name.removeprefix("weight_") for name in _FIELDS if name.startswith("weight_"))
+
+_EPILOG = """\
+For each photo OUT/<name>/ gets embedding.npz, synthesis.png, grid.png, energy.png and report.json.
+A run that was interrupted goes on where it was when the same command is run again; finished photos are skipped.
+Exit codes: 0 ok, 1 some photos failed, 2 usage, 3 bad input, 4 pack missing or damaged, 6 numerics,
+7 no space, memory or permission, 130 interrupted.
+"""
+
+
+def parser() -> command.Parser:
+    """All flags with their defaults."""
+    p = command.Parser(command="embed", epilog=_EPILOG,
+                       description="Find the generator's code of a portrait, so that it can be edited.")
+    p.formatter_class = _Help
+    p.add_argument("photos", nargs="*", metavar="PHOTO", help="JPEG, PNG or WebP files, folders of them, or patterns")
+    p.add_argument("-o", "--out", default="out", metavar="DIR", help="where the results go")
+    p.add_argument("--demo", action="store_true", help="embed the sample portrait that ships with the pack")
+    command.add_common(p)
+    p.add_argument("--preset", default="paper", metavar="NAME", help=f"steps of both stages: {', '.join(PRESETS)}")
+    p.add_argument("--steps", metavar="W,WPLUS", help="steps in W and in W+, instead of the preset's")
+    p.add_argument("--control", action="append", metavar="NAME",
+                   help=f"control the energy trains for (repeatable): {', '.join(CONTROLS)}; default: the pack's")
+    p.add_argument("--terms", action="append", metavar="NAMES",
+                   help=f"terms of the energy: {', '.join(TERMS)}; default: the pack's")
+    p.add_argument("--weight", action="append", metavar="NAME=X",
+                   help=f"weight in the energy (repeatable): {', '.join(WEIGHTS)}; default: the pack's")
+    p.add_argument("--samples", type=int, metavar="K", help="samples of v at each step; default: the pack's")
+    p.add_argument("--batch", type=int, default=1, metavar="N", help="photos optimised at once")
+    p.add_argument("--seed", type=int, default=0, help="decides the samples of v")
+    p.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the networks")
+    p.add_argument("--restart", action="store_true", help="do photos again, finished or not")
+    p.add_argument("--dry-run", action="store_true", help="check everything and say what would be done")
+    p.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    return p
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Defaults shown where they say something, the epilog kept as it is."""
+
+    def _get_help_string(self, action):
+        if action.default in (None, False) or action.default is argparse.SUPPRESS or "default" in (action.help or ""):
+            return action.help
+        return super()._get_help_string(action)
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Checked arguments; UsageError (or SystemExit after --help and --version)."""
+    arguments = parser().parse_args(argv)
+    if not arguments.photos and not arguments.demo:
+        raise UsageError("no photo given; name files or folders, or use --demo")
+    if arguments.batch < 1:
+        raise UsageError(f"--batch: expected 1 or more, got {arguments.batch}")
+    if arguments.samples is not None and arguments.samples < 1:
+        raise UsageError(f"--samples: expected 1 or more, got {arguments.samples}")
+    if not 0 <= arguments.seed < 2**31:
+        raise UsageError(f"--seed: expected 0 to {2**31 - 1}, got {arguments.seed}")
+    command.choose("--preset", arguments.preset, PRESETS)
+    arguments.steps = _steps(arguments.steps)
+    arguments.control = command.list_of("--control", arguments.control, CONTROLS)
+    arguments.terms = command.list_of("--terms", arguments.terms, TERMS)
+    arguments.weight = tuple(_weight(text) for text in arguments.weight or ())
+    return arguments
+
+
+def _steps(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    try:
+        w, w_plus = (int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--steps: expected two whole numbers W,WPLUS, got {text!r}") from None
+    if min(w, w_plus) < 0:
+        raise UsageError(f"--steps: expected 0 or more, got {text!r}")
+    return w, w_plus
+
+
+def _weight(text: str) -> tuple[str, float]:
+    name, value = command.assignment("--weight", text)
+    parts = {"synthesis": "l2, perceptual", "recognition": "recognition_w, recognition_edit"}
+    if name in parts:
+        raise UsageError(f"--weight: the term {name!r} has a weight for each part: {parts[name]}")
+    command.choose("--weight", name, WEIGHTS)
+    if value < 0:
+        raise UsageError(f"--weight {name}: expected 0 or more, got {value:g}")
+    return name, value
+
+
+def embed_config(arguments: argparse.Namespace, defaults: EnergyConfig) -> EmbedConfig:
+    """The run's config: the pack's energy `defaults`, the preset's stages, and what the arguments change."""
+    changes = {f"weight_{name}": value for name, value in arguments.weight}
+    for name, value in (("controls", arguments.control), ("terms", arguments.terms), ("samples", arguments.samples)):
+        if value is not None:
+            changes[name] = value
+    stages = PRESETS[arguments.preset]
+    if arguments.steps is not None:
+        stages = tuple(dataclasses.replace(stage, steps=n) for stage, n in zip(stages, arguments.steps, strict=True))
+    return EmbedConfig(energy=dataclasses.replace(defaults, **changes), stages=stages, seed=arguments.seed,
+                       precision=arguments.precision)

@@ -1,0 +1,203 @@
+"""Which photos a run works on, and where each one's results go. No pixel is decoded here.
+
+A photo is known by the SHA-256 of its bytes: a folder that holds another photo's results is never written to, and a
+run finds its own unfinished and finished work again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import glob
+import hashlib
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from pie_jax.config import EmbedConfig, to_dict
+from pie_jax.errors import InputError, PieError, ResourceError, UsageError
+from pie_jax.images.files import replace_file, shown
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+_OURS = ("report.json", "checkpoint.npz")
+_MAX_RECORD_BYTES = 16 * 2**20
+
+
+@dataclasses.dataclass(kw_only=True)
+class Photo:
+    """One photo of a run and what has become of it."""
+
+    path: pathlib.Path
+    sha256: str = ""
+    portrait: np.ndarray | None = None  # [R, R, 3] in 0..1
+    folder: pathlib.Path | None = None
+    plan: str = "new"  # "new", "resume", "finished" (skip), "again"
+    error: PieError | None = None
+    load_seconds: float = 0.0
+
+    @property
+    def settled(self) -> bool:
+        return self.error is not None or self.plan == "finished"
+
+
+def collect(names: Sequence[str]) -> list[Photo]:
+    """Files, the pictures of folders (sorted, not below them) and of patterns; each file once.
+
+    A name that leads nowhere becomes a Photo with its error, so that it cannot stop the others.
+    """
+    photos: list[Photo] = []
+    for name in names:
+        path = pathlib.Path(name)
+        try:
+            if path.is_dir():
+                found = sorted(p for p in path.iterdir() if _is_picture(p))
+                if not found:
+                    raise InputError(f"{shown(path)}: no JPEG, PNG or WebP file in this folder; name another")
+            elif glob.has_magic(name) and not os.path.lexists(path):
+                found = sorted(pathlib.Path(p) for p in glob.glob(name, recursive=True) if not os.path.isdir(p))
+                if not found:
+                    raise InputError(f"{shown(path)}: no file matches this pattern; check it")
+            else:
+                found = [path]
+        except InputError as error:
+            photos.append(Photo(path=path, error=error))
+            continue
+        except (OSError, ValueError) as error:
+            problem = InputError(f"{shown(path)}: cannot be listed ({error}); check its permissions")
+            photos.append(Photo(path=path, error=problem))
+            continue
+        photos += [Photo(path=p) for p in found]
+    unique = {os.path.realpath(photo.path) if "\0" not in str(photo.path) else str(photo.path): photo
+              for photo in reversed(photos)}
+    return [photo for photo in photos if photo in unique.values()]
+
+
+def _is_picture(path: pathlib.Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+
+
+def file_hash(path: str | os.PathLike) -> str:
+    """SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def settings_hash(config: EmbedConfig, *, pack_hash: str, photo_sha256: str) -> str:
+    """What decides a result: two runs with equal hashes give the same embedding."""
+    facts = {"config": to_dict(config), "pack": pack_hash, "photo": photo_sha256}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def assign_folders(photos: Sequence[Photo], out: pathlib.Path, *, config: EmbedConfig, pack_hash: str,
+                   restart: bool) -> None:
+    """Set `folder` and `plan` of every photo without an error: OUT/<stem>, or OUT/<stem>-2 where that is another's."""
+    taken: set[str] = set()
+    for photo in photos:
+        if photo.error is not None:
+            continue
+        settings = settings_hash(config, pack_hash=pack_hash, photo_sha256=photo.sha256)
+        count = 1
+        while True:
+            name = photo.path.stem if count == 1 else f"{photo.path.stem}-{count}"
+            folder = out / name
+            count += 1
+            if name.casefold() in taken:
+                continue
+            record = records(folder)
+            if record is not None and record.get("photo") in (None, photo.sha256):
+                break
+        taken.add(name.casefold())
+        photo.folder = folder
+        photo.plan = "new"
+        if record:
+            photo.plan = "again"
+            if record.get("finished") == settings and not restart:
+                photo.plan = "finished"
+            elif record.get("begun") == settings and not restart:
+                photo.plan = "resume"
+
+
+def records(folder: pathlib.Path) -> dict | None:
+    """What our files in `folder` say: photo, finished and begun settings. {} where it is free, None where it is not."""
+    if not os.path.lexists(folder):
+        return {}
+    if not folder.is_dir():
+        return None
+    names = {p.name for p in folder.iterdir() if not p.name.endswith(".part")}
+    if not names:
+        return {}
+    if not names & set(_OURS):
+        return None
+    found: dict = {}
+    report = read_json(folder / "report.json")
+    if isinstance(report.get("photo"), dict):
+        found |= {"photo": report["photo"].get("sha256"), "finished": report.get("settings")}
+    begun = _checkpoint_facts(folder / "checkpoint.npz")
+    if begun:
+        found |= {"photo": begun.get("photo"), "begun": begun.get("settings")}
+    return found or {"photo": None, "damaged": True}
+
+
+def read_json(path: pathlib.Path) -> dict:
+    """A JSON object, or {} where there is none that can be read."""
+    try:
+        if path.stat().st_size > _MAX_RECORD_BYTES:
+            return {}
+        data = json.loads(path.read_text())
+        return data if isinstance(data, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _checkpoint_facts(path: pathlib.Path) -> dict:
+    from pie_jax.portrait.checkpoint import read_facts
+
+    return read_facts(path)
+
+
+def write_json(path: pathlib.Path, data: dict) -> None:
+    """Whole or not at all; raises ResourceError."""
+    replace_file(path, (json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+
+
+@contextlib.contextmanager
+def output_folder(out: pathlib.Path) -> Iterator[None]:
+    """Make `out`, be sure it can be written, and keep a second run out of it.
+
+    Raises:
+      ResourceError: it cannot be made or written (exit code 7).
+      UsageError: another run is at work in it (exit code 2).
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out) as file:
+            file.write(b"x")
+        lock = os.open(out / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise ResourceError(f"{shown(out)}: cannot be written ({error.strerror or error}); choose another folder with "
+                            "-o") from None
+    try:
+        if not _lock(lock):
+            raise UsageError(f"{shown(out)}: another run is writing there; wait for it or choose another folder "
+                             "with -o")
+        for part in out.glob("*/.*.part"):  # left behind by a run that was killed
+            part.unlink(missing_ok=True)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # no advisory locks on this system
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

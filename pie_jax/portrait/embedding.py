@@ -1,0 +1,117 @@
+"""The result of embedding one portrait, and its file."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import pathlib
+import zipfile
+
+import numpy as np
+
+from pie_jax.config import EmbedConfig, from_dict, to_dict
+from pie_jax.errors import InputError
+from pie_jax.images.files import replace_file, shown
+from pie_jax.morphable import FaceParams
+
+FORMAT = 1
+_MAX_BYTES = 256 * 2**20
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Embedding:
+    """A code of the generator that gives the portrait back, and all that an edit needs beside the pack.
+
+    Arrays are numpy float32 on the host. What a part of the pack would have told is None where the pack lacks it.
+    """
+
+    w_plus: np.ndarray  # [L, D]
+    params: FaceParams | None  # fields [n], read from the synthesis: what edits start from
+    portrait_params: FaceParams | None  # fields [n], read from the photo
+    landmarks: np.ndarray | None  # [66, 2] x, y of the synthesis, in 0..1 of the face crop
+    portrait_landmarks: np.ndarray | None  # [66, 2] of the photo
+    trace: dict[str, np.ndarray]  # "energy" and each term: [steps] over all stages, NaN where not reached
+    config: EmbedConfig
+    pack_name: str
+    pack_hash: str
+    report: dict  # figures, seconds, outcome: JSON-able
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write one .npz, whole or not at all. Raises ResourceError."""
+        arrays = {"w_plus": np.asarray(self.w_plus, np.float32)}
+        for name in ("params", "portrait_params"):
+            if getattr(self, name) is not None:
+                arrays[name] = np.asarray(getattr(self, name).to_vector(), np.float32)
+        for name in ("landmarks", "portrait_landmarks"):
+            if getattr(self, name) is not None:
+                arrays[name] = np.asarray(getattr(self, name), np.float32)
+        arrays |= {f"trace/{name}": np.asarray(values, np.float32) for name, values in self.trace.items()}
+        facts = {"format": FORMAT, "pack_name": self.pack_name, "pack_hash": self.pack_hash,
+                 "config": to_dict(self.config), "report": self.report}
+        arrays["facts"] = np.array(json.dumps(facts, sort_keys=True))
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)
+        replace_file(path, buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Embedding:
+        """Read what `save` wrote; a folder means the embedding.npz in it. Nothing in the file is executed.
+
+        Raises:
+          InputError: missing, damaged, of a newer format, or not an embedding.
+        """
+        path = pathlib.Path(path)
+        if path.is_dir():
+            path = path / "embedding.npz"
+        if not path.is_file():
+            raise InputError(f"{shown(path)}: no embedding here; make one with python -m pie_jax.embed PHOTO -o OUT")
+        try:
+            arrays = read_arrays(path)
+            facts = json.loads(str(arrays.pop("facts")))
+            if facts["format"] > FORMAT:
+                raise InputError(f"{shown(path)}: written in format {facts['format']}, this version reads up to "
+                                 f"{FORMAT}; upgrade pie_jax")
+            trace = {name.removeprefix("trace/"): a for name, a in arrays.items() if name.startswith("trace/")}
+            faces = {name: _params(arrays[name]) if name in arrays else None for name in ("params", "portrait_params")}
+            return cls(w_plus=_latent(arrays["w_plus"]), landmarks=arrays.get("landmarks"), trace=trace, **faces,
+                       portrait_landmarks=arrays.get("portrait_landmarks"), pack_name=str(facts["pack_name"]),
+                       pack_hash=str(facts["pack_hash"]), config=from_dict(EmbedConfig, facts["config"]),
+                       report=dict(facts["report"]))
+        except (KeyError, TypeError, ValueError) as error:
+            cause = " ".join(str(error).split())[:120] or type(error).__name__
+            raise InputError(f"{shown(path)}: not an embedding, or damaged ({cause}); embed the photo again") from None
+
+
+def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """All arrays of an .npz without pickles, its declared size checked before anything is inflated.
+
+    Raises:
+      InputError: not an .npz, damaged, or larger than 256 MiB unfolded.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            total = sum(entry.file_size for entry in archive.infolist())
+        if total > _MAX_BYTES:
+            raise InputError(f"{shown(path)}: unfolds to {total / 2**20:.0f} MiB, the limit is "
+                             f"{_MAX_BYTES // 2**20} MiB; this is not a file of ours")
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except InputError:
+        raise
+    except Exception as error:  # zip and array headers are user data: they fail in many ways
+        cause = " ".join(str(error).split())[:120] or type(error).__name__
+        raise InputError(f"{shown(path)}: damaged or not an .npz file ({cause}); make it again") from None
+
+
+def _latent(array: np.ndarray) -> np.ndarray:
+    if array.ndim != 2 or array.dtype != np.float32 or not np.isfinite(array).all():
+        raise ValueError(f"w_plus: expected finite float32 [L, D], got {array.dtype} {list(array.shape)}")
+    return array
+
+
+def _params(vector: np.ndarray) -> FaceParams:
+    if vector.dtype != np.float32 or not np.isfinite(vector).all():
+        raise ValueError("params: expected finite float32 values")
+    return FaceParams.from_vector(vector)
