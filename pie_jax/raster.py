@@ -29,7 +29,8 @@ from pie_jax.arrays import Array, check_shape
 DENSE = 2  # boxes up to this side are tested densely
 WINDOWS = ((4, 16), (16, None))  # (window side, largest box side it serves)
 CHUNK = 1 << 15  # candidates tested in one turn of the loop
-EDGE_TOLERANCE = 2.0**-22  # of the squared box: rounding of an edge function, so that neighbours leave no crack
+BOX_SLACK = 1e-4  # px
+EDGE_TOLERANCE = 2.0**-21  # of the squared box: rounding of an edge function, so that neighbours leave no crack
 AREA_TOLERANCE = 2.0**-20  # of the squared box: thinner triangles are dropped
 
 
@@ -169,102 +170,117 @@ def _visible(height: int, width: int, near: float, cull_back: bool):
 
 
 def _visible_batch(vertices, triangles, *, height, width, near, cull_back):
-    batch, num_vertices = vertices.shape[:2]
-    per_image = triangles.shape[-2]
-    count = batch * per_image
+    batch, per_image = vertices.shape[0], triangles.shape[-2]
+    setup = _setup(vertices, triangles, height=height, width=width, near=near, cull_back=cull_back)
     pixels = batch * height * width
-    table = vertices.reshape(-1, 3)
-    corners = triangles.reshape(-1, 3)
-
-    def setup(index):
-        """Corner arrays, pixel box, squared extent and validity of the triangles `index` of the flat list."""
-        image = index // per_image
-        corner = corners[index if triangles.ndim == 3 else index - image * per_image] + (image * num_vertices)[:, None]
-        rows = [table[corner[:, k]] for k in range(3)]
-        x, y, z = ([row[:, i] for row in rows] for i in range(3))
-        low_x, high_x = jnp.minimum(jnp.minimum(*x[:2]), x[2]), jnp.maximum(jnp.maximum(*x[:2]), x[2])
-        low_y, high_y = jnp.minimum(jnp.minimum(*y[:2]), y[2]), jnp.maximum(jnp.maximum(*y[:2]), y[2])
-        # First and one-past-last pixel whose centre lies in the box, widened by the coordinate rounding of float32.
-        slack = 1e-4
-        first_x = jnp.clip(jnp.ceil(low_x - 0.5 - slack), 0, width).astype(jnp.int32)
-        first_y = jnp.clip(jnp.ceil(low_y - 0.5 - slack), 0, height).astype(jnp.int32)
-        across = jnp.clip(jnp.floor(high_x + 0.5 + slack), 0, width).astype(jnp.int32) - first_x
-        down = jnp.clip(jnp.floor(high_y + 0.5 + slack), 0, height).astype(jnp.int32) - first_y
-        area = (x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0])
-        extent = jnp.square(jnp.maximum(high_x - low_x, high_y - low_y))
-        nearest = jnp.minimum(jnp.minimum(*z[:2]), z[2])
-        valid = (nearest > near) & (jnp.abs(area) > AREA_TOLERANCE * extent) & (across > 0) & (down > 0)
-        valid &= jnp.isfinite(area) & jnp.isfinite(extent) & jnp.isfinite(z[0] + z[1] + z[2])
-        if cull_back:
-            valid &= area > 0
-        across, down = jnp.where(valid, across, 0), jnp.where(valid, down, 0)
-        return image, x, y, z, area, extent, first_x, first_y, across, down
-
-    def candidates(index, triangle, offset_x, offset_y, side):
-        """Keys, canvas positions and ids of the side x side pixels of one window a triangle: [side * side * M]."""
-        image, x, y, z, area, extent, first_x, first_y, across, down = triangle
-        grid = jnp.arange(side * side, dtype=jnp.int32)[:, None]
-        column = (first_x + offset_x)[None] + grid % side
-        row = (first_y + offset_y)[None] + grid // side
-        px, py = column.astype(jnp.float32) + 0.5, row.astype(jnp.float32) + 0.5
-        dx, dy = [v[None] - px for v in x], [v[None] - py for v in y]
-        sign = jnp.where(area > 0, 1.0, -1.0)[None]
-        edges = [sign * (dx[(k + 1) % 3] * dy[(k + 2) % 3] - dx[(k + 2) % 3] * dy[(k + 1) % 3]) for k in range(3)]
-        inverse = [1.0 / jnp.where(v > near, v, 1.0) for v in z]
-        scale = 1.0 / jnp.where(across > 0, jnp.abs(area), 1.0)
-        slope = [((inverse[k] - inverse[0]) * scale)[None] for k in (1, 2)]
-        key = inverse[0][None] + (edges[1] * slope[0] + edges[2] * slope[1])
-        low, high = (reduce(reduce(*inverse[:2]), inverse[2])[None] for reduce in (jnp.minimum, jnp.maximum))
-        key = jax.lax.bitcast_convert_type(jnp.clip(key, low, high), jnp.int32)  # bits of positive floats keep order
-        inside = jnp.minimum(jnp.minimum(edges[0], edges[1]), edges[2]) >= (-EDGE_TOLERANCE * extent)[None]
-        inside &= (column < (first_x + across)[None]) & (row < (first_y + down)[None])
-        pixel = jnp.where(inside, image[None] * (height * width) + row * width + column, pixels)
-        ids = jnp.broadcast_to((index - image * per_image)[None], pixel.shape)
-        return (jnp.where(inside, key, 0).reshape(-1), pixel.reshape(-1), ids.reshape(-1))
-
-    def draw(canvas, key, pixel, ids, first):
-        """Put candidates on the canvas (best key, its largest id), independent of their order."""
-        best, winner = canvas
-        # The keys are compared with themselves after a trip through memory: both must be the very same bits.
-        key, pixel = jax.lax.optimization_barrier((key, pixel))
-        if not first:
-            before = best.at[pixel].get(mode="fill", fill_value=0)
-            before, best = jax.lax.optimization_barrier((before, best))  # read before it is overwritten in place
-        best = best.at[pixel].max(key, mode="drop")
-        won = key == best.at[pixel].get(mode="fill", fill_value=-1)
-        if not first:
-            winner = winner.at[jnp.where(won & (key > before), pixel, pixels)].set(-1, mode="drop")
-        winner = winner.at[jnp.where(won, pixel, pixels)].max(ids, mode="drop")
-        return best, winner
-
-    every = jnp.arange(count, dtype=jnp.int32)
-    triangle = setup(every)
-    across, down = triangle[-2:]
-    longest = jnp.maximum(across, down)
     canvas = jnp.zeros(pixels, jnp.int32), jnp.full(pixels, -1, jnp.int32)
-    small = jnp.where(longest <= DENSE, across, 0)
-    canvas = draw(canvas, *candidates(every, (*triangle[:-2], small, down), 0 * every, 0 * every, DENSE), first=True)
+    longest = jnp.maximum(setup["across"], setup["down"])
 
     shortest = DENSE
+    every = jnp.ones_like(longest)
+    canvas = _draw_windows(canvas, setup, jnp.where(longest <= DENSE, every, 0), None, DENSE, per_image, width)
     for side, limit in WINDOWS:
         mine = (longest > shortest) & (longest <= limit) if limit else longest > shortest
         shortest = limit
-        windows = jnp.where(mine, -(-across // side) * -(-down // side), 0)
-        ends = jax.lax.associative_scan(jnp.add, windows)
-        total = ends[-1]
-        chunk = CHUNK // side**2
-
-        def turn(i, canvas, side=side, chunk=chunk, ends=ends, windows=windows, total=total):
-            item = i * chunk + jnp.arange(chunk, dtype=jnp.int32)
-            index = jnp.minimum(jnp.searchsorted(ends, item, side="right").astype(jnp.int32), count - 1)
-            triangle = setup(index)
-            live = item < total
-            window = item - (ends[index] - windows[index])
-            across = triangle[-2]
-            per_row = jnp.maximum(-(-across // side), 1)
-            shape = (*triangle[:-2], jnp.where(live, across, 0), triangle[-1])
-            offsets = window % per_row * side, window // per_row * side
-            return draw(canvas, *candidates(index, shape, *offsets, side), first=False)
-
-        canvas = jax.lax.fori_loop(0, -(-total // chunk), turn, canvas)
+        windows = jnp.where(mine, -(-setup["across"] // side) * -(-setup["down"] // side), 0)
+        canvas = _draw_windows(canvas, setup, windows, jax.lax.associative_scan(jnp.add, windows), side, per_image, width)
     return canvas[1].reshape(batch, height * width)
+
+
+def _setup(vertices, triangles, *, height, width, near, cull_back) -> dict[str, jax.Array]:
+    """Per triangle of the flat list [B * T]: its pixel box and the affine functions of the pixel that decide a hit."""
+    batch, num_vertices = vertices.shape[:2]
+    corners = triangles if triangles.ndim == 3 else jnp.broadcast_to(triangles[None], (batch, *triangles.shape))
+    image = jnp.broadcast_to(jnp.arange(batch, dtype=jnp.int32)[:, None], corners.shape[:2]).reshape(-1)
+    corners = corners.reshape(-1, 3) + (image * num_vertices)[:, None]
+    rows = [vertices.reshape(-1, 3)[corners[:, k]] for k in range(3)]
+    x, y, z = ([row[:, i] for row in rows] for i in range(3))
+    low_x, high_x = jnp.minimum(jnp.minimum(*x[:2]), x[2]), jnp.maximum(jnp.maximum(*x[:2]), x[2])
+    low_y, high_y = jnp.minimum(jnp.minimum(*y[:2]), y[2]), jnp.maximum(jnp.maximum(*y[:2]), y[2])
+    # First and one-past-last pixel whose centre lies in the box, widened by the coordinate rounding of float32.
+    first_x = jnp.clip(jnp.ceil(low_x - (0.5 + BOX_SLACK)), 0, width)
+    first_y = jnp.clip(jnp.ceil(low_y - (0.5 + BOX_SLACK)), 0, height)
+    across = jnp.clip(jnp.floor(high_x + (0.5 + BOX_SLACK)), 0, width) - first_x
+    down = jnp.clip(jnp.floor(high_y + (0.5 + BOX_SLACK)), 0, height) - first_y
+    area = (x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0])
+    extent = jnp.square(jnp.maximum(high_x - low_x, high_y - low_y))
+    valid = (jnp.minimum(jnp.minimum(*z[:2]), z[2]) > near) & (across > 0) & (down > 0)
+    valid &= (jnp.abs(area) > AREA_TOLERANCE * extent) & jnp.isfinite(area * extent) & jnp.isfinite(z[0] + z[1] + z[2])
+    if cull_back:
+        valid &= area > 0
+    scale = 1.0 / jnp.where(valid, area, 1.0)
+    inverse = [1.0 / jnp.where(valid, v, 1.0) for v in z]
+    # Barycentric coordinates at the box's first pixel, and their steps from one pixel to the next.
+    dx, dy = [v - (first_x + 0.5) for v in x], [v - (first_y + 0.5) for v in y]
+    at = [(dx[(k + 1) % 3] * dy[(k + 2) % 3] - dx[(k + 2) % 3] * dy[(k + 1) % 3]) * scale for k in range(3)]
+    step_x = [(y[(k + 1) % 3] - y[(k + 2) % 3]) * scale for k in range(3)]
+    step_y = [(x[(k + 2) % 3] - x[(k + 1) % 3]) * scale for k in range(3)]
+    one, two = inverse[1] - inverse[0], inverse[2] - inverse[0]
+    out = {f"b{k}": at[k] for k in range(3)}
+    out |= {f"b{k}x": step_x[k] for k in range(3)} | {f"b{k}y": step_y[k] for k in range(3)}
+    out |= {"tolerance": -EDGE_TOLERANCE * extent * jnp.abs(scale), "inverse": inverse[0] + at[1] * one + at[2] * two,
+            "inverse_x": step_x[1] * one + step_x[2] * two, "inverse_y": step_y[1] * one + step_y[2] * two,
+            "low": jnp.minimum(jnp.minimum(*inverse[:2]), inverse[2]),
+            "high": jnp.maximum(jnp.maximum(*inverse[:2]), inverse[2])}
+    first = image * (height * width) + first_y.astype(jnp.int32) * width + first_x.astype(jnp.int32)
+    return out | {"first": first, "across": jnp.where(valid, across, 0).astype(jnp.int32),
+                  "down": jnp.where(valid, down, 0).astype(jnp.int32)}
+
+
+def _candidates(setup, offset_x, offset_y, ids, *, side, width, pixels):
+    """Keys, canvas positions and ids of the pixels of one window a triangle: each [side * side * M]."""
+    grid = jnp.arange(side * side, dtype=jnp.int32)[:, None]
+    column, row = offset_x[None] + grid % side, offset_y[None] + grid // side
+    x, y = column.astype(jnp.float32), row.astype(jnp.float32)
+    t = {name: value[None] for name, value in setup.items()}
+    weights = [t[f"b{k}"] + (x * t[f"b{k}x"] + y * t[f"b{k}y"]) for k in range(3)]
+    inside = jnp.minimum(jnp.minimum(weights[0], weights[1]), weights[2]) >= t["tolerance"]
+    inside &= (column < t["across"]) & (row < t["down"])
+    key = jnp.clip(t["inverse"] + (x * t["inverse_x"] + y * t["inverse_y"]), t["low"], t["high"])
+    pixel = jnp.where(inside, t["first"] + row * width + column, pixels)  # pixels: nowhere
+    bits = jax.lax.bitcast_convert_type(key, jnp.int32)  # bits of positive floats keep their order
+    return bits.reshape(-1), pixel.reshape(-1), jnp.broadcast_to(ids[None], pixel.shape).reshape(-1)
+
+
+def _draw(canvas, key, pixel, ids):
+    """Put candidates on the canvas (best key and its largest id), independent of their order."""
+    best, winner = canvas
+    before = best.at[pixel].get(mode="fill", fill_value=0)
+    best = best.at[pixel].max(key, mode="drop")
+    won = key == best.at[pixel].get(mode="fill", fill_value=-1)
+    nowhere = best.shape[0]
+    winner = winner.at[jnp.where(won & (key > before), pixel, nowhere)].set(-1, mode="drop")
+    winner = winner.at[jnp.where(won, pixel, nowhere)].max(ids, mode="drop")
+    return best, winner
+
+
+def _draw_windows(canvas, setup, windows, ends, side, per_image, width):
+    """Draw all windows of side x side pixels; `windows` [B * T] a triangle, `ends` their prefix sum.
+
+    With `ends` None every triangle has one window or none. The loop is a pipeline: each turn draws the candidates made
+    the turn before. Its carry is what forces them to memory, so that a key meets its very own bits after the scatter
+    (recomputed in another fusion it may differ in the last bit, and the pixel would be lost).
+    """
+    count, pixels = windows.shape[0], canvas[0].shape[0]
+    chunk = min(max(CHUNK // side**2, 1), count)
+    total = count if ends is None else ends[-1]
+
+    def turn(i, state):
+        canvas = _draw(state[:2], *state[2:])
+        item = i * chunk + jnp.arange(chunk, dtype=jnp.int32)
+        if ends is None:
+            index = jnp.minimum(item, count - 1)
+            offset_x = offset_y = 0 * item
+        else:
+            index = jnp.minimum(jnp.searchsorted(ends, item, side="right").astype(jnp.int32), count - 1)
+            window = item - (ends[index] - windows[index])
+            per_row = jnp.maximum(-(-setup["across"][index] // side), 1)
+            offset_x, offset_y = window % per_row * side, window // per_row * side
+        mine = {name: value[index] for name, value in setup.items()}
+        mine["across"] = jnp.where((item < total) & (windows[index] > 0), mine["across"], 0)
+        return (*canvas, *_candidates(mine, offset_x, offset_y, index % per_image, side=side, width=width, pixels=pixels))
+
+    nothing = jnp.zeros(chunk * side**2, jnp.int32)
+    turns = -(-total // chunk)
+    state = jax.lax.fori_loop(0, turns, turn, (*canvas, nothing, nothing + pixels, nothing))
+    return _draw(state[:2], *state[2:])
