@@ -74,7 +74,7 @@ def photometric_loss(model: MorphableModel, params: FaceParams, crops_01: Array,
 
 def render_loss(model: MorphableModel, params: FaceParams, crops_01: Array, landmarks: Array, camera: CameraConfig, *,
                 weight_landmark: float) -> jax.Array:
-    """StyleRig's L_render [B]: photometric + weight_landmark * landmark loss; landmarks [B, 66, 2] in 0..1 of the crop."""
+    """StyleRig's L_render [B]: photometric + weight_landmark * landmark loss; landmarks [B, 66, 2] in 0..1 of crop."""
     points = projected_landmarks(model, params, camera)
     return (photometric_loss(model, params, crops_01, camera)
             + weight_landmark * landmark_loss(points, landmarks))

@@ -1,0 +1,142 @@
+"""Train DFR, W+ to FaceParams, which lets rigs train without synthesis (StyleRig, arXiv 2004.00121, section 4).
+
+`python -m pie_jax.training.dfr --pack DIR`: the teacher is the pack's regressor on the images of sampled codes (half of
+them with mixed styles), read from the pool that `pie_jax.training.codes` makes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from pie_jax.config import DFRConfig, to_dict
+from pie_jax.errors import UsageError
+from pie_jax.morphable import VECTOR_SLICES
+from pie_jax.pack import load_pack, update_part
+from pie_jax.training import codes, commands, loop
+
+PART = "dfr"
+OPTIMISER = optax.scale_by_adam(b1=0.9, b2=0.99)
+
+
+def normalisation(vectors: np.ndarray) -> dict[str, np.ndarray]:
+    """What a network's output is scaled by: {"output_mean", "output_std"} [257] of `vectors` [N, 257].
+
+    A component's deviation is kept above a tenth of its group's, so that no near-constant one dominates a loss.
+    """
+    std = vectors.std(axis=0)
+    for part in VECTOR_SLICES.values():
+        std[part] = np.maximum(std[part], max(0.1 * float(np.sqrt(np.mean(std[part] ** 2))), 1e-4))
+    return {"output_mean": vectors.mean(axis=0).astype(np.float32), "output_std": std.astype(np.float32)}
+
+
+def group_errors(predicted, truth, std) -> dict[str, jax.Array]:
+    """Mean squared error in deviations `std` [257] of every field of FaceParams; vectors [B, 257] -> scalars."""
+    squared = jnp.square((predicted - truth) / std[None, :])
+    return {name: jnp.mean(squared[:, part]) for name, part in VECTOR_SLICES.items()}
+
+
+def explained(predicted: np.ndarray, truth: np.ndarray, std: np.ndarray) -> dict[str, float]:
+    """Held-out figures: for every field 1 - error / variance (1 is perfect, 0 the mean), both in deviations `std`."""
+    figures = {}
+    for name, part in VECTOR_SLICES.items():
+        error = np.sum(((predicted - truth)[:, part] / std[part]) ** 2)
+        spread = np.sum(((truth - truth.mean(axis=0))[:, part] / std[part]) ** 2)
+        figures[f"explained_{name}"] = float(1.0 - error / max(spread, 1e-9))
+    return figures
+
+
+def freeze(gradients, *names: str):
+    """The gradients with those of the top-level arrays `names` set to zero."""
+    return gradients | {name: jnp.zeros_like(gradients[name]) for name in names if name in gradients}
+
+
+def make_step(config: DFRConfig, *, peak: float):
+    """The step of `loop.run`: batch = rows of the pool."""
+    from pie_jax.rignet import DFR
+
+    network = DFR(config)
+
+    def loss(weights, rows):
+        predicted = network.apply({"params": weights}, codes.w_plus_of(rows, num_layers=config.num_layers))
+        errors = group_errors(predicted, rows["theta"], jax.lax.stop_gradient(weights["output_std"]))
+        return sum(errors.values()) / len(errors), errors
+
+    def step(state, rows):
+        (value, errors), gradients = jax.value_and_grad(loss, has_aux=True)(state.weights, rows)
+        state = loop.apply_gradients(state, freeze(gradients, "output_mean", "output_std"), optimiser=OPTIMISER,
+                                     learning_rate=loop.cosine(state.fraction, peak=peak, warm_up=0.02))
+        return state, {"loss": value, "pose": errors["rotation"], "expression": errors["expression"],
+                       "light": errors["illumination"]}
+
+    return step
+
+
+def train(arguments: argparse.Namespace) -> loop.RunResult:
+    """Make or open the pool, train, write the part. Needs generator, regressor and landmarks."""
+    from pie_jax.rignet import DFR
+
+    pack = load_pack(arguments.pack, parts=codes.PARTS)
+    pool = codes.open_codes(pathlib.Path(arguments.codes), pack, count=arguments.count, seed=arguments.seed)
+    generator = pack.configs.generator
+    config = DFRConfig(num_layers=generator.num_layers, w_dim=generator.w_dim, hidden=hidden_sizes(arguments.hidden),
+                       residual=arguments.residual)
+    key = jax.random.key(arguments.seed)
+    weights = DFR(config).init(key, jnp.zeros((1, config.num_layers, config.w_dim)))["params"]
+    scale = normalisation(np.asarray(pool.theta[:len(pool) - pool.held_out]))
+    weights = dict(weights) | {name: jnp.asarray(value) for name, value in scale.items()}
+    tail = pool.tail()
+    predict = jax.jit(lambda weights, rows: DFR(config).apply(
+        {"params": weights}, codes.w_plus_of(rows, num_layers=config.num_layers)))
+
+    def evaluate(state):
+        predicted = np.asarray(predict(state.ema, tail))
+        pose = VECTOR_SLICES["rotation"]
+        degrees = np.degrees(np.abs(predicted[:, pose] - tail["theta"][:, pose])).mean(axis=0)
+        return explained(predicted, tail["theta"], scale["output_std"]) | {
+            "pitch_error_degrees": float(degrees[0]), "yaw_error_degrees": float(degrees[1])}
+
+    result = loop.run(arguments.run, loop.new_state(key, weights, OPTIMISER), make_step(config, peak=arguments.rate),
+                      steps=arguments.steps, minutes=arguments.minutes, restart=arguments.restart, chunk=16,
+                      batch_fn=lambda step: pool.batch(arguments.seed, step, arguments.batch),
+                      batch_size=arguments.batch, evaluate=evaluate, name=PART,
+                      description={"config": to_dict(config), "batch": arguments.batch, "seed": arguments.seed,
+                                   "rate": arguments.rate, "count": arguments.count})
+    if result.outcome != "interrupted":
+        update_part(arguments.pack, PART, result.state.ema, config,
+                    commands.record(result, arguments, module=PART, codes=len(pool)))
+    return result
+
+
+def hidden_sizes(text: str) -> tuple[int, ...]:
+    """"1024,1024" -> (1024, 1024); UsageError when it is not a list of positive numbers."""
+    try:
+        sizes = tuple(int(word) for word in text.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise UsageError(f"--hidden: expected sizes as 1024,1024, got {text!r}")
+    return sizes
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(prog="python -m pie_jax.training.dfr", description=__doc__.split("\n")[0])
+    commands.add_arguments(result, name=PART, steps=6000, batch=64)
+    codes.add_code_arguments(result)
+    result.add_argument("--hidden", default="1024,1024", metavar="N,N", help="hidden layers (default: %(default)s)")
+    result.add_argument("--residual", action="store_true", help="add a linear map of the flattened code")
+    result.add_argument("--rate", type=float, default=1e-3, help="Adam's peak learning rate (default: %(default)s)")
+    return result
+
+
+def main(argv: list[str] | None = None) -> int:
+    return commands.run_command(train, parser().parse_args(argv))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
