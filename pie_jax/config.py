@@ -153,6 +153,7 @@ class EnergyConfig:
     controls: tuple[str, ...] = CONTROLS
     terms: tuple[str, ...] = TERMS
     samples: int = 1
+    control_sampling: str = "all"  # each step: "all" controls, or "one" drawn for each sample (as many w_hat as samples)
     photometric: str = "pixel"  # "pixel": covered pixels (PIE); "vertex": visible vertices (MoFA)
     render_resolution: int = 64
     weight_l2: float = 1.0
@@ -170,6 +171,8 @@ class EnergyConfig:
                  f"controls: expected some of {CONTROLS}, got {self.controls}")
         _require(len(self.terms) > 0 and set(self.terms) <= set(TERMS), f"terms: expected some of {TERMS}, got {self.terms}")
         _require(self.samples >= 1, f"samples: expected at least 1, got {self.samples}")
+        _require(self.control_sampling in ("all", "one"),
+                 f"control_sampling: expected 'all' or 'one', got {self.control_sampling!r}")
         _require(self.photometric in ("pixel", "vertex"), f"photometric: unknown {self.photometric!r}")
 
 

@@ -76,7 +76,6 @@ class Pool:
     Built once for a pack (`samples.build_pool`): these carry no gradient, so a step only draws rows.
     """
 
-    w: jax.Array  # [N, D] codes
     images: jax.Array  # [N, R, R, 3] uint8: the face crop of G(w), R = energy.render_resolution
     theta: jax.Array  # [N, 257] FaceParams of the regressor, Deep3D order
     landmarks: jax.Array  # [N, 66, 2] of the landmark network, x and y in 0..1 of the face crop
@@ -119,7 +118,7 @@ def pack_hash(manifest: Mapping) -> str:
 
 def _command(part: str) -> str:
     if part == "pool":
-        return "python -m pie_jax.samples --pack DIR"
+        return "python -m pie_jax.training.pool --pack DIR"
     if part == "morphable":
         return "python -m converters.morphable, or python -m pie_jax.training.demo_pack"
     return f"python -m pie_jax.training.{part.split('_')[0]} --pack DIR"

@@ -1,0 +1,394 @@
+"""PIE's energy of a portrait (arXiv 2009.09485): one function a term, and their weighted sum.
+
+    E(w) = E_synthesis + E_identity + E_edit + E_invariance + E_recognition
+
+Only the latent moves. `theta` is a vector [257] of FaceParams in Deep3D's order, `v` another code of the generator
+from the pack's pool, `control` one of pose, expression, illumination; [a^rest, b^control] takes the control's
+parameters from b and all others from a; w_hat = RigNet(w, theta_v^control). Over controls and samples of v every
+term is a mean, and every distance is a mean over its elements, so that neither their number nor the resolution
+changes the balance of the terms.
+
+All that looks at a face (regressor, landmarks, recognition, rendering) works in the square face crop of the camera.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from pie_jax.arrays import Array, Weights, check_shape
+from pie_jax.config import EnergyConfig
+from pie_jax.errors import PackError
+from pie_jax.images import face_crop
+from pie_jax.morphable import FaceParams, MorphableModel, with_control
+from pie_jax.observe import crop_camera, describe, find_landmarks, perceive, reconstruct, regress, rig, synthesise
+from pie_jax.pack import Pack, PackConfigs, Pool
+from pie_jax.render import Rendering, render
+from pie_jax.samples import draw
+
+CROP_PX = 224.0  # the unit of landmark distances: pixels of a face crop of this side, whatever is rendered
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Target:
+    """What never changes of B portraits while they are embedded; absent parts of a pack leave None."""
+
+    portrait: Array  # [B, H, W, 3] in 0..1 at the generator's resolution
+    features: dict[str, Array] | None  # perceptual features by layer
+    theta: Array | None  # [B, 257] FaceParams
+    landmarks: Array | None  # [B, 66, 2] x and y in 0..1 of the face crop
+    face: Array | None  # [B, R, R, 3] face crop at the render resolution
+    descriptor: Array | None  # [B, N] unit vectors of the recognition network
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """All arrays the energy reads: arguments of the compiled step, never constants in it."""
+
+    weights: dict[str, Weights]
+    morphable: MorphableModel | None
+    pool: Pool | None
+    target: Target
+    factors: dict[str, Array]  # the weights of the parts, as data: other weights need no new compilation
+
+
+# ------------------------------------------------------------------------------------------ terms
+def _mean(array: Array, axes: int) -> jax.Array:
+    return jnp.mean(array, axis=tuple(range(-axes, 0)))
+
+
+def synthesis_term(portrait: Array, synthesis: Array, features: dict[str, Array],
+                   synthesis_features: dict[str, Array]) -> tuple[jax.Array, jax.Array]:
+    """mean |I - G(w)|^2 and sum over layers of mean |Phi_l(I) - Phi_l(G(w))|^2, each [B].
+
+    Images [B, H, W, 3] in 0..1, features {layer: [B, h, w, C]}. PIE, equation of E_synth; means are ours.
+    """
+    check_shape("synthesis", synthesis, tuple(portrait.shape))
+    perceptual = sum((_mean(jnp.square(features[k] - synthesis_features[k]), 3) for k in features),
+                     jnp.zeros(portrait.shape[0], portrait.dtype))
+    return _mean(jnp.square(portrait - synthesis), 3), perceptual
+
+
+def identity_term(w_plus: Array, rigged: Array) -> jax.Array:
+    """mean |w - RigNet(w, theta_w^control)|^2, [B]: rigging with a code's own parameters changes nothing.
+
+    w_plus [B, L, D]; rigged [B, C, L, D], one for each control. PIE, E_id.
+    """
+    return _mean(jnp.square(w_plus[:, None] - rigged), 3)
+
+
+def edit_term(faces: Array, landmarks: Array, rendering: Rendering) -> tuple[jax.Array, jax.Array]:
+    """l(I_v, [theta_v^rest, theta(w_hat)^control]): the edited portrait carries v's control. PIE, E_edit.
+
+    faces [B, M, R, R, 3] and landmarks [B, M, 66, 2] (0..1) of v; rendering of the mixed parameters, [B, M, ...].
+    Returns the photometric and the landmark part, each [B], means over the M samples and controls.
+    """
+    photometric, landmark = face_distance(faces, landmarks, rendering)
+    return _mean(photometric, 1), _mean(landmark, 1)
+
+
+def invariance_term(face: Array, landmarks: Array, rendering: Rendering) -> tuple[jax.Array, jax.Array]:
+    """l(I, [theta(w_hat)^rest, theta_I^control]): the edited portrait carries nothing else of v. PIE, E_inv.
+
+    face [B, R, R, 3] and landmarks [B, 66, 2] (0..1) of the portrait; rendering of the mixed parameters, [B, M, ...].
+    Returns the photometric and the landmark part, each [B].
+    """
+    count = rendering.coverage.shape[1]
+    faces, points = (jnp.repeat(x[:, None], count, axis=1) for x in (face, landmarks))
+    photometric, landmark = face_distance(faces, points, rendering)
+    return _mean(photometric, 1), _mean(landmark, 1)
+
+
+def recognition_term(descriptor: Array, synthesis_descriptor: Array,
+                     edited_descriptors: Array) -> tuple[jax.Array, jax.Array]:
+    """|Psi(I) - Psi(G(w))|^2 and its mean over edited portraits, |Psi(I) - Psi(G(w_hat))|^2; each [B]. PIE, E_rec.
+
+    Psi are unit vectors [B, N] (edited: [B, M, N]), so a value is 2 - 2 cos of the angle between descriptors.
+    """
+    edited = jnp.sum(jnp.square(descriptor[:, None] - edited_descriptors), axis=-1)
+    return jnp.sum(jnp.square(descriptor - synthesis_descriptor), axis=-1), _mean(edited, 1)
+
+
+def face_distance(faces: Array, landmarks: Array, rendering: Rendering) -> tuple[jax.Array, jax.Array]:
+    """PIE's l(I', theta) in its two parts, before their weights.
+
+    Args:
+      faces: [..., R, R, 3] face crops in 0..1.
+      landmarks: [..., 66, 2] found in them, 0..1 of the crop.
+      rendering: of theta in the same crop at R pixels.
+    Returns:
+      photometric [...]: mean over covered pixels and channels of |I' - I_theta|^2 (0 where nothing is covered; which
+        pixels are covered carries no gradient), and landmark [...]: mean over points of the squared distance, in
+        pixels^2 of a 224 px crop, at any R.
+    """
+    resolution = faces.shape[-2]
+    coverage = jax.lax.stop_gradient(rendering.coverage)
+    squared = jnp.sum(jnp.square(faces - rendering.image), axis=-1) * coverage
+    covered = jnp.sum(coverage, axis=(-2, -1))
+    photometric = jnp.sum(squared, axis=(-2, -1)) / (3.0 * jnp.maximum(covered, 1.0))
+    offset = (landmarks - rendering.landmarks / resolution) * CROP_PX
+    return photometric, _mean(jnp.sum(jnp.square(offset), axis=-1), 1)
+
+
+@jax.jit
+def prepare_target(pack: Pack, portraits: Array) -> Target:
+    """Look at portraits [B, H, W, 3] in 0..1 (the generator's resolution) once. ValueError: another size."""
+    configs, weights = pack.configs, pack.weights
+    resolution = configs.generator.resolution
+    check_shape("portraits", portraits, (None, resolution, resolution, 3))
+    return Target(
+        portrait=portraits,
+        features=perceive(configs, weights, portraits) if "perceptual" in weights else None,
+        theta=regress(configs, weights, portraits) if "regressor" in weights else None,
+        landmarks=find_landmarks(configs, weights, portraits) if "landmarks" in weights else None,
+        face=face_crop(portraits, configs.camera, resolution=configs.energy.render_resolution),
+        descriptor=describe(configs, weights, portraits) if "recognition" in weights else None)
+
+
+PARTS = {"synthesis": ("l2", "perceptual"), "identity": ("identity",), "edit": ("edit_photometric", "edit_landmark"),
+         "invariance": ("invariance_photometric", "invariance_landmark"),
+         "recognition": ("recognition_w", "recognition_edit")}
+
+
+def part_weights(config: EnergyConfig) -> dict[str, float]:
+    """The weight of every part in `PARTS`."""
+    w = config
+    return {"l2": w.weight_l2, "perceptual": w.weight_perceptual, "identity": w.weight_identity,
+            "edit_photometric": w.weight_edit * w.weight_photometric,
+            "edit_landmark": w.weight_edit * w.weight_landmark,
+            "invariance_photometric": w.weight_invariance * w.weight_photometric,
+            "invariance_landmark": w.weight_invariance * w.weight_landmark,
+            "recognition_w": w.weight_recognition_w, "recognition_edit": w.weight_recognition_edit}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PortraitEnergy:
+    """The energy as a static description: equal descriptions share one compilation. Made by `portrait_energy`."""
+
+    configs: PackConfigs
+    terms: tuple[str, ...]
+    controls: tuple[str, ...]
+    from_dfr: bool  # a rig's source parameters come from DFR(w), else from the regressor on G(w)
+    precision: str = "float32"
+    missing: tuple[tuple[str, str], ...] = dataclasses.field(default=(), compare=False)  # (what, why)
+
+    @property
+    def needs_edits(self) -> bool:
+        """Whether any term looks at G(w_hat)."""
+        return bool(self.controls) and not {"edit", "invariance", "recognition"}.isdisjoint(self.terms)
+
+    @property
+    def edit_resolution(self) -> int:
+        """The lowest output of the generator that still feeds all that look at an edited portrait.
+
+        They read the face crop at their own resolution: finer layers would be computed for nothing.
+        """
+        configs, generator = self.configs, self.configs.generator
+        readers = [configs.regressor, configs.recognition if "recognition" in self.terms else None]
+        wanted = max(r.resolution for r in readers if r is not None) / configs.camera.crop_size
+        return next((r for r in generator.block_resolutions if r >= wanted), generator.resolution)
+
+    def __call__(self, inputs: Inputs, latent: Array, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """latent [B, L, D], keys [B] -> energies [B] and the weighted value [B] of every term, whose sum they are."""
+        parts = self.parts(inputs, latent, keys)
+        terms = {term: sum(inputs.factors[name] * parts[name] for name in PARTS[term] if name in parts)
+                 for term in self.terms}
+        return sum(terms.values()), terms
+
+    def parts(self, inputs: Inputs, latent: Array, keys: Array) -> dict[str, jax.Array]:
+        """latent [B, L, D], keys [B] -> the value [B] of every part in `PARTS` that there is, before its weight."""
+        configs, weights, target, terms = self.configs, inputs.weights, inputs.target, self.terms
+        synthesis, source = self._source(weights, latent)
+        edited = rows = choice = theta = theta_edited = None
+        if self.needs_edits:
+            rows, choice = self._draw(inputs.pool, keys)
+            w_hat = self._rig_to(rows.theta, choice, weights, latent, source)
+            synthesis, edited = self._paint(weights, latent, w_hat, synthesis)
+        elif synthesis is None:
+            synthesis = self._synthesise(weights, latent)
+        if source is not None:
+            theta, theta_edited = self._look(regress, weights, synthesis, edited)
+
+        parts = {}
+        if "synthesis" in terms:
+            ours = target.features
+            theirs = {} if ours is None else perceive(configs, weights, synthesis)
+            parts["l2"], perceptual = synthesis_term(target.portrait, synthesis, ours or {}, theirs)
+            if theirs:
+                parts["perceptual"] = perceptual
+        if "identity" in terms:
+            own = FaceParams.from_vector(theta)
+            rigged = [rig(configs, weights, latent, source, own, control=control) for control in self.controls]
+            parts["identity"] = identity_term(latent, jnp.stack(rigged, axis=1))
+        if "edit" in terms or "invariance" in terms:
+            parts |= self._rendered_parts(inputs, rows, choice, theta_edited)
+        if "recognition" in terms:
+            ours, theirs = self._look(describe, weights, synthesis, edited)
+            parts["recognition_w"], of_edits = recognition_term(
+                target.descriptor, ours, ours[:, None] if theirs is None else theirs)
+            if theirs is not None:
+                parts["recognition_edit"] = of_edits
+        return parts
+
+    # One pass, so that each network stands once in the traced program and works on all its images together.
+    def _synthesise(self, weights: Weights, w_plus: Array, resolution: int | None = None) -> jax.Array:
+        generator = self.configs.generator
+        return synthesise(generator, weights["generator"], w_plus, resolution=resolution, precision=self.precision)
+
+    def _source(self, weights: Weights, latent: Array) -> tuple[Array | None, FaceParams | None]:
+        """The parameters of w that a rig starts from, and G(w) where finding them needed it."""
+        if not (self.needs_edits or "identity" in self.terms):
+            return None, None
+        if self.from_dfr:
+            return None, FaceParams.from_vector(reconstruct(self.configs, weights, latent))
+        synthesis = self._synthesise(weights, latent)
+        return synthesis, FaceParams.from_vector(regress(self.configs, weights, synthesis))
+
+    def _draw(self, pool: Pool, keys: Array) -> tuple[Pool, Array | None]:
+        """Rows of the pool [B, M, ...] for each portrait's key, and which control [B, M] each one is for.
+
+        With control_sampling "all" M = C * S, control by control, and the second is None.
+        """
+        config, controls = self.configs.energy, len(self.controls)
+        if config.control_sampling == "all":
+            return jax.vmap(lambda key: draw(key, pool, samples=controls * config.samples))(keys), None
+
+        def one(key):
+            row_key, control_key = jax.random.split(key)
+            choice = jax.random.randint(control_key, (config.samples,), 0, controls)
+            return draw(row_key, pool, samples=config.samples), choice
+
+        return jax.vmap(one)(keys)
+
+    def _by_control(self, choice: Array | None, function, *arrays):
+        """`function(control, *arrays)` on the samples [B, M, ...] that belong to each control, put together again."""
+        values, samples = [], self.configs.energy.samples
+        for i, control in enumerate(self.controls):
+            rows = slice(i * samples, (i + 1) * samples) if choice is None else slice(None)
+            values.append(function(control, *(array[:, rows] for array in arrays)))
+        if choice is None:
+            return jnp.concatenate(values, axis=1)
+        stacked = jnp.stack(values)  # [C, B, M, ...]: rigs and parameters are small, so all are made and one is taken
+        index = choice.reshape(1, *choice.shape, *(1,) * (stacked.ndim - 3))
+        return jnp.take_along_axis(stacked, jnp.broadcast_to(index, (1, *stacked.shape[1:])), axis=0)[0]
+
+    def _rig_to(self, theta_v: Array, choice: Array | None, weights: Weights, latent: Array,
+                source: FaceParams) -> jax.Array:
+        """w_hat [B, M, L, D] = RigNet(w, theta_v^control)."""
+        def each(control, theta):
+            count = theta.shape[1]
+            own, params = (jax.tree.map(lambda x: jnp.repeat(x, count, axis=0), a) for a in (latent, source))
+            target = FaceParams.from_vector(theta.reshape(-1, theta.shape[-1]))
+            w_hat = rig(self.configs, weights, own, params, target, control=control)
+            return w_hat.reshape(theta.shape[0], count, *latent.shape[1:])
+
+        return self._by_control(choice, each, theta_v)
+
+    def _paint(self, weights: Weights, latent: Array, w_hat: Array, synthesis: Array | None) -> tuple[Array, Array]:
+        """G(w) [B, H, W, 3] and G(w_hat) [B * M, h, w, 3], in one call where both have the same size."""
+        flat = w_hat.reshape(-1, *latent.shape[1:])
+        resolution = self.edit_resolution
+        if synthesis is None and resolution == self.configs.generator.resolution:
+            both = self._synthesise(weights, jnp.concatenate([latent, flat]))
+            return both[:latent.shape[0]], both[latent.shape[0]:]
+        synthesis = self._synthesise(weights, latent) if synthesis is None else synthesis
+        return synthesis, self._synthesise(weights, flat, resolution)
+
+    def _look(self, network, weights: Weights, synthesis: Array, edited: Array | None) -> tuple[Array, Array | None]:
+        """`network` [N] on G(w) and on the edited portraits: [B, N], [B, M, N]."""
+        batch = synthesis.shape[0]
+        if edited is None:
+            return network(self.configs, weights, synthesis), None
+        if edited.shape[1:] == synthesis.shape[1:]:
+            both = network(self.configs, weights, jnp.concatenate([synthesis, edited]))
+            ours, theirs = both[:batch], both[batch:]
+        else:
+            ours, theirs = network(self.configs, weights, synthesis), network(self.configs, weights, edited)
+        return ours, theirs.reshape(batch, -1, theirs.shape[-1])
+
+    def _rendered_parts(self, inputs: Inputs, rows: Pool, choice: Array | None,
+                        theta_edited: Array) -> dict[str, jax.Array]:
+        """The parts of the edit and the invariance term, from one call of the renderer."""
+        target, config = inputs.target, self.configs.energy
+
+        def mixed(control, theta_v, theta_hat):
+            v, edited = FaceParams.from_vector(theta_v), FaceParams.from_vector(theta_hat)
+            own = jax.tree.map(lambda x: jnp.repeat(x[:, None], theta_v.shape[1], axis=1),
+                               FaceParams.from_vector(target.theta))
+            wanted = {"edit": with_control(v, edited, control), "invariance": with_control(edited, own, control)}
+            return jnp.stack([wanted[term].to_vector() for term in wanted if term in self.terms], axis=2)
+
+        theta = self._by_control(choice, mixed, rows.theta, theta_edited)  # [B, M, 1 or 2, 257]
+        rendering = render(inputs.morphable, FaceParams.from_vector(theta), crop_camera(self.configs.camera),
+                           resolution=config.render_resolution)
+        renderings = [jax.tree.map(lambda x, i=i: x[:, :, i], rendering) for i in range(theta.shape[2])]
+        parts = {}
+        if "edit" in self.terms:
+            faces = rows.images.astype(theta.dtype) / 255.0
+            parts["edit_photometric"], parts["edit_landmark"] = edit_term(faces, rows.landmarks, renderings[0])
+        if "invariance" in self.terms:
+            parts["invariance_photometric"], parts["invariance_landmark"] = invariance_term(
+                target.face, target.landmarks, renderings[-1])
+        return parts
+
+
+def _unavailable(pack: Pack, config: EnergyConfig) -> tuple[list[str], list[str], list[tuple[str, str]]]:
+    """Terms and controls that the pack can do, and (what, why) for the others."""
+    has = set(pack.weights) | {name for name in ("morphable", "pool") if getattr(pack, name) is not None}
+    missing, controls = [], []
+    for control in config.controls:
+        if f"rignet_{control}" in has:
+            controls.append(control)
+        else:
+            missing.append((control, f"the pack has no rignet_{control}"))
+    needs = {"synthesis": ("generator",), "identity": ("regressor",),
+             "edit": ("regressor", "landmarks", "morphable", "pool"),
+             "invariance": ("regressor", "landmarks", "morphable", "pool"), "recognition": ("recognition",)}
+    terms = []
+    for term in config.terms:
+        absent = [part for part in needs[term] if part not in has]
+        if absent:
+            missing.append((term, f"the pack has no {absent[0]}"))
+        elif term in ("identity", "edit", "invariance") and not controls:
+            missing.append((term, "the pack has no rig for any control asked for"))
+        else:
+            terms.append(term)
+    if "synthesis" in terms and "perceptual" not in has:
+        missing.append(("perceptual", "the pack has no perceptual network"))
+    if "recognition" in terms and controls and not {"regressor", "pool"} <= has:
+        missing.append(("recognition_edit", "the pack has no regressor or no pool"))
+        controls = controls if {"identity", "edit", "invariance"} & set(terms) else []
+    return terms, controls, missing
+
+
+def portrait_energy(pack: Pack, *, config: EnergyConfig | None = None, precision: str = "float32") -> PortraitEnergy:
+    """The energy that `config` (default: the pack's own) describes, as far as the pack has the parts for it.
+
+    What had to be left out is in `.missing`. PackError: no generator, or nothing left.
+    """
+    config = pack.configs.energy if config is None else config
+    pack.require("generator")
+    terms, controls, missing = _unavailable(pack, config)
+    if not terms:
+        what, why = missing[0]
+        raise PackError(f"{pack.name}: no term of the energy is available ({what}: {why}); "
+                        "train or convert that part first")
+    if pack.pool is not None and pack.pool.images.shape[-2] != config.render_resolution:
+        raise PackError(f"{pack.name}: its pool has images of {pack.pool.images.shape[-2]} px, the energy renders at "
+                        f"{config.render_resolution}; make the pool again: python -m pie_jax.training.pool --pack DIR")
+    plain = {f.name: f.default for f in dataclasses.fields(EnergyConfig) if f.name.startswith("weight_")}
+    configs = dataclasses.replace(pack.configs, energy=dataclasses.replace(config, **plain))  # weights are data
+    return PortraitEnergy(configs=configs, terms=tuple(terms), controls=tuple(controls), precision=precision,
+                          from_dfr="dfr" in pack.weights, missing=tuple(missing))
+
+
+def energy_inputs(pack: Pack, target: Target, *, config: EnergyConfig | None = None) -> Inputs:
+    """All arrays that `portrait_energy(pack, config=config)` reads, for the portraits of `target`."""
+    config = pack.configs.energy if config is None else config
+    factors = {name: jnp.asarray(weight, target.portrait.dtype) for name, weight in part_weights(config).items()}
+    weights = {name: tree for name, tree in pack.weights.items() if name != "landmarks"}
+    return Inputs(weights=weights, morphable=pack.morphable, pool=pack.pool, target=target, factors=factors)

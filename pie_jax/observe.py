@@ -1,0 +1,91 @@
+"""What the frozen networks of a pack see in portraits, and the portraits its generator paints.
+
+Each function is one network on a batch, with the crop and the range that it was trained with. Networks are imported
+inside: a pack without one needs none of its code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+
+import jax
+import jax.numpy as jnp
+
+from pie_jax.arrays import Array, Weights
+from pie_jax.config import CameraConfig, GeneratorConfig
+from pie_jax.images import face_crop, from_pm1
+from pie_jax.morphable import FaceParams
+from pie_jax.pack import PackConfigs
+
+DESCRIPTOR = "fc7"  # layer of the recognition network (VGG-Face)
+
+
+def crop_camera(camera: CameraConfig) -> CameraConfig:
+    """The same camera looking at the face crop alone."""
+    return dataclasses.replace(camera, crop_x=0.0, crop_y=0.0, crop_size=1.0)
+
+
+def map_z(config: GeneratorConfig, weights: Weights, z: Array) -> jax.Array:
+    """z [B, Z] ~ N(0, I) -> w [B, D] by the generator's mapping network."""
+    networks = importlib.import_module(f"pie_jax.{config.architecture}")
+    return networks.Mapping(config).apply({"params": weights["mapping"]}, z)
+
+
+def synthesise(config: GeneratorConfig, weights: Weights, w_plus: Array, *, resolution: int | None = None,
+               precision: str = "float32") -> jax.Array:
+    """w_plus [B, L, D] -> portraits [B, R, R, 3], about 0..1 and not clipped."""
+    networks = importlib.import_module(f"pie_jax.{config.architecture}")
+    network = networks.Synthesis(config) if precision == "float32" else networks.Synthesis(config, jnp.dtype(precision))
+    return from_pm1(network.apply({"params": weights["synthesis"]}, w_plus, resolution=resolution))
+
+
+def regress(configs: PackConfigs, weights: Weights, portraits: Array) -> jax.Array:
+    """Portraits [B, H, W, 3] -> theta [B, 257] by the regressor, which reads them clipped to 0..1."""
+    from pie_jax.regressor import Regressor
+
+    crops = face_crop(jnp.clip(portraits, 0.0, 1.0), configs.camera, resolution=configs.regressor.resolution)
+    return Regressor(configs.regressor).apply({"params": weights["regressor"]}, crops)
+
+
+def find_landmarks(configs: PackConfigs, weights: Weights, portraits: Array) -> jax.Array:
+    """Portraits [B, H, W, 3] -> landmarks [B, 66, 2], 0..1 of the face crop."""
+    from pie_jax.landmarks import LandmarkNet, soft_argmax
+
+    crops = face_crop(jnp.clip(portraits, 0.0, 1.0), configs.camera, resolution=configs.landmarks.resolution)
+    return soft_argmax(LandmarkNet(configs.landmarks).apply({"params": weights["landmarks"]}, crops)[-1])
+
+
+def describe(configs: PackConfigs, weights: Weights, portraits: Array) -> jax.Array:
+    """Portraits [B, H, W, 3] -> unit descriptors [B, N] of the recognition network (fc7 of the face crop)."""
+    from pie_jax.vgg import VGG
+
+    crops = face_crop(jnp.clip(portraits, 0.0, 1.0), configs.camera, resolution=configs.recognition.resolution)
+    features = VGG(configs.recognition).apply({"params": weights["recognition"]}, crops)[DESCRIPTOR]
+    # inside the root, so that a descriptor of zeros has a finite gradient
+    return features * jax.lax.rsqrt(jnp.sum(jnp.square(features), axis=-1, keepdims=True) + 1e-12)
+
+
+def perceive(configs: PackConfigs, weights: Weights, portraits: Array) -> dict[str, jax.Array]:
+    """Portraits [B, H, W, 3] -> perceptual features {layer: [B, h, w, C]}."""
+    from pie_jax.vgg import VGG
+
+    features = VGG(configs.perceptual).apply({"params": weights["perceptual"]}, portraits)
+    return {name: features[name] for name in configs.perceptual.layers}
+
+
+def reconstruct(configs: PackConfigs, weights: Weights, w_plus: Array) -> jax.Array:
+    """w_plus [B, L, D] -> theta [B, 257] by DFR, without synthesis (StyleRig, section 4)."""
+    from pie_jax.rignet import DFR
+
+    return DFR(configs.dfr).apply({"params": weights["dfr"]}, w_plus)
+
+
+def rig(configs: PackConfigs, weights: Weights, w_plus: Array, source: FaceParams, target: FaceParams, *,
+        control: str) -> jax.Array:
+    """w_hat [B, L, D] = RigNet(w_plus, target^control); source [B]: the parameters of w_plus itself."""
+    from pie_jax import rignet
+
+    config = configs.rignet(control)
+    control_input = rignet.rig_input(config, source, target)
+    return rignet.RigNet(config).apply({"params": weights[f"rignet_{control}"]}, w_plus, control_input)

@@ -1,0 +1,78 @@
+"""JAX's settings: the compilation cache, the precision of matrix products, the device. No other module touches them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import jax
+
+from pie_jax.errors import ResourceError
+
+PRECISIONS = ("default", "high", "highest")
+_PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "cuda": "cuda", "tpu": "tpu"}
+
+
+def cache_folder() -> Path:
+    """Where compiled programs are kept: JAX_COMPILATION_CACHE_DIR, else pie_jax/xla in the user's cache folder."""
+    chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    if os.environ.get("XDG_CACHE_HOME"):
+        base = Path(os.environ["XDG_CACHE_HOME"])
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home()))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path.home() / ".cache"
+    return base / "pie_jax" / "xla"
+
+
+def configure(*, cache: bool = True, precision: str = "default", device: str | None = None,
+              preallocate: bool = False) -> jax.Device:
+    """Set JAX up for a command; call it once, before the first array is made.
+
+    Args:
+      cache: keep every compiled program in `cache_folder()`, so that the next run of a command starts at once. A
+        folder that cannot be written only costs the cache.
+      precision: of float32 matrix products and convolutions where the device offers a faster one (TF32 on a GPU):
+        "default", "high" or "highest". Geometry asks for the highest by itself.
+      device: "cpu", "gpu" or "tpu"; None leaves the choice to JAX.
+      preallocate: let JAX take most of a GPU's memory at once, as it does by default, instead of what it needs.
+    Returns:
+      the device that computations will run on.
+    Errors: ValueError (unknown name), ResourceError (no such device here).
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision: expected one of {PRECISIONS}, got {precision!r}")
+    if device is not None and device not in _PLATFORMS:
+        raise ValueError(f"device: expected one of {tuple(_PLATFORMS)}, got {device!r}")
+    if not preallocate:  # read when the GPU is first used, which is later than this
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    jax.config.update("jax_default_matmul_precision", None if precision == "default" else precision)
+    if cache:
+        _use_cache(cache_folder())
+    try:
+        chosen = jax.devices(_PLATFORMS[device])[0] if device is not None else jax.devices()[0]
+    except RuntimeError as error:
+        cause = " ".join(str(error).split())[:200]
+        raise ResourceError(f"device {device or 'default'}: not available here ({cause}); install JAX for it "
+                            "or choose cpu") from error
+    if device is not None:
+        jax.config.update("jax_default_device", chosen)
+    return chosen
+
+
+def _use_cache(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
