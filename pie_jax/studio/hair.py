@@ -13,6 +13,7 @@ from pie_jax.studio.parts import grid_triangles
 from pie_jax.studio.surface import BOTTOM, CENTRE_Y, CROWN, DEPTH_BACK, DEPTH_FRONT, skull, smooth
 
 ROWS, COLUMNS = 22, 56
+EAR_Y = -0.02  # below it, falling hair leaves the skull
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +52,7 @@ STYLE_NAMES = tuple(style.name for style in STYLES)
 
 def column_angles():
     """Dense where hairlines are steep."""
-    half = np.concatenate([np.linspace(0.0, 0.80, 9), np.linspace(0.87, 1.75, 13), np.linspace(1.86, np.pi, 7)])
+    half = np.concatenate([np.linspace(0.0, 0.76, 8), np.linspace(0.83, 1.25, 11), np.linspace(1.33, np.pi, 10)])
     return np.concatenate([-half[::-1], half[1:-1]])  # the back column, pi, occurs once as -pi
 
 
@@ -64,56 +65,57 @@ def _outward(points):
 
 
 def sheet(style: Style):
-    """(anchors [N, 3] on the skull, positions [N, 3], tones [N], head weights [N]), N = ROWS * COLUMNS."""
+    """(anchors [N, 3] on the skull, positions [N, 3], tones [N], head weights [N], foot points [N, 3]), N = ROWS * COLUMNS."""
     angle = column_angles()
     a = np.abs(angle)
     t = np.concatenate([np.linspace(0, 0.80, ROWS - 7), [0.86, 0.91, 0.945, 0.97, 0.985, 0.995, 1.0]])
     line = style.hairline + style.corner * smooth(a, 0.15, 0.6)
     edge = line + (style.sideburn - line) * smooth(a, 0.72, 1.30)
     edge = edge + (style.nape - style.sideburn) * smooth(a, 1.55, 2.3)
-    if style.hang is not None:
-        falling = smooth(a, style.hang_from - 0.16, style.hang_from + 0.10)
-        edge = edge + (style.hang - edge) * falling
     tt, aa = np.meshgrid(t, angle, indexing="ij")
-    ee = np.broadcast_to(edge, tt.shape)
-    # heights: equal steps of arc from the crown while on the skull, then straight down
-    start = 1.50
-    stop = np.arcsin(np.clip((np.maximum(ee, -0.75) - CENTRE_Y) / np.where(ee > CENTRE_Y, CROWN, BOTTOM), -1, 1))
-    share = np.where(ee < -0.2, 0.62, 1.0)
-    stop = np.where(ee < -0.2, -0.15, stop)
-    u = np.clip(tt / share, 0, 1)
-    phi = start + (stop - start) * u
-    y = CENTRE_Y + np.where(phi > 0, CROWN, BOTTOM) * np.sin(phi)
-    below = np.clip((tt - share) / np.maximum(1 - share, 1e-6), 0, 1) * (share < 1)
-    y = np.where(share < 1, y + (ee - y) * below, y)
-    anchor = skull(aa.ravel(), np.maximum(y, -0.02).ravel())
-    anchor = np.where((y.ravel() < -0.02)[:, None] & (share.ravel() == 1)[:, None], skull(aa.ravel(), y.ravel()), anchor)
+    y = _arc(tt, np.broadcast_to(edge, tt.shape))
+    falling, below = np.zeros_like(tt), np.zeros_like(tt)
+    if style.hang is not None:
+        falling = np.broadcast_to(smooth(a, style.hang_from - 0.14, style.hang_from + 0.16), tt.shape)
+        below = np.clip((tt - 0.60) / 0.40, 0, 1)  # first along the skull to the ear, then straight down
+        straight = _arc(np.clip(tt / 0.60, 0, 1), np.full_like(tt, EAR_Y)) + (style.hang - EAR_Y) * below
+        y = y + (straight - y) * falling
+        edge = edge + (style.hang - edge) * falling[0]
+    falling, below, tt, aa, y = (v.ravel() for v in (falling, below, tt, aa, y))
+    anchor = skull(aa, np.maximum(y, -0.80 + (EAR_Y + 0.80) * falling))
     normal = _outward(anchor)
     up = smooth(anchor[:, 1], 0.35, 0.95)
     thick = style.side + (style.top - style.side) * up
-    thick = thick * (1.0 + style.part * np.tanh(2.0 * np.sin(aa.ravel() + 0.35)) * up * (np.cos(aa.ravel()) > -0.5))
-    thick = thick * (1 - 0.25 * smooth(np.cos(aa.ravel()), -0.2, -0.9))
-    tuck = np.where(ee < -0.2, smooth(tt, 0.997, 0.93), smooth(tt, 1.0, 0.84)).ravel()
+    thick = thick * (1.0 + style.part * np.tanh(2.0 * np.sin(aa + 0.35)) * up * (np.cos(aa) > -0.5))
+    thick = thick * (1 - 0.25 * smooth(np.cos(aa), -0.2, -0.9))
+    tuck = smooth(tt, 1.0, 0.84) * (1 - falling) + smooth(tt, 0.999, 0.95) * falling
     offset = -0.06 + (thick + 0.06) * tuck
     if style.curl:
-        rng = np.random.default_rng(5)
-        offset = offset + style.curl * tuck * rng.uniform(-1, 1, offset.shape)
+        offset = offset + style.curl * tuck * np.random.default_rng(5).uniform(-1, 1, offset.shape)
     if style.inside:
         offset = np.full_like(offset, -0.12)
     points = anchor + normal * offset[:, None]
-    hanging = (below.ravel() > 0) & (share.ravel() < 1)
-    fall = np.clip((-0.02 - y.ravel()) / 1.0, 0, 1.5)
-    points[:, 1] = np.where(hanging, y.ravel(), points[:, 1])
-    widen = 1.0 + style.spread * np.sin(np.pi * np.clip(fall, 0, 1)) - 0.16 * smooth(tt.ravel(), 0.93, 1.0) * hanging
-    points[:, 0] *= np.where(hanging, widen, 1.0)
-    points[:, 2] -= np.where(hanging, 0.10 * fall * (points[:, 2] > -0.3), 0.0)
+    foot = anchor.copy()
+    hanging = falling * (below > 0)
+    drop = np.clip((EAR_Y - y) / 1.0, 0, 1.5)
+    for v in (points, foot):
+        v[:, 1] += hanging * (y - v[:, 1])
+    points[:, 0] *= 1.0 + hanging * (style.spread * np.sin(np.pi * np.clip(drop, 0, 1)) - 0.16 * smooth(tt, 0.93, 1.0))
+    points[:, 2] -= hanging * 0.10 * drop * (points[:, 2] > -0.3)
     rng = np.random.default_rng(11)
     strand = np.convolve(rng.normal(size=COLUMNS + 2), [0.25, 0.5, 0.25], "valid")
-    fine = rng.normal(size=(ROWS, COLUMNS))
+    fine = rng.normal(size=ROWS * COLUMNS)
     shine = np.exp(-0.5 * ((tt - 0.34) / 0.12) ** 2)
-    tone = 0.95 + 0.17 * strand[None] + 0.03 * fine + 0.20 * shine - 0.25 * smooth(tt, 0.55, 1.0) + (0.16 * fine if style.curl else 0.0)
-    head = np.where(hanging, 1.0 - 0.75 * smooth(y.ravel(), -0.45, -1.15), 1.0)
-    return anchor, points, np.clip(tone, 0.45, 1.5).ravel(), head
+    tone = 0.95 + 0.17 * strand[None].repeat(ROWS, 0).ravel() + 0.03 * fine + 0.20 * shine - 0.25 * smooth(tt, 0.55, 1.0) + (0.16 * fine if style.curl else 0.0)
+    head = 1.0 - 0.75 * hanging * smooth(y, -0.45, -1.15)
+    return anchor, points, np.clip(tone, 0.45, 1.5), head, foot
+
+
+def _arc(t, stop):
+    """Heights at fractions t of the arc along the skull from the crown to the height `stop`."""
+    angle = np.arcsin(np.clip((stop - CENTRE_Y) / np.where(stop > CENTRE_Y, CROWN, BOTTOM), -1, 1))
+    phi = 1.50 + (angle - 1.50) * t
+    return CENTRE_Y + np.where(phi > 0, CROWN, BOTTOM) * np.sin(phi)
 
 
 def triangles():

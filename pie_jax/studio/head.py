@@ -50,6 +50,7 @@ class Hair:
     """One sheet of N vertices in S styles; model space."""
 
     mean_shape: Array  # [S, N, 3]
+    skull: Array  # [S, N, 3] what it is thick above
     identity_basis: Array  # [S, N, 3, 80]
     tone: Array  # [S, N] factor of the hair colour
     head_weight: Array  # [S, N]
@@ -142,6 +143,7 @@ def build_head() -> Head:
     segments.append(np.full(len(order), SEGMENTS.index("hair")))
     two_sided.append(np.ones(len(order), bool))
     locks = Hair(
+        skull=np.stack([s[4] - ORIGIN for s in sheets]).astype(np.float32),
         mean_shape=np.stack([s[1] - ORIGIN for s in sheets]).astype(np.float32),
         identity_basis=np.stack([_bases(places_at(s[0]), identity, np.maximum(s[3], 0.5)) for s in sheets]),
         tone=np.stack([s[2] for s in sheets]).astype(np.float32), head_weight=np.stack([s[3] for s in sheets]).astype(np.float32))

@@ -1,0 +1,170 @@
+"""Scenes to pixels: vertices of a whole scene, spherical-harmonic light, 2 x 2 supersampling."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pie_jax.arrays import Array
+from pie_jax.config import CameraConfig
+from pie_jax.geometry import px_from_world, rotation_matrix
+from pie_jax.morphable import FaceParams
+from pie_jax.studio.head import NECK_PIVOT, SEGMENTS, Head
+from pie_jax.studio.scene import _A, _C, GAMMA_OFFSET, STUDIO_CAMERA, Scene
+from pie_jax.studio.zbuffer import bin_sizes, nearest_triangles
+
+BODY_TURN = 0.35  # share of the head's rotation that the shoulders follow
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SceneRendering:
+    """What the studio's camera saw of B scenes, H = W = resolution."""
+
+    images: Array  # [B, H, W, 3] float32, 0..1
+    coverage: Array  # [B, H, W] float32, share of the pixel that shows the morphable model's skin
+    segments: Array  # [B, H, W] uint8, index into SEGMENTS of what fills most of the pixel
+    landmarks: Array  # [B, 66, 2] pixels of this resolution, first centre at 0.5
+    params: FaceParams  # [B, ...] the truth
+
+
+def _small_rotation(angles, axis_count=3):
+    return rotation_matrix(angles)
+
+
+def scene_vertices(head: Head, scene: Scene):
+    """(vertices [Vs, 3] in world space, albedo [Vs, 3]) of one scene: morphable, extras, hair."""
+    m, x, h, p = head.morphable, head.extras, head.hair, scene.params
+    dot = partial(jnp.einsum, "vcn,n->vc", precision=jax.lax.Precision.HIGHEST)
+    face = m.mean_shape + dot(m.identity_basis, p.identity) + dot(m.expression_basis, p.expression)
+    look = rotation_matrix(jnp.stack([-scene.gaze[1], scene.gaze[0], jnp.zeros(())]))
+    mean = jnp.asarray(x.mean_shape)
+    for eye in (1, 2):
+        centre = x.eye_centres[eye - 1][None]
+        turned = (mean - centre) @ look.T + centre
+        mean = jnp.where((x.gaze == eye)[:, None], turned, mean)
+    extras = mean + dot(x.identity_basis, p.identity) + dot(x.expression_basis, p.expression)
+    style = scene.hair_style
+    rest = jnp.asarray(h.skull)[style]
+    locks = rest + (jnp.asarray(h.mean_shape)[style] - rest) * scene.hair_volume
+    locks = locks + dot(jnp.asarray(h.identity_basis)[style], p.identity)
+    vertices = jnp.concatenate([face, extras, locks])
+    weight = jnp.concatenate([jnp.ones(len(m.mean_shape)), x.head_weight, jnp.asarray(h.head_weight)[style]])[:, None]
+    turn, body_turn = rotation_matrix(p.rotation), rotation_matrix(BODY_TURN * p.rotation)
+    pivot = jnp.asarray(NECK_PIVOT, jnp.float32)
+    with_head = vertices @ turn.T
+    with_body = (vertices - pivot[None]) @ body_turn.T + (turn @ pivot)[None]
+    world = weight * with_head + (1.0 - weight) * with_body + p.translation[None]
+    colours = jnp.stack([scene.eye_colour, scene.hair_colour, scene.cloth_colour])
+    albedo = jnp.concatenate([
+        m.mean_albedo + dot(m.texture_basis, p.texture),
+        x.mean_albedo + dot(x.texture_basis, p.texture) + x.colour_weights @ colours,
+        jnp.asarray(h.tone)[style][:, None] * scene.hair_colour[None]])
+    return world, jnp.clip(albedo, 0.0, 1.2)
+
+
+def _unit(v):
+    return v * jax.lax.rsqrt(jnp.maximum(jnp.sum(v * v, -1, keepdims=True), 1e-20))
+
+
+def _normals(vertices, triangles, adjacent):
+    """Vertex normals from padded lists of adjacent triangles [Vs, A] (padding: index T)."""
+    p = vertices[triangles]
+    n = _unit(jnp.cross(p[:, 1] - p[:, 0], p[:, 2] - p[:, 0]))
+    n = jnp.concatenate([n, jnp.zeros((1, 3))])
+    return _unit(n[adjacent].sum(1))
+
+
+def radiance(normals: Array, gamma: Array) -> jax.Array:
+    """[V, 3] light that a white surface with `normals` [V, 3] returns under `gamma` [27] (Deep3DFaceRecon bands)."""
+    x, y, z = normals[:, 0], normals[:, 1], normals[:, 2]
+    one, two = _A[1] * _C[1], _A[2] * _C[2]
+    bands = jnp.stack([
+        jnp.full_like(x, _A[0] * _C[0]), -one * y, one * z, -one * x, two * x * y, -two * y * z,
+        two * 0.5 / np.sqrt(3.0) * (3 * z * z - 1), -two * x * z, two * 0.5 * (x * x - y * y)], -1)
+    g = gamma.reshape(3, 9).at[:, 0].add(GAMMA_OFFSET)
+    return bands @ g.T
+
+
+def _draw(head: Head, adjacent, scene: Scene, *, resolution, camera, sizes):
+    pixels = 2 * resolution
+    world, albedo = scene_vertices(head, scene)
+    colour = albedo * jnp.maximum(radiance(_normals(world, head.triangles, adjacent), scene.params.illumination), 0.0)
+    px = px_from_world(world, camera, resolution=pixels)
+    ids, overflow = nearest_triangles(px, head.triangles, head.two_sided, pixels=pixels, sizes=sizes)
+    corner = head.triangles[jnp.maximum(ids, 0)]  # [P, P, 3]
+    a, b, c = (px[corner[..., k]] for k in range(3))
+    centres = jnp.arange(pixels) + 0.5
+    dx, dy = centres[None, :] - a[..., 0], centres[:, None] - a[..., 1]
+    ux, uy, vx, vy = b[..., 0] - a[..., 0], b[..., 1] - a[..., 1], c[..., 0] - a[..., 0], c[..., 1] - a[..., 1]
+    area = ux * vy - vx * uy
+    inverse = 1.0 / jnp.where(jnp.abs(area) < 1e-9, 1.0, area)
+    w1 = (jnp.clip((dx * vy - vx * dy) * inverse, 0.0, 1.0))[..., None]
+    w2 = (jnp.clip((ux * dy - dx * uy) * inverse, 0.0, 1.0))[..., None]
+    surface = colour[corner[..., 0]] * (1 - w1 - w2) + colour[corner[..., 1]] * w1 + colour[corner[..., 2]] * w2
+    t = (centres / pixels)[:, None, None]
+    background = scene.background_top * (1 - t) + scene.background_bottom * t
+    hit = ids >= 0
+    image = jnp.where(hit[..., None], surface, jnp.broadcast_to(background, surface.shape))
+    shape = (resolution, 2, resolution, 2)
+    image = jnp.clip(image, 0.0, 1.0).reshape(*shape, 3).mean((1, 3))
+    coverage = (hit & (ids < len(head.morphable.triangles))).reshape(shape).mean((1, 3), dtype=jnp.float32)
+    segment = jnp.where(hit, jnp.asarray(head.segments)[jnp.maximum(ids, 0)], 0).astype(jnp.uint8).reshape(shape)
+    samples = [segment[:, i, :, j] for i in (0, 1) for j in (0, 1)]
+    votes = [sum((s == o).astype(jnp.int8) for o in samples) for s in samples]
+    best, most = samples[0], votes[0]
+    for s, v in zip(samples[1:], votes[1:]):
+        best, most = jnp.where(v > most, s, best), jnp.maximum(v, most)
+    landmarks = px[head.morphable.landmark_vertices, :2] / 2.0
+    return image, coverage, best, landmarks, overflow
+
+
+@partial(jax.jit, static_argnames=("resolution", "camera", "sizes"))
+def _draw_batch(head, adjacent, scenes, *, resolution, camera, sizes):
+    return jax.lax.map(lambda s: _draw(head, adjacent, s, resolution=resolution, camera=camera, sizes=sizes), scenes)
+
+
+def adjacency(triangles, count) -> np.ndarray:
+    """[count, A] triangles at each vertex, padded with len(triangles)."""
+    flat = np.asarray(triangles).reshape(-1)
+    order = np.argsort(flat, kind="stable")
+    vertex = flat[order]
+    first = np.searchsorted(vertex, np.arange(count))
+    rank = np.arange(len(vertex)) - first[vertex]
+    out = np.full((count, int(rank.max()) + 1), len(triangles), np.int32)
+    out[vertex, rank] = order // 3
+    return out
+
+
+_DEVICE: dict[int, tuple] = {}
+
+
+def _on_device(head: Head):
+    """The head's arrays on the device, sent once, and its adjacency."""
+    if id(head) not in _DEVICE:
+        count = len(head.morphable.mean_shape) + len(head.extras.mean_shape) + head.hair.mean_shape.shape[1]
+        _DEVICE[id(head)] = head, jax.tree.map(jnp.asarray, head), jnp.asarray(adjacency(head.triangles, count))
+    return _DEVICE[id(head)][1:]
+
+
+def render_scenes(head: Head, scenes: Scene, *, resolution: int = 128, camera: CameraConfig = STUDIO_CAMERA) -> SceneRendering:
+    """Portraits of `scenes` (fields [B, ...]) at `resolution` px, drawn at twice that and averaged.
+
+    One compilation for each (B, resolution). A crowded bin of the z-buffer is enlarged and the batch drawn again,
+    so no triangle is ever lost. RuntimeError: the camera is so near that triangles exceed the largest window.
+    """
+    device, adjacent = _on_device(head)
+    scenes = jax.tree.map(jnp.asarray, scenes)
+    for slack in (1.0, 2.0, 8.0):
+        sizes = bin_sizes(len(head.triangles), 2 * resolution, slack)
+        image, coverage, segment, landmarks, overflow = _draw_batch(device, adjacent, scenes, resolution=resolution, camera=camera, sizes=sizes)
+        if int(overflow.max()) == 0:
+            return SceneRendering(images=image, coverage=coverage, segments=segment, landmarks=landmarks, params=scenes.params)
+    raise RuntimeError(f"render_scenes: {int(overflow.max())} triangles are larger than the z-buffer's windows at {resolution} px")
+
+
+assert len(SEGMENTS) < 256
