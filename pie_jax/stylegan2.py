@@ -59,7 +59,7 @@ def trainable_mask(weights: Weights) -> Weights:
 class Mapping(nn.Module):
     """z [B, Z] ~ N(0, 1) -> w [B, D]: pixel norm, then dense layers with leaky ReLU (arXiv 1812.04948, section 2).
 
-    With `config.mapping_linear_output` the last layer has no activation.
+    With `config.mapping_linear_output` the last layer has neither activation nor its gain.
     """
 
     config: GeneratorConfig
@@ -71,7 +71,7 @@ class Mapping(nn.Module):
         x = normalize_second_moment(z)
         for i in range(config.mapping_layers):
             x = EqualizedDense(config.w_dim, lr_multiplier=config.mapping_lr_multiplier, name=f"fc{i}")(x)
-            if i < config.mapping_layers - 1 or not config.mapping_linear_output:
+            if not (config.mapping_linear_output and i == config.mapping_layers - 1):
                 x = leaky_relu(x)
         return x
 
