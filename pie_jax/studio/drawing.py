@@ -15,7 +15,7 @@ from pie_jax.geometry import px_from_world, rotation_matrix
 from pie_jax.morphable import FaceParams
 from pie_jax.studio.head import NECK_PIVOT, SEGMENTS, Head
 from pie_jax.studio.scene import _A, _C, GAMMA_OFFSET, STUDIO_CAMERA, Scene
-from pie_jax.studio.zbuffer import bin_sizes, nearest_triangles
+from pie_jax.studio.zbuffer import nearest_triangles
 
 BODY_TURN = 0.35  # share of the head's rotation that the shoulders follow
 
@@ -90,12 +90,12 @@ def radiance(normals: Array, gamma: Array) -> jax.Array:
     return bands @ g.T
 
 
-def _draw(head: Head, adjacent, scene: Scene, *, resolution, camera, sizes):
+def _draw(head: Head, adjacent, scene: Scene, *, resolution, camera):
     pixels = 2 * resolution
     world, albedo = scene_vertices(head, scene)
     colour = albedo * jnp.maximum(radiance(_normals(world, head.triangles, adjacent), scene.params.illumination), 0.0)
     px = px_from_world(world, camera, resolution=pixels)
-    ids, overflow = nearest_triangles(px, head.triangles, head.two_sided, pixels=pixels, sizes=sizes)
+    ids = nearest_triangles(px, head.triangles, head.two_sided, pixels=pixels)
     corner = head.triangles[jnp.maximum(ids, 0)]  # [P, P, 3]
     a, b, c = (px[corner[..., k]] for k in range(3))
     centres = jnp.arange(pixels) + 0.5
@@ -120,12 +120,12 @@ def _draw(head: Head, adjacent, scene: Scene, *, resolution, camera, sizes):
     for s, v in zip(samples[1:], votes[1:]):
         best, most = jnp.where(v > most, s, best), jnp.maximum(v, most)
     landmarks = px[head.morphable.landmark_vertices, :2] / 2.0
-    return image, coverage, best, landmarks, overflow
+    return image, coverage, best, landmarks
 
 
-@partial(jax.jit, static_argnames=("resolution", "camera", "sizes"))
-def _draw_batch(head, adjacent, scenes, *, resolution, camera, sizes):
-    return jax.lax.map(lambda s: _draw(head, adjacent, s, resolution=resolution, camera=camera, sizes=sizes), scenes)
+@partial(jax.jit, static_argnames=("resolution", "camera"))
+def _draw_batch(head, adjacent, scenes, *, resolution, camera):
+    return jax.lax.map(lambda s: _draw(head, adjacent, s, resolution=resolution, camera=camera), scenes)
 
 
 def adjacency(triangles, count) -> np.ndarray:
@@ -154,17 +154,12 @@ def _on_device(head: Head):
 def render_scenes(head: Head, scenes: Scene, *, resolution: int = 128, camera: CameraConfig = STUDIO_CAMERA) -> SceneRendering:
     """Portraits of `scenes` (fields [B, ...]) at `resolution` px, drawn at twice that and averaged.
 
-    One compilation for each (B, resolution). A crowded bin of the z-buffer is enlarged and the batch drawn again,
-    so no triangle is ever lost. RuntimeError: the camera is so near that triangles exceed the largest window.
+    One compilation for each (B, resolution).
     """
     device, adjacent = _on_device(head)
     scenes = jax.tree.map(jnp.asarray, scenes)
-    for slack in (1.0, 2.0, 8.0):
-        sizes = bin_sizes(len(head.triangles), 2 * resolution, slack)
-        image, coverage, segment, landmarks, overflow = _draw_batch(device, adjacent, scenes, resolution=resolution, camera=camera, sizes=sizes)
-        if int(overflow.max()) == 0:
-            return SceneRendering(images=image, coverage=coverage, segments=segment, landmarks=landmarks, params=scenes.params)
-    raise RuntimeError(f"render_scenes: {int(overflow.max())} triangles are larger than the z-buffer's windows at {resolution} px")
+    image, coverage, segment, landmarks = _draw_batch(device, adjacent, scenes, resolution=resolution, camera=camera)
+    return SceneRendering(images=image, coverage=coverage, segments=segment, landmarks=landmarks, params=scenes.params)
 
 
 assert len(SEGMENTS) < 256
