@@ -27,8 +27,9 @@ def morphable():
 
 
 def pool():
-    return packs.Pool(w=jnp.ones((5, 8)), images=jnp.full((5, 4, 4, 3), 200, jnp.uint8), theta=jnp.ones((5, 257)),
-                      landmarks=jnp.full((5, 66, 2), 0.5))
+    x = jnp.arange(12) / 12.0
+    images = jnp.stack([200 * jnp.outer(x, x) + 10 * k for k in range(5)])[..., None] + jnp.array([[[[0, 5, 9]]]])
+    return packs.Pool(images=images.astype(jnp.uint8), theta=jnp.ones((5, 257)), landmarks=jnp.full((5, 66, 2), 0.5))
 
 
 def perceptual(key):
@@ -53,9 +54,12 @@ def test_round_trip_of_parts_static_fields_and_configs(tmp_path):
     assert pack.morphable.triangles.dtype == jnp.int32 and pack.pool.images.dtype == jnp.uint8
     np.testing.assert_allclose(pack.morphable.identity_basis, morphable().identity_basis, rtol=2e-3, atol=1e-3)
     assert pack.morphable.identity_basis.dtype == jnp.float32
+    assert pack.pool.images.shape == (5, 12, 12, 3)
+    np.testing.assert_allclose(pack.pool.images.astype(float), pool().images.astype(float), atol=6)
+    np.testing.assert_array_equal(pack.pool.landmarks, pool().landmarks)
     with pytest.raises(PackError, match="'generator' is missing"):
         pack.require("pool", "generator")
-    jax.jit(lambda p: p.pool.w.sum())(pack)  # a Pack is a pytree with hashable static data
+    jax.jit(lambda p: p.pool.theta.sum())(pack)  # a Pack is a pytree with hashable static data
 
 
 def test_storage(tmp_path):
@@ -85,12 +89,17 @@ def test_networks_are_checked_against_their_modules(tmp_path):
 def test_a_new_version_replaces_the_old_one(tmp_path):
     packs.update_part(tmp_path / "p", "pool", pool())
     first = packs.load_pack(tmp_path / "p")
-    packs.update_part(tmp_path / "p", "pool", dataclasses.replace(pool(), w=jnp.zeros((5, 8))))
+    packs.update_part(tmp_path / "p", "pool", dataclasses.replace(pool(), theta=jnp.zeros((5, 257))))
     second = packs.load_pack(tmp_path / "p")
-    assert first.hash != second.hash and float(second.pool.w.max()) == 0.0
+    assert first.hash != second.hash and float(second.pool.theta.max()) == 0.0
     assert len([f for f in (tmp_path / "p").iterdir() if f.is_dir()]) == 1
-    packs.save_pack(tmp_path / "copy", second)
-    assert packs.load_pack(tmp_path / "copy").hash == second.hash
+
+def test_a_whole_pack_can_be_copied(tmp_path):
+    packs.update_part(tmp_path / "p", "morphable", morphable(), record={"seed": 1})
+    pack = packs.load_pack(tmp_path / "p")
+    packs.save_pack(tmp_path / "copy", pack)
+    copy = packs.load_pack(tmp_path / "copy")
+    assert copy.hash == pack.hash and copy.manifest["training"] == {"morphable": {"seed": 1}}
 
 
 def test_damage_is_named(tmp_path):

@@ -8,6 +8,7 @@ a reader or a crash never meets half a pack, and two training commands may updat
 A part that is not there is a missing key of `Pack.weights`, not an error.
 """
 
+from pie_jax.pack.pool import Pool
 from pie_jax.pack.schema import check_weights, schema
 from pie_jax.pack.store import (
     array_hash,
@@ -19,7 +20,7 @@ from pie_jax.pack.store import (
     update_configs,
     update_part,
 )
-from pie_jax.pack.types import NETWORKS, PARTS, Manifest, Pack, PackConfigs, Pool, pack_hash
+from pie_jax.pack.types import NETWORKS, PARTS, Manifest, Pack, PackConfigs, pack_hash
 
 __all__ = [
     "NETWORKS",

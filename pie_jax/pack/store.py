@@ -29,8 +29,9 @@ from pie_jax.config import (
 )
 from pie_jax.errors import PackError, ResourceError
 from pie_jax.morphable import MorphableModel
+from pie_jax.pack.pool import Pool
 from pie_jax.pack.schema import check_weights, flatten
-from pie_jax.pack.types import NETWORKS, PARTS, Manifest, Pack, PackConfigs, Pool
+from pie_jax.pack.types import NETWORKS, PARTS, Manifest, Pack, PackConfigs
 
 FORMAT = 1
 # stored as float32 whatever the part's storage: geometry, in model units or in units of the portrait
@@ -68,7 +69,9 @@ def update_part(path: str | os.PathLike, name: str, weights, config=None, record
     if storage not in ("float16", "float32"):
         raise ValueError(f"storage: expected 'float16' or 'float32', got {storage!r}")
     static = {}
-    if dataclasses.is_dataclass(weights):
+    if isinstance(weights, Pool):
+        weights = weights.to_arrays()
+    elif dataclasses.is_dataclass(weights):
         weights, static = _arrays_and_static(weights)
     tree = _nested_numpy(weights, storage)
     with _writing(path) as (folder, manifest):
@@ -274,8 +277,8 @@ def load_pack(path_or_name: str | os.PathLike = "demo", *, parts: tuple[str, ...
               for k, v in manifest["parts"].get("morphable", {}).get("static", {}).items()}
     try:
         morphable = MorphableModel(**trees.pop("morphable"), **static) if "morphable" in trees else None
-        pool = Pool(**trees.pop("pool")) if "pool" in trees else None
-    except TypeError as error:
+        pool = Pool.from_arrays(trees.pop("pool")) if "pool" in trees else None
+    except (TypeError, ValueError, KeyError, OSError) as error:
         raise PackError(f"{folder}: {error}; the pack belongs to another version: make it again") from error
     return Pack(weights=trees, morphable=morphable, pool=pool, configs=configs, manifest=manifest)
 

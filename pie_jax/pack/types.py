@@ -22,6 +22,7 @@ from pie_jax.config import (
 )
 from pie_jax.errors import PackError
 from pie_jax.morphable import MorphableModel
+from pie_jax.pack.pool import Pool
 
 NETWORKS = ("generator", "regressor", "landmarks", "perceptual", "recognition", "dfr",
             "rignet_pose", "rignet_expression", "rignet_illumination")
@@ -66,19 +67,6 @@ class Manifest(dict):
 
     def __hash__(self):
         return hash(json.dumps(self, sort_keys=True))
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Pool:
-    """N codes v of the generator with what the frozen networks see in their images (PIE, energy terms 3-5).
-
-    Built once for a pack (`samples.build_pool`): these carry no gradient, so a step only draws rows.
-    """
-
-    images: jax.Array  # [N, R, R, 3] uint8: the face crop of G(w), R = energy.render_resolution
-    theta: jax.Array  # [N, 257] FaceParams of the regressor, Deep3D order
-    landmarks: jax.Array  # [N, 66, 2] of the landmark network, x and y in 0..1 of the face crop
 
 
 @jax.tree_util.register_dataclass
