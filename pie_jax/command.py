@@ -109,22 +109,11 @@ def assignment(what: str, text: str) -> tuple[str, float]:
     return name.strip(), number(f"{what} {name.strip()}", value)
 
 
-def choose_device(device: str) -> None:
-    """Have JAX use `device`; must run before JAX is first imported."""
-    if device != "auto":
-        os.environ["JAX_PLATFORMS"] = {"gpu": "cuda", "cpu": "cpu", "tpu": "tpu"}[device]
+def configure(device: str) -> None:
+    """Set JAX up for a command: compilation cache and device. Raises ResourceError where there is no such device."""
+    from pie_jax import runtime
 
-
-def check_device(device: str) -> None:
-    """ResourceError unless JAX can use the chosen device."""
-    import jax
-
-    try:
-        jax.devices()
-    except RuntimeError as error:
-        cause = " ".join(str(error).split())[:160]
-        raise ResourceError(f"--device {device}: not available here ({cause}); install JAX for it or use --device "
-                            "cpu") from None
+    runtime.configure(device=None if device == "auto" else device)
 
 
 def guarded(work: Callable[[], int], *, debug: bool) -> int:

@@ -1,0 +1,7 @@
+"""`python -m pie_jax.embed`."""
+
+import sys
+
+from pie_jax.embed import main
+
+sys.exit(main())

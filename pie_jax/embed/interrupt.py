@@ -1,0 +1,71 @@
+"""Ctrl-C and SIGTERM: answered at once, whatever compiled code the main thread is in."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+
+from pie_jax.errors import EXIT_INTERRUPTED
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interruption:
+    """While it is entered, the first signal calls `save()` from a thread of its own and ends the process with 130.
+
+    Python runs signal handlers on the main thread only, which may sit in a compilation for a minute; a wake-up socket
+    reaches a waiting thread immediately. `busy` is held while results are written, so that the end waits for them. A
+    second signal ends the process at once. Off the main thread nothing is changed.
+    """
+
+    def __init__(self, save: Callable[[], None]):
+        self.save = save
+        self.busy = threading.RLock()
+        self._active = False
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is not threading.main_thread():
+            return self
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        self._handlers = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+        self._wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._active = True
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        if not self._active:
+            return
+        self._active = False
+        signal.set_wakeup_fd(self._wakeup)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._writer.send(b"\0")  # not a signal we answer: the thread ends
+        self._thread.join()
+        self._reader.close()
+        self._writer.close()
+
+    def _watch(self) -> None:
+        while True:
+            number = self._reader.recv(1)
+            if number in (b"", b"\0"):
+                return
+            if number[0] in _SIGNALS:
+                break
+        second = threading.Thread(target=self._second, daemon=True)
+        second.start()
+        try:
+            with self.busy:
+                self.save()
+        finally:
+            os._exit(EXIT_INTERRUPTED)
+
+    def _second(self) -> None:
+        while self._reader.recv(1)[:1] not in [bytes([n]) for n in _SIGNALS]:
+            pass
+        os._exit(EXIT_INTERRUPTED)

@@ -1,0 +1,98 @@
+"""The files of one embedded photo: embedding.npz, synthesis.png, grid.png, energy.png, report.json."""
+
+from __future__ import annotations
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pie_jax import __version__, figures
+from pie_jax.config import to_dict
+from pie_jax.embed.photos import Photo, write_json
+from pie_jax.errors import PackError
+from pie_jax.images import save_png
+from pie_jax.images.files import shown
+from pie_jax.pack import Pack
+from pie_jax.portrait import Embedding, edit_portrait, render_params, synthesise
+
+# What the grid shows of each control.
+_YAWS = (18.0, -18.0)
+_EXPRESSIONS = ("jaw_open", "smile")
+_EXPRESSION_SIGMAS = 2.0
+_LIGHT = (60.0, 20.0, 1.0)
+_GROUND = np.float32(0.93)
+
+
+def write_results(pack: Pack, photo: Photo, embedding: Embedding, *, settings: str, seconds: dict) -> dict:
+    """Write all files into `photo.folder`, report.json last; returns the report. Raises ResourceError."""
+    folder = photo.folder
+    began = time.perf_counter()
+    synthesis = synthesis_of(pack, embedding)
+    sheet = grid(pack, photo.portrait, embedding, synthesis, title=photo.path.name)
+    edit_seconds = time.perf_counter() - began
+    report = dict(embedding.report)
+    report["seconds"] = {key: round(float(value), 3) for key, value in
+                         {**report["seconds"], **seconds, "edit": edit_seconds}.items()}
+    report |= {"photo": {"name": photo.path.name, "sha256": photo.sha256}, "settings": settings, "version": __version__,
+               "jax": jax.__version__, "device": jax.devices()[0].device_kind, "config": to_dict(embedding.config),
+               "pack": {"name": embedding.pack_name, "hash": embedding.pack_hash}}
+    facts = {"version": __version__, "pack": embedding.pack_name, "pack_hash": embedding.pack_hash}
+    embedding.save(folder / "embedding.npz")
+    save_png(folder / "synthesis.png", synthesis, metadata={**facts, "kind": "synthesis"})
+    save_png(folder / "grid.png", sheet, metadata={**facts, "kind": "grid"})
+    save_png(folder / "energy.png", chart(embedding, title=photo.path.name), metadata={**facts, "kind": "chart"})
+    write_json(folder / "report.json", report)
+    return report
+
+
+def synthesis_of(pack: Pack, embedding: Embedding) -> np.ndarray:
+    """[H, W, 3] in 0..1: what the code gives back."""
+    image = synthesise(pack, jnp.asarray(embedding.w_plus)[None], precision=embedding.config.precision)[0]
+    return np.clip(np.asarray(image, np.float32), 0.0, 1.0)
+
+
+def grid(pack: Pack, portrait: np.ndarray, embedding: Embedding, synthesis: np.ndarray, *, title: str = ""):
+    """Portrait, synthesis, rendering and one edit of each control, labelled; what a pack cannot do is left out."""
+    numbers = embedding.report["figures"]
+    tiles = [figures.Tile(image=portrait, label="portrait", detail="the photo"),
+             figures.Tile(image=synthesis, label="synthesis",
+                          detail=f"{numbers['psnr_db']:.1f} dB, SSIM {numbers['ssim']:.2f}")]
+    if embedding.params is not None and pack.morphable is not None:
+        image, coverage = render_params(pack, embedding.params)
+        shown_image = image * coverage[..., None] + _GROUND * (1 - coverage[..., None])
+        tiles.append(figures.Tile(image=shown_image, label="rendering", detail="its face parameters"))
+    for label, detail, request in sample_edits(pack, embedding):
+        try:
+            tiles.append(figures.Tile(image=edit_portrait(pack, embedding, **request), label=label, detail=detail))
+        except PackError:  # a rig, or what it needs, is missing
+            continue
+    return figures.grid(tiles, columns=6, title=shown(title))
+
+
+def sample_edits(pack: Pack, embedding: Embedding) -> list[tuple[str, str, dict]]:
+    """(label, detail, request) of one edit of each control, away from where the portrait is already."""
+    if embedding.params is None:
+        return []
+    now = float(np.degrees(embedding.params.rotation[1]))
+    yaw = max(_YAWS, key=lambda angle: abs(angle - now))
+    edits = [("pose", f"yaw {yaw:+.0f}° (was {now:+.0f}°)", {"yaw": yaw})]
+    names = pack.morphable.expression_names if pack.morphable is not None else ()
+    name = next((n for n in _EXPRESSIONS if n in names), names[0] if names else None)
+    if name is not None:
+        edits.append(("expression", f"{name} = {_EXPRESSION_SIGMAS:g}", {"expression": {name: _EXPRESSION_SIGMAS}}))
+    edits.append(("illumination", f"from {_LIGHT[0]:+.0f}°, {_LIGHT[1]:.0f}° up", {"light": _LIGHT}))
+    return edits
+
+
+def chart(embedding: Embedding, *, title: str):
+    """Each term over steps, with a rule where a stage begins."""
+    trace = {("total" if name == "energy" else name): values for name, values in embedding.trace.items()}
+    length = max((len(values) for values in trace.values()), default=0)
+    marks, at = {}, 0
+    for stage in embedding.config.stages:
+        if stage.steps:
+            marks[at] = {"w": "W", "w_plus": "W+"}[stage.space]
+        at += stage.steps
+    return figures.energy_chart(np.arange(1, length + 1), trace, marks=marks, title=f"{shown(title)}: energy")

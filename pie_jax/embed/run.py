@@ -1,0 +1,272 @@
+"""What the embed command does once its arguments are good: photos in, folders of results out, one summary."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+
+from pie_jax import __version__, command
+from pie_jax.config import EmbedConfig
+from pie_jax.embed.arguments import embed_config
+from pie_jax.embed.interrupt import Interruption
+from pie_jax.embed.photos import Photo, assign_folders, collect, file_hash, output_folder, settings_hash
+from pie_jax.embed.results import write_results
+from pie_jax.errors import EXIT_OK, EXIT_SOME_FAILED, InputError, NumericsError, PackError, PieError
+from pie_jax.images import load_portrait
+from pie_jax.images.files import shown
+from pie_jax.pack import Pack, configs_of, find_pack, load_pack, pack_hash, read_manifest
+from pie_jax.portrait import Checkpoint, EmbedProgress, embed_portraits
+from pie_jax.progress import Progress, duration
+
+_SAVE_SECONDS = 30.0  # at most so much work is lost when the process is killed without a signal it can answer
+
+
+def run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
+    """Embed all photos; the exit code. Raises PieError for what stops everything."""
+    with Progress(quiet=arguments.quiet) as progress:
+        folder = find_pack(arguments.pack)
+        manifest = read_manifest(folder)
+        configs = configs_of(manifest)
+        if configs.generator is None:
+            raise PackError(f"{shown(folder)}: the pack has no generator; train or convert one first")
+        config = embed_config(arguments, configs.energy)
+        photos = collect([*arguments.photos, *([_sample(folder)] if arguments.demo else [])])
+        for photo in photos:
+            _open(photo, configs.generator.resolution, progress)
+        if all(photo.error for photo in photos):
+            _say_bad(photos, progress)
+            return _exit_code(photos)
+        out = pathlib.Path(arguments.out)
+        work = _Work(arguments, argv, config, pack_hash=pack_hash(manifest), photos=photos, progress=progress)
+        if arguments.dry_run:
+            assign_folders(photos, out, config=config, pack_hash=work.pack_hash, restart=arguments.restart)
+            work.say_plan()
+            return _exit_code(photos)
+        with output_folder(out), Interruption(work.interrupted) as interruption:
+            assign_folders(photos, out, config=config, pack_hash=work.pack_hash, restart=arguments.restart)
+            work.run(folder, interruption)
+        work.summarise()
+        return _exit_code(photos)
+
+
+def _sample(folder: pathlib.Path) -> str:
+    path = folder / "sample.png"
+    if not path.is_file():
+        raise PackError(f"{shown(folder)}: the pack has no sample portrait; name a photo instead of --demo")
+    return str(path)
+
+
+def _open(photo: Photo, resolution: int, progress: Progress) -> None:
+    """Decode a photo; what is wrong with it is kept with it."""
+    if photo.error is not None:
+        return
+    began = time.perf_counter()
+    try:
+        photo.portrait = load_portrait(photo.path, resolution=resolution, notice=lambda t: progress.note(f"note: {t}"))
+        photo.sha256 = file_hash(photo.path)
+    except InputError as error:
+        photo.error = error
+    except OSError as error:  # it vanished in between
+        photo.error = InputError(f"{shown(photo.path)}: cannot be read ({error.strerror}); check it")
+    photo.load_seconds = time.perf_counter() - began
+
+
+def _exit_code(photos: Sequence[Photo]) -> int:
+    bad = [photo.error.exit_code for photo in photos if photo.error is not None]
+    if not bad:
+        return EXIT_OK
+    return bad[0] if len(bad) == len(photos) and len(set(bad)) == 1 else EXIT_SOME_FAILED
+
+
+def _say_bad(photos: Sequence[Photo], progress: Progress) -> None:
+    for photo in photos:
+        if photo.error is not None:
+            progress.warn(f"error: {photo.error}")
+
+
+class _Work:
+    """The state of one run of the command."""
+
+    def __init__(self, arguments, argv, config: EmbedConfig, *, pack_hash: str, photos: list[Photo],
+                 progress: Progress):
+        self.arguments, self.argv, self.config = arguments, list(argv), config
+        self.pack_hash, self.photos, self.progress = pack_hash, photos, progress
+        self.rows: list[dict] = []
+        self.at_work: list[Photo] = []
+        self.snapshot = None  # () -> checkpoints of the photos at work
+        self.saved_at = time.monotonic()
+
+    def say_plan(self) -> None:
+        words = {"new": "embed", "resume": "go on", "again": "embed again (other settings)", "finished": "skip, done"}
+        steps = " + ".join(f"{stage.steps} in {_space(stage.space)}" for stage in self.config.stages)
+        energy = self.config.energy
+        plan = {"pack_hash": self.pack_hash, "steps": steps, "terms": energy.terms, "controls": energy.controls,
+                "photos": [{"photo": str(p.path), "out": str(p.folder) if p.folder else None, "plan": p.plan,
+                            "error": str(p.error) if p.error else None} for p in self.photos]}
+        if self.arguments.json:
+            print(json.dumps(plan, indent=1))
+            return
+        print(f"steps {steps}; terms {', '.join(energy.terms)}; controls {', '.join(energy.controls)}; "
+              f"pack {self.pack_hash[:12]}")
+        for photo in self.photos:
+            verb = f"bad: {photo.error}" if photo.error else f"{words[photo.plan]} -> {photo.folder}"
+            print(f"{shown(photo.path)}  {verb}")
+
+    def run(self, folder: pathlib.Path, interruption: Interruption) -> None:
+        for photo in self.photos:
+            if photo.error is None and photo.plan == "finished":
+                self.progress.note(f"{shown(photo.path)}: already done in {photo.folder} (--restart does it again)")
+                self._add_row(photo, _read_report(photo.folder))
+            elif photo.error is None and photo.plan == "again" and not self.arguments.restart:
+                self.progress.note(f"{shown(photo.path)}: settings, pack or results in {photo.folder} have changed, "
+                                   "embedding it again")
+        todo = [photo for photo in self.photos if not photo.settled]
+        if not todo:
+            return
+        began = time.perf_counter()
+        command.configure(self.arguments.device)
+        pack = load_pack(folder)
+        pack_seconds = time.perf_counter() - began
+        starts = {id(photo): self._checkpoint(photo) for photo in todo}
+        good = [photo for photo in self.photos if photo.error is None]
+        batch = min(self.arguments.batch, len(good))  # the same when a run is resumed
+        for group in _groups(todo, starts, batch):
+            self._batch(pack, group, [starts[id(photo)] for photo in group], batch, interruption, pack_seconds)
+
+    def _checkpoint(self, photo: Photo) -> Checkpoint | None:
+        if photo.plan != "resume":
+            return None
+        try:
+            checkpoint = Checkpoint.load(photo.folder / "checkpoint.npz")
+        except InputError as error:
+            self.progress.note(f"note: {error}; starting from the beginning")
+            return None
+        self.progress.note(f"{shown(photo.path)}: going on from the checkpoint in {photo.folder}")
+        return checkpoint
+
+    def _batch(self, pack: Pack, group: list[Photo], starts: list[Checkpoint | None], batch: int,
+               interruption: Interruption, pack_seconds: float) -> None:
+        for photo in group:
+            _make_folder(photo)
+        self.at_work, self.snapshot, self.saved_at = group, None, time.monotonic()
+        first = shown(group[0].path.name)
+        self.progress.start(first if len(group) == 1 else f"{first} + {len(group) - 1}")
+        try:
+            embeddings = embed_portraits(pack, [photo.portrait for photo in group], config=self.config, batch=batch,
+                                         resume=starts, progress=self._progress)
+        except ValueError as error:
+            if not any(starts):
+                raise
+            self.progress.note(f"note: checkpoint of another version ({error}); starting from the beginning")
+            embeddings = embed_portraits(pack, [photo.portrait for photo in group], config=self.config, batch=batch,
+                                         progress=self._progress)
+        for photo, embedding in zip(group, embeddings, strict=True):
+            with interruption.busy:
+                seconds = {"load": photo.load_seconds + pack_seconds}
+                settings = settings_hash(self.config, pack_hash=self.pack_hash, photo_sha256=photo.sha256)
+                report = write_results(pack, photo, embedding, settings=settings, seconds=seconds)
+                (photo.folder / "checkpoint.npz").unlink(missing_ok=True)
+            self._add_row(photo, report)
+            if embedding.report["outcome"] != "finished":
+                term = embedding.report["incidents"][-1]["term"] if embedding.report["incidents"] else "a value"
+                photo.error = NumericsError(f"{shown(photo.path)}: {term} was not finite and could not be recovered, "
+                                            f"the best so far is in {photo.folder}; lower its --weight or the steps")
+            self.progress.clear()
+            if not self.arguments.json:
+                print(_line(photo, report), flush=True)
+        self.at_work, self.snapshot = [], None
+
+    def _progress(self, event: EmbedProgress) -> None:
+        if event.phase == "compile":
+            self.progress.note("compiling (once for each setting; kept for later runs) ...")
+            return
+        self.snapshot = event.checkpoints
+        self.progress.update(event.step, event.steps, energy=event.energy, what=_space(event.space))
+        if time.monotonic() - self.saved_at > _SAVE_SECONDS:
+            self._save()
+
+    def _save(self) -> None:
+        if self.snapshot is None:
+            return
+        for photo, checkpoint in zip(self.at_work, self.snapshot(), strict=True):
+            settings = settings_hash(self.config, pack_hash=self.pack_hash, photo_sha256=photo.sha256)
+            checkpoint.save(photo.folder / "checkpoint.npz", facts={
+                "settings": settings, "photo": photo.sha256, "version": __version__})
+        self.saved_at = time.monotonic()
+
+    def interrupted(self) -> None:
+        """On a thread of its own, at a signal: save, say how to go on."""
+        saved = "nothing new to save"
+        try:
+            if self.snapshot is not None:
+                self._save()
+                saved = "saved"
+        except PieError as error:
+            saved = f"could not save: {error}"
+        self.progress.clear()
+        resume = shlex.join(["python", "-m", "pie_jax.embed", *(a for a in self.argv if a != "--restart")])
+        self.progress.warn(f"interrupted, {saved}; to go on: {resume}")
+
+    def _add_row(self, photo: Photo, report: dict) -> None:
+        self.rows.append({"photo": str(photo.path), "out": str(photo.folder), "outcome": report.get("outcome"),
+                          **report.get("figures", {})})
+
+    def summarise(self) -> None:
+        bad = [photo for photo in self.photos if photo.error is not None]
+        _say_bad(self.photos, self.progress)
+        if bad:
+            names = ", ".join(shown(photo.path.name) for photo in bad)
+            self.progress.warn(f"{len(self.photos) - len(bad)} of {len(self.photos)} photos embedded, "
+                               f"{len(bad)} failed: {names}")
+        if self.arguments.json:
+            failed = [{"photo": str(p.path), "error": str(p.error), "exit_code": p.error.exit_code} for p in bad]
+            print(json.dumps({"results": self.rows, "failed": failed}, indent=1))
+        sys.stdout.flush()
+
+
+def _space(space: str) -> str:
+    return {"w": "W", "w_plus": "W+"}[space]
+
+
+def _groups(todo: list[Photo], starts: dict, batch: int) -> list[list[Photo]]:
+    """Batches of photos in the same stage, resumed ones first."""
+    def stage(photo: Photo) -> int:
+        return starts[id(photo)].stage if starts[id(photo)] else -1
+
+    found = []
+    for value in sorted({stage(photo) for photo in todo}, reverse=True):
+        same = [photo for photo in todo if stage(photo) == value]
+        found += [same[i:i + batch] for i in range(0, len(same), batch)]
+    return found
+
+
+def _make_folder(photo: Photo) -> None:
+    from pie_jax.errors import ResourceError
+
+    try:
+        photo.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(f"{shown(photo.folder)}: cannot be made ({error.strerror}); choose another folder with "
+                            "-o") from None
+
+
+def _read_report(folder: pathlib.Path) -> dict:
+    from pie_jax.embed.photos import read_json
+
+    return read_json(folder / "report.json")
+
+
+def _line(photo: Photo, report: dict) -> str:
+    figures, seconds = report["figures"], report["seconds"]
+    facts = [f"{figures['psnr_db']:.2f} dB", f"SSIM {figures['ssim']:.3f}"]
+    if "identity_cosine" in figures:
+        facts.append(f"identity {figures['identity_cosine']:.3f}")
+    if "landmark_error_px224" in figures:
+        facts.append(f"landmarks {figures['landmark_error_px224']:.1f} px")
+    facts.append(duration(seconds["compile"] + seconds["optimise"] + seconds["edit"]))
+    return f"{shown(photo.folder)}  " + "  ".join(facts)

@@ -1,0 +1,208 @@
+"""Edits of an embedding: asked parameters through the rigs, one control after the other, then one synthesis."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pie_jax import observe
+from pie_jax.arrays import Array
+from pie_jax.command import choose
+from pie_jax.config import CONTROLS
+from pie_jax.errors import PackError, UsageError
+from pie_jax.images import load_portrait
+from pie_jax.morphable import FaceParams, with_control
+from pie_jax.pack import Pack
+from pie_jax.portrait.embedding import Embedding
+from pie_jax.portrait.inversion import as_pack, synthesise
+
+AXES = ("pitch", "yaw", "roll")  # the columns of FaceParams.rotation
+LARGEST_ANGLE = 90.0
+Like = "Embedding | FaceParams | np.ndarray | str | os.PathLike"
+
+
+def edit_portrait(pack: Pack | str | os.PathLike, embedding: Embedding, *, yaw: float | None = None,
+                  pitch: float | None = None, roll: float | None = None, expression: Mapping[str, float] | None = None,
+                  light: tuple[float, float, float] | None = None, like: tuple[Like, Sequence[str]] | None = None,
+                  order: Sequence[str] = CONTROLS) -> np.ndarray:
+    """The embedded portrait with other pose, expression or light.
+
+    All values are absolute: what is asked replaces what the embedding has, what is not asked stays. Each control that
+    is asked for goes through its rig once, in `order`.
+
+    Args:
+      pack: the pack of the embedding, or its folder or name.
+      embedding: from `embed_portraits` or `Embedding.load`.
+      yaw, pitch, roll: degrees; + turns the face to the image's right, down, anticlockwise.
+      expression: component name to value in standard deviations (names: `pack.morphable.expression_names`).
+      light: azimuth (+ from the image's right) and elevation (+ from above) in degrees, and intensity.
+      like: (another embedding, its folder, a photo, a portrait [H, W, 3] or FaceParams; controls taken from it).
+      order: the controls, first one first.
+
+    Returns:
+      [H, W, 3] float32 in 0..1. Without any request: the synthesis itself.
+
+    Raises:
+      UsageError: unknown component or control, angle out of range. PackError: another pack's embedding, or a part
+      (rig, regressor, morphable model) that this edit needs is missing.
+    """
+    pack = as_pack(pack)
+    w_plus, _ = edit_latent(pack, embedding, yaw=yaw, pitch=pitch, roll=roll, expression=expression, light=light,
+                            like=like, order=order)
+    image = synthesise(pack, jnp.asarray(w_plus)[None], precision=embedding.config.precision)[0]
+    return np.clip(np.asarray(image, np.float32), 0.0, 1.0)
+
+
+def edit_latent(pack: Pack, embedding: Embedding, *, order: Sequence[str] = CONTROLS,
+                **request) -> tuple[np.ndarray, FaceParams | None]:
+    """The edited code [L, D] and the FaceParams asked for. Arguments and errors as in `edit_portrait`."""
+    check_pack(pack, embedding)
+    target, asked = target_params(pack, embedding.params, **request)
+    order = tuple(choose("order", control, CONTROLS) for control in order)
+    w_plus = jnp.asarray(embedding.w_plus)[None]
+    source = _batched(embedding.params)
+    for control in [c for c in order if c in asked]:
+        pack.require(f"rignet_{control}")
+        wanted = with_control(source, _batched(target), control)
+        w_plus = apply_rig(pack, w_plus, source, wanted, control=control)
+        source = wanted
+    return np.asarray(w_plus[0], np.float32), target
+
+
+@partial(jax.jit, static_argnames=("control",))
+def apply_rig(pack: Pack, w_plus: Array, source: FaceParams, target: FaceParams, *, control: str) -> jax.Array:
+    """w_plus [B, L, D] whose parameters are `source` [B, n] to the code whose `control` is the target's."""
+    return observe.rig(pack.configs, pack.weights, w_plus, source, target, control=control)
+
+
+def check_pack(pack: Pack, embedding: Embedding) -> None:
+    """PackError unless `embedding` was made with this very pack's generator size and content."""
+    generator = pack.configs.generator
+    if generator is None:
+        pack.require("generator")
+    if tuple(embedding.w_plus.shape) != (generator.num_layers, generator.w_dim):
+        raise PackError(f"the embedding was made with the pack {embedding.pack_name!r} "
+                        f"({list(embedding.w_plus.shape)} codes), this is {pack.name!r} ({generator.num_layers} x "
+                        f"{generator.w_dim}); name the right one with --pack")
+    if embedding.pack_hash != pack.hash:
+        raise PackError(f"the embedding was made with another state of the pack {embedding.pack_name!r} "
+                        f"({embedding.pack_hash[:12]}, this is {pack.hash[:12]}); embed the photo again, or name the "
+                        "right one with --pack")
+
+
+def target_params(pack: Pack, params: FaceParams | None, *, yaw: float | None = None, pitch: float | None = None,
+                  roll: float | None = None, expression: Mapping[str, float] | None = None,
+                  light: tuple[float, float, float] | None = None,
+                  like: tuple[Like, Sequence[str]] | None = None) -> tuple[FaceParams | None, set[str]]:
+    """`params` (fields [n]) with what is asked replaced, and the controls that are asked for."""
+    angles = {name: value for name, value in (("pitch", pitch), ("yaw", yaw), ("roll", roll)) if value is not None}
+    controls = [choose("control", c, CONTROLS) for c in (like[1] if like else ())]
+    asked = set(controls) | ({"pose"} if angles else set()) | ({"expression"} if expression else set())
+    asked |= {"illumination"} if light is not None else set()
+    if not asked:
+        return params, asked
+    if params is None:
+        raise PackError(f"{pack.name}: the embedding knows no face parameters because the pack has neither a regressor "
+                        "nor a dfr; train one into the pack and embed the photo again")
+    if like:
+        other = params_of(pack, like[0])
+        for control in controls:
+            params = with_control(params, other, control)
+    if angles:
+        rotation = np.array(params.rotation, np.float32)
+        for name, value in angles.items():
+            if not abs(value) <= LARGEST_ANGLE:  # also catches what is not a number
+                raise UsageError(f"{name}: expected {-LARGEST_ANGLE:g} to {LARGEST_ANGLE:g} degrees, got {value:g}")
+            rotation[AXES.index(name)] = math.radians(value)
+        params = dataclasses.replace(params, rotation=rotation)
+    if expression:
+        params = dataclasses.replace(params, expression=_expression(pack, params, expression))
+    if light is not None:
+        from pie_jax.render import light as light_from
+
+        azimuth, elevation, intensity = (_finite("light", value) for value in light)
+        gamma = light_from(azimuth, elevation, intensity)
+        params = dataclasses.replace(params, illumination=np.asarray(gamma, np.float32))
+    return params, asked
+
+
+def expression_names(pack: Pack) -> tuple[str, ...]:
+    """The names of the expression components; numbered where the morphable model has none."""
+    pack.require("morphable")
+    count = pack.morphable.expression_basis.shape[-1]
+    return pack.morphable.expression_names or tuple(f"expression_{i}" for i in range(count))
+
+
+def params_of(pack: Pack, other: Like) -> FaceParams:
+    """FaceParams [n] of an embedding or its folder (its photo's), a photo, a portrait array; FaceParams pass through.
+
+    Raises:
+      InputError: no such file, or it cannot be used. PackError: no regressor to read a photo with.
+    """
+    if isinstance(other, FaceParams):
+        return other
+    if isinstance(other, str | os.PathLike):
+        path = pathlib.Path(other)
+        if path.is_dir() or path.suffix.lower() == ".npz":
+            other = Embedding.load(path)
+        else:
+            other = load_portrait(path, resolution=pack.configs.generator.resolution)
+    if isinstance(other, Embedding):
+        params = other.portrait_params or other.params
+        if params is None:
+            raise PackError(f"{pack.name}: the other embedding knows no face parameters; embed it with a pack that has "
+                            "a regressor")
+        return params
+    pack.require("regressor")
+    theta = _regress(pack, jnp.asarray(other, jnp.float32)[None])[0]
+    return jax.tree.map(np.asarray, FaceParams.from_vector(theta))
+
+
+@jax.jit
+def _regress(pack: Pack, portraits: Array) -> jax.Array:
+    return observe.regress(pack.configs, pack.weights, portraits)
+
+
+def render_params(pack: Pack, params: FaceParams, *, resolution: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The morphable model's own picture of `params` (fields [n]) in the portrait's frame.
+
+    Returns: image [R, R, 3] in 0..1 and coverage [R, R] in 0..1. Raises PackError: the pack has no morphable model.
+    """
+    pack.require("morphable")
+    resolution = resolution or pack.configs.generator.resolution
+    image, coverage = _render(pack, _batched(params), resolution=resolution)
+    return np.asarray(image[0]), np.asarray(coverage[0])
+
+
+@partial(jax.jit, static_argnames=("resolution",))
+def _render(pack: Pack, params: FaceParams, *, resolution: int):
+    from pie_jax.render import render
+
+    rendering = render(pack.morphable, params, pack.configs.camera, resolution=resolution)
+    return jnp.clip(rendering.image, 0.0, 1.0), rendering.coverage
+
+
+def _expression(pack: Pack, params: FaceParams, wanted: Mapping[str, float]) -> np.ndarray:
+    names = expression_names(pack)
+    values = np.array(params.expression, np.float32)
+    for name, value in wanted.items():
+        values[names.index(choose("expression", name, names))] = _finite(f"expression {name}", value)
+    return values
+
+
+def _finite(what: str, value: float) -> float:
+    if not math.isfinite(value):
+        raise UsageError(f"{what}: expected a finite number, got {value}")
+    return float(value)
+
+
+def _batched(params: FaceParams | None) -> FaceParams | None:
+    return None if params is None else jax.tree.map(lambda a: jnp.asarray(a)[None], params)

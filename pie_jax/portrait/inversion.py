@@ -1,0 +1,291 @@
+"""Portraits to embeddings: the stages of the optimiser over PIE's energy, batched, resumable, with its evidence."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pie_jax import energy as energies
+from pie_jax import observe, optimise
+from pie_jax.arrays import Array, check_shape
+from pie_jax.config import EmbedConfig
+from pie_jax.images import load_portrait, psnr, ssim
+from pie_jax.morphable import FaceParams
+from pie_jax.pack import Pack, load_pack
+from pie_jax.portrait.checkpoint import Checkpoint, join_states, join_traces
+from pie_jax.portrait.embedding import Embedding
+
+_LAST_STEPS = 50  # the last terms of a report are medians over so many steps: a new v each step makes them noisy
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EmbedProgress:
+    """What is known between two chunks of steps."""
+
+    phase: str  # "compile" (about to) or "optimise"
+    portraits: tuple[int, ...]  # indices of the portraits at work
+    space: str  # "w" or "w_plus"
+    step: int  # steps done over all stages, of the portrait that is farthest behind
+    steps: int  # of all stages
+    energy: float | None  # mean over the portraits at work
+    checkpoints: Callable[[], list[Checkpoint]]  # one for each of `portraits`, as of now
+
+
+def embed_portraits(pack: Pack | str | os.PathLike, portraits: Array | Sequence, *, config: EmbedConfig | None = None,
+                    batch: int = 1, resume: Sequence[Checkpoint | None] | None = None,
+                    progress: Callable[[EmbedProgress], None] | None = None) -> list[Embedding]:
+    """Find for each portrait the code w_plus whose synthesis gives it back and can be edited (PIE, arXiv 2009.09485).
+
+    AdaDelta on PIE's energy from the mean code, first one code w for all layers, then W+ (METHOD: 2000 and 1000 steps).
+    A portrait's result depends on the pack, the config and its own pixels, not on its neighbours or its place.
+
+    Args:
+      pack: a Pack, or the folder or name of one.
+      portraits: [B, H, W, 3] in 0..1 at the pack's resolution, or a sequence of such images and of paths.
+      config: what decides the result; default: the pack's own energy, `paper` stages, seed 0.
+      batch: portraits optimised at once; a smaller rest is filled up, so one program serves all.
+      resume: for each portrait a Checkpoint of the same config and batch to go on from, or None. The result is the
+        same, bit for bit, as without the interruption.
+      progress: called before compiling and after each chunk of steps. What it raises ends the run.
+
+    Returns:
+      One Embedding for each portrait. Values that stopped being finite never raise: `report["outcome"]` is then
+      "non-finite", the terms are named in `report["incidents"]`, and w_plus is the last good one.
+
+    Raises:
+      PackError: a part that the energy needs is missing. InputError: a photo cannot be used. ValueError: wrong shape.
+    """
+    began = time.perf_counter()
+    pack = as_pack(pack)
+    pack.require("generator")
+    config = config or EmbedConfig(energy=pack.configs.energy)
+    images = _stack(portraits, pack.configs.generator.resolution)
+    starts = list(resume) if resume is not None else [None] * len(images)
+    if len(starts) != len(images):
+        raise ValueError(f"resume: expected {len(images)} entries, got {len(starts)}")
+    if batch < 1:
+        raise ValueError(f"batch: expected 1 or more, got {batch}")
+    load_seconds = time.perf_counter() - began
+    results: list[Embedding | None] = [None] * len(images)
+    for stage in sorted({start.stage if start else 0 for start in starts}):
+        # portraits that are in the same stage go together: a stage is one setting of the program
+        indices = [i for i, start in enumerate(starts) if (start.stage if start else 0) == stage]
+        for first in range(0, len(indices), batch):
+            chosen = indices[first:first + batch]
+            run = _BatchRun(pack, images[chosen], [starts[i] for i in chosen], config=config, indices=tuple(chosen),
+                            batch=batch, progress=progress)
+            for i, embedding in zip(chosen, run.embeddings(stage, load_seconds / len(images)), strict=True):
+                results[i] = embedding
+    return results
+
+
+def as_pack(pack: Pack | str | os.PathLike) -> Pack:
+    """The Pack itself, or the one loaded from a folder or name."""
+    return pack if isinstance(pack, Pack) else load_pack(pack)
+
+
+def portrait_seed(portrait: Array, seed: int) -> int:
+    """The seed of one portrait's draws, from the run's seed and the portrait's pixels; 0..2^32 - 1."""
+    digest = hashlib.sha256(str(int(seed)).encode() + b":" + np.ascontiguousarray(portrait, np.float32).tobytes())
+    return int.from_bytes(digest.digest()[:4], "big")
+
+
+def _stack(portraits, resolution: int) -> np.ndarray:
+    if isinstance(portraits, str | os.PathLike):
+        portraits = [portraits]
+    images = [load_portrait(p, resolution=resolution) if isinstance(p, str | os.PathLike) else np.asarray(p, np.float32)
+              for p in portraits]
+    for image in images:
+        check_shape("portraits", image, (resolution, resolution, 3))
+        if image.ndim != 3:
+            raise ValueError(f"portraits: expected [H, W, 3] each, got {list(image.shape)}")
+        if not (np.isfinite(image).all() and image.min() >= -1e-3 and image.max() <= 1 + 1e-3):
+            raise ValueError("portraits: expected values in 0..1")
+    return np.stack(images) if images else np.zeros((0, resolution, resolution, 3), np.float32)
+
+
+class _BatchRun:
+    """One batch through all stages. Rows beyond `indices` repeat the last portrait and are dropped at the end."""
+
+    def __init__(self, pack: Pack, images: np.ndarray, starts: list[Checkpoint | None], *, config: EmbedConfig,
+                 indices: tuple[int, ...], batch: int, progress):
+        fill = batch - len(images)
+        self.pack, self.config, self.indices, self.progress = pack, config, indices, progress
+        self.images = np.concatenate([images, np.repeat(images[-1:], fill, axis=0)])
+        self.starts = starts + [starts[-1]] * fill
+        self.batch = batch
+        self.energy = energies.portrait_energy(pack, config=config.energy, precision=config.precision)
+        self.traces: list[dict[str, np.ndarray]] = []
+        self.incidents: list[list[dict]] = [list(s.incidents) if s else [] for s in self.starts]
+        self.seconds_before = [s.seconds if s else 0.0 for s in self.starts]
+        self.compile_seconds = self.optimise_seconds = 0.0
+        self.computed = 0  # steps made here, not before an interruption
+
+    def embeddings(self, first_stage: int, load_seconds: float) -> list[Embedding]:
+        stages = self.config.stages
+        target = energies.prepare_target(self.pack, jnp.asarray(self.images))
+        inputs = energies.energy_inputs(self.pack, target, config=self.config.energy)
+        seeds = [portrait_seed(image, self.config.seed) for image in self.images]
+        keys = optimise.portrait_keys(np.asarray(seeds, np.uint32))
+        generator = self.pack.configs.generator
+        w_mean = jnp.asarray(self.pack.weights["generator"]["w_mean"])
+        latent = jnp.broadcast_to(w_mean[None, None], (self.batch, generator.num_layers, generator.w_dim))
+        resumed = self.starts[0] is not None
+        self.traces = [join_traces(self.starts, i) for i in range(first_stage)] if resumed else []
+        outcomes = ["finished"] * self.batch
+        for index in range(first_stage, len(stages)):
+            stage = stages[index]
+            trace = None
+            if resumed and index == first_stage:
+                state = optimise.state_from_arrays(join_states(self.starts), stage=stage)
+                trace = join_traces(self.starts, index)
+            else:
+                state = optimise.start_stage(latent, keys, stage=stage, index=index)
+            if stage.steps == 0:
+                self.traces.append({})
+                continue
+            self._compile(state, inputs, index)
+            began, before = time.perf_counter(), self._steps_left(state, stage)
+            result = optimise.run_stage(state, inputs, energy=self.energy, stage=stage, trace=trace,
+                                        progress=partial(self._report, index, began))
+            jax.block_until_ready(result.state.latent)
+            self.optimise_seconds += time.perf_counter() - began
+            self.computed += before
+            latent = result.state.latent
+            self.traces.append(result.trace)
+            self._note_incidents(index, result.incidents)
+            outcomes = [a if a != "finished" else b for a, b in zip(outcomes, result.outcomes)]
+        return self._finish(latent, target, outcomes, load_seconds)
+
+    def _steps_left(self, state, stage) -> int:
+        return int(stage.steps - np.asarray(state.step).min())
+
+    def _compile(self, state, inputs, index: int) -> None:
+        if self.compile_seconds:
+            return
+        self._tell("compile", index, 0, None, lambda: [])
+        began = time.perf_counter()
+        optimise.compile_chunk(state, inputs, energy=self.energy, stage=self.config.stages[index])
+        self.compile_seconds = time.perf_counter() - began
+
+    def _note_incidents(self, index: int, incidents) -> None:
+        for incident in incidents:
+            self.incidents[incident.portrait].append({"stage": index, "step": incident.step, "term": incident.term})
+
+    def _report(self, index: int, began: float, progress: optimise.Progress) -> None:
+        values = progress.trace["energy"][: progress.step]
+        recent = values[-self.config.stages[index].chunk:, : len(self.indices)]
+        energy = float(np.nanmean(recent)) if recent.size and np.isfinite(recent).any() else None
+        seconds = self.optimise_seconds + time.perf_counter() - began
+        self._tell("optimise", index, progress.step, energy, lambda: self._checkpoints(index, progress, seconds))
+
+    def _tell(self, phase: str, index: int, step: int, energy: float | None, checkpoints) -> None:
+        if self.progress is None:
+            return
+        stages = self.config.stages
+        self.progress(EmbedProgress(
+            phase=phase, portraits=self.indices, space=stages[index].space, energy=energy, checkpoints=checkpoints,
+            step=sum(s.steps for s in stages[:index]) + step, steps=sum(s.steps for s in stages)))
+
+    def _checkpoints(self, index: int, progress: optimise.Progress, seconds: float) -> list[Checkpoint]:
+        arrays = optimise.state_arrays(progress.state)
+        found = []
+        for row in range(len(self.indices)):
+            traces = [{name: values[:, row] for name, values in trace.items()}
+                      for trace in [*self.traces[:index], progress.trace]]
+            incidents = self.incidents[row] + [{"stage": index, "step": i.step, "term": i.term}
+                                               for i in progress.incidents if i.portrait == row]
+            found.append(Checkpoint(stage=index, state={name: a[row:row + 1] for name, a in arrays.items()},
+                                    traces=tuple(traces), incidents=tuple(incidents),
+                                    seconds=self.seconds_before[row] + seconds))
+        return found
+
+    def _finish(self, latent, target: energies.Target, outcomes: list[str], load_seconds: float) -> list[Embedding]:
+        look = jax.device_get(compare(self.pack, latent, target, precision=self.config.precision))
+        latent = np.asarray(latent, np.float32)
+        found = []
+        for row in range(len(self.indices)):
+            own = {name: values[row] for name, values in look.items() if values is not None}
+            trace = self._trace(row)
+            steps = sum(stage.steps for stage in self.config.stages)
+            seconds = {"load": load_seconds, "compile": self.compile_seconds, "optimise":
+                       self.seconds_before[row] + self.optimise_seconds}
+            report = {"outcome": outcomes[row], "incidents": self.incidents[row], "figures": _figures(own),
+                      "terms": _last_values(trace), "steps": steps, "batch": self.batch,
+                      "left_out": [list(pair) for pair in self.energy.missing],
+                      "steps_per_second": self.computed / self.optimise_seconds if self.optimise_seconds else None,
+                      "seconds": seconds}
+            found.append(Embedding(
+                w_plus=latent[row], params=_face(own.get("theta")), portrait_params=_face(own.get("portrait_theta")),
+                landmarks=own.get("landmarks"), portrait_landmarks=own.get("portrait_landmarks"), trace=trace,
+                config=self.config, pack_name=self.pack.name, pack_hash=self.pack.hash, report=report))
+        return found
+
+    def _trace(self, row: int) -> dict[str, np.ndarray]:
+        """All stages in one [steps]; a stage of no steps adds nothing."""
+        names = list(dict.fromkeys(name for trace in self.traces for name in trace))
+        return {name: np.concatenate([trace[name][:, row] for trace in self.traces if name in trace]).astype(np.float32)
+                for name in names}
+
+
+@partial(jax.jit, static_argnames=("precision",))
+def compare(pack: Pack, w_plus: Array, target: energies.Target, *, precision: str = "float32") -> dict:
+    """Synthesise w_plus [B, L, D] and compare it with the portraits of `target`, by every part that the pack has.
+
+    Returns [B, ...] arrays (None where a part is missing): "synthesis" [B, H, W, 3] in 0..1, "psnr" dB, "ssim", "theta"
+    and "portrait_theta" [B, 257], "landmarks" and "portrait_landmarks" [B, 66, 2] in 0..1 of the face crop,
+    "landmark_error" (mean distance in pixels of a 224 px face crop), "identity_cosine" of recognition descriptors.
+    """
+    configs, weights = pack.configs, pack.weights
+    synthesis = jnp.clip(synthesise(pack, w_plus, precision=precision), 0.0, 1.0)
+    found = {"synthesis": synthesis, "psnr": psnr(synthesis, target.portrait), "ssim": ssim(synthesis, target.portrait),
+             "theta": None, "portrait_theta": target.theta, "landmarks": None, "portrait_landmarks": target.landmarks,
+             "landmark_error": None, "identity_cosine": None}
+    if "regressor" in weights:
+        found["theta"] = observe.regress(configs, weights, synthesis)
+    elif "dfr" in weights:
+        found["theta"] = observe.reconstruct(configs, weights, w_plus)
+    if "landmarks" in weights:
+        found["landmarks"] = observe.find_landmarks(configs, weights, synthesis)
+        offset = found["landmarks"] - target.landmarks
+        found["landmark_error"] = energies.CROP_PX * jnp.linalg.norm(offset, axis=-1).mean(-1)
+    if "recognition" in weights:
+        found["identity_cosine"] = jnp.sum(observe.describe(configs, weights, synthesis) * target.descriptor, -1)
+    return found
+
+
+@partial(jax.jit, static_argnames=("precision",))
+def synthesise(pack: Pack, w_plus: Array, *, precision: str = "float32") -> jax.Array:
+    """w_plus [B, L, D] -> portraits [B, H, W, 3], about 0..1."""
+    images = observe.synthesise(pack.configs.generator, pack.weights["generator"], w_plus, precision=precision)
+    return images.astype(jnp.float32)
+
+
+def _face(theta: np.ndarray | None) -> FaceParams | None:
+    """FaceParams of numpy fields [n] from a vector [257]."""
+    return None if theta is None else jax.tree.map(np.asarray, FaceParams.from_vector(np.asarray(theta, np.float32)))
+
+
+def _figures(own: dict) -> dict:
+    figures = {"psnr_db": own["psnr"], "ssim": own["ssim"]}
+    for name, key in (("landmark_error", "landmark_error_px224"), ("identity_cosine", "identity_cosine")):
+        if name in own:
+            figures[key] = own[name]
+    return {key: float(value) for key, value in figures.items()}
+
+
+def _last_values(trace: dict[str, np.ndarray]) -> dict:
+    """Of every term the median over its last steps; None where it was never finite."""
+    found = {}
+    for name, values in trace.items():
+        good = values[np.isfinite(values)][-_LAST_STEPS:]
+        found[name] = float(np.median(good)) if good.size else None
+    return found
