@@ -7,7 +7,7 @@ corners, so their gradients are analytic and exact away from edges. Edges themse
 
 A triangle is dropped whole when a corner is nearer than `near` (or not finite) and when it has no area; nothing is
 clipped. A pixel centre exactly on an edge belongs to both neighbours, so meshes have no cracks; equal depths are
-won by the larger triangle index, whatever the batch.
+won by the triangle drawn last (larger size class, then larger index), whatever else is in the batch.
 
 How: triangles whose box covers at most 2x2 pixel centres (most, in a face mesh) are tested densely in one go;
 larger ones are cut into windows of 4x4 or 16x16 pixels, listed through one prefix sum and processed in chunks by a
@@ -176,15 +176,17 @@ def _visible_batch(vertices, triangles, *, height, width, near, cull_back):
     canvas = jnp.zeros(pixels, jnp.int32), jnp.full(pixels, -1, jnp.int32)
     longest = jnp.maximum(setup["across"], setup["down"])
 
-    shortest = DENSE
-    every = jnp.ones_like(longest)
-    canvas = _draw_windows(canvas, setup, jnp.where(longest <= DENSE, every, 0), None, DENSE, per_image, width)
+    shortest, code = DENSE, 0
+    windows = jnp.where(longest <= DENSE, jnp.ones_like(longest), 0)
+    canvas = _draw_windows(canvas, setup, windows, None, DENSE, code, per_image, width)
     for side, limit in WINDOWS:
         mine = (longest > shortest) & (longest <= limit) if limit else longest > shortest
-        shortest = limit
+        shortest, code = limit, code + per_image
         windows = jnp.where(mine, -(-setup["across"] // side) * -(-setup["down"] // side), 0)
-        canvas = _draw_windows(canvas, setup, windows, jax.lax.associative_scan(jnp.add, windows), side, per_image, width)
-    return canvas[1].reshape(batch, height * width)
+        ends = jax.lax.associative_scan(jnp.add, windows)
+        canvas = _draw_windows(canvas, setup, windows, ends, side, code, per_image, width)
+    winner = canvas[1].reshape(batch, height * width)
+    return jnp.where(winner >= 0, winner % per_image, -1)
 
 
 def _setup(vertices, triangles, *, height, width, near, cull_back) -> dict[str, jax.Array]:
@@ -227,8 +229,8 @@ def _setup(vertices, triangles, *, height, width, near, cull_back) -> dict[str, 
                   "down": jnp.where(valid, down, 0).astype(jnp.int32)}
 
 
-def _candidates(setup, offset_x, offset_y, ids, *, side, width, pixels):
-    """Keys, canvas positions and ids of the pixels of one window a triangle: each [side * side * M]."""
+def _candidates(setup, offset_x, offset_y, code, *, side, width, pixels):
+    """Keys, canvas positions and codes of the pixels of one window a triangle: each [side * side * M]."""
     grid = jnp.arange(side * side, dtype=jnp.int32)[:, None]
     column, row = offset_x[None] + grid % side, offset_y[None] + grid // side
     x, y = column.astype(jnp.float32), row.astype(jnp.float32)
@@ -239,22 +241,21 @@ def _candidates(setup, offset_x, offset_y, ids, *, side, width, pixels):
     key = jnp.clip(t["inverse"] + (x * t["inverse_x"] + y * t["inverse_y"]), t["low"], t["high"])
     pixel = jnp.where(inside, t["first"] + row * width + column, pixels)  # pixels: nowhere
     bits = jax.lax.bitcast_convert_type(key, jnp.int32)  # bits of positive floats keep their order
-    return bits.reshape(-1), pixel.reshape(-1), jnp.broadcast_to(ids[None], pixel.shape).reshape(-1)
+    return bits.reshape(-1), pixel.reshape(-1), jnp.broadcast_to(code[None], pixel.shape).reshape(-1)
 
 
-def _draw(canvas, key, pixel, ids):
-    """Put candidates on the canvas (best key and its largest id), independent of their order."""
+def _draw(canvas, key, pixel, code):
+    """Put candidates on the canvas: the best key, and the largest code that has it.
+
+    Codes never fall from one call to the next, so the code of a better key needs no reset of the old one.
+    """
     best, winner = canvas
-    before = best.at[pixel].get(mode="fill", fill_value=0)
     best = best.at[pixel].max(key, mode="drop")
     won = key == best.at[pixel].get(mode="fill", fill_value=-1)
-    nowhere = best.shape[0]
-    winner = winner.at[jnp.where(won & (key > before), pixel, nowhere)].set(-1, mode="drop")
-    winner = winner.at[jnp.where(won, pixel, nowhere)].max(ids, mode="drop")
-    return best, winner
+    return best, winner.at[jnp.where(won, pixel, best.shape[0])].max(code, mode="drop")
 
 
-def _draw_windows(canvas, setup, windows, ends, side, per_image, width):
+def _draw_windows(canvas, setup, windows, ends, side, first_code, per_image, width):
     """Draw all windows of side x side pixels; `windows` [B * T] a triangle, `ends` their prefix sum.
 
     With `ends` None every triangle has one window or none. The loop is a pipeline: each turn draws the candidates made
@@ -269,16 +270,21 @@ def _draw_windows(canvas, setup, windows, ends, side, per_image, width):
         canvas = _draw(state[:2], *state[2:])
         item = i * chunk + jnp.arange(chunk, dtype=jnp.int32)
         if ends is None:
-            index = jnp.minimum(item, count - 1)
-            offset_x = offset_y = 0 * item
+            start = jnp.minimum(i * chunk, count - chunk)  # the last turn may visit some again, which changes nothing
+            mine = {name: jax.lax.dynamic_slice(value, (start,), (chunk,)) for name, value in setup.items()}
+            index = start + jnp.arange(chunk, dtype=jnp.int32)
+            offset_x = offset_y = jnp.zeros(chunk, jnp.int32)
+            live = jax.lax.dynamic_slice(windows, (start,), (chunk,)) > 0
         else:
             index = jnp.minimum(jnp.searchsorted(ends, item, side="right").astype(jnp.int32), count - 1)
+            mine = {name: value[index] for name, value in setup.items()}
             window = item - (ends[index] - windows[index])
-            per_row = jnp.maximum(-(-setup["across"][index] // side), 1)
+            per_row = jnp.maximum(-(-mine["across"] // side), 1)
             offset_x, offset_y = window % per_row * side, window // per_row * side
-        mine = {name: value[index] for name, value in setup.items()}
-        mine["across"] = jnp.where((item < total) & (windows[index] > 0), mine["across"], 0)
-        return (*canvas, *_candidates(mine, offset_x, offset_y, index % per_image, side=side, width=width, pixels=pixels))
+            live = item < total
+        mine["across"] = jnp.where(live, mine["across"], 0)
+        code = first_code + index % per_image
+        return (*canvas, *_candidates(mine, offset_x, offset_y, code, side=side, width=width, pixels=pixels))
 
     nothing = jnp.zeros(chunk * side**2, jnp.int32)
     turns = -(-total // chunk)
