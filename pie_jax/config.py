@@ -154,6 +154,7 @@ class EnergyConfig:
     terms: tuple[str, ...] = TERMS
     samples: int = 1
     control_sampling: str = "all"  # each step: "all" controls, or "one" drawn for each sample (as many w_hat as samples)
+    rig_source: str = "dfr"  # whose parameters of w a rig starts from: "dfr" (if there is one) or "regressor" (slower)
     photometric: str = "pixel"  # "pixel": covered pixels (PIE); "vertex": visible vertices (MoFA)
     render_resolution: int = 64
     weight_l2: float = 1.0
@@ -173,6 +174,7 @@ class EnergyConfig:
         _require(self.samples >= 1, f"samples: expected at least 1, got {self.samples}")
         _require(self.control_sampling in ("all", "one"),
                  f"control_sampling: expected 'all' or 'one', got {self.control_sampling!r}")
+        _require(self.rig_source in ("dfr", "regressor"), f"rig_source: unknown {self.rig_source!r}")
         _require(self.photometric in ("pixel", "vertex"), f"photometric: unknown {self.photometric!r}")
 
 

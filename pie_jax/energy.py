@@ -383,7 +383,7 @@ def portrait_energy(pack: Pack, *, config: EnergyConfig | None = None, precision
     plain = {f.name: f.default for f in dataclasses.fields(EnergyConfig) if f.name.startswith("weight_")}
     configs = dataclasses.replace(pack.configs, energy=dataclasses.replace(config, **plain))  # weights are data
     return PortraitEnergy(configs=configs, terms=tuple(terms), controls=tuple(controls), precision=precision,
-                          from_dfr="dfr" in pack.weights, missing=tuple(missing))
+                          from_dfr=config.rig_source == "dfr" and "dfr" in pack.weights, missing=tuple(missing))
 
 
 def energy_inputs(pack: Pack, target: Target, *, config: EnergyConfig | None = None) -> Inputs:
