@@ -153,7 +153,7 @@ class EnergyConfig:
     controls: tuple[str, ...] = CONTROLS
     terms: tuple[str, ...] = TERMS
     samples: int = 1
-    control_sampling: str = "all"  # each step: "all" controls, or "one" drawn for each sample (as many w_hat as samples)
+    control_sampling: str = "all"  # at each step: "all" controls, or "one" drawn for each sample of v (faster)
     rig_source: str = "dfr"  # whose parameters of w a rig starts from: "dfr" (if there is one) or "regressor" (slower)
     photometric: str = "pixel"  # "pixel": covered pixels (PIE); "vertex": visible vertices (MoFA)
     render_resolution: int = 64
@@ -170,7 +170,8 @@ class EnergyConfig:
     def __post_init__(self):
         _require(len(self.controls) > 0 and set(self.controls) <= set(CONTROLS),
                  f"controls: expected some of {CONTROLS}, got {self.controls}")
-        _require(len(self.terms) > 0 and set(self.terms) <= set(TERMS), f"terms: expected some of {TERMS}, got {self.terms}")
+        _require(len(self.terms) > 0 and set(self.terms) <= set(TERMS),
+                 f"terms: expected some of {TERMS}, got {self.terms}")
         _require(self.samples >= 1, f"samples: expected at least 1, got {self.samples}")
         _require(self.control_sampling in ("all", "one"),
                  f"control_sampling: expected 'all' or 'one', got {self.control_sampling!r}")
