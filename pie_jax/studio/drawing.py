@@ -13,7 +13,7 @@ from pie_jax.arrays import Array
 from pie_jax.config import CameraConfig
 from pie_jax.geometry import px_from_world, rotation_matrix
 from pie_jax.morphable import FaceParams
-from pie_jax.studio.head import NECK_PIVOT, SEGMENTS, Head
+from pie_jax.studio.head import NECK_PIVOT, Head
 from pie_jax.studio.scene import _A, _C, GAMMA_OFFSET, STUDIO_CAMERA, Scene
 from pie_jax.studio.zbuffer import nearest_triangles
 
@@ -30,10 +30,6 @@ class SceneRendering:
     segments: Array  # [B, H, W] uint8, index into SEGMENTS of what fills most of the pixel
     landmarks: Array  # [B, 66, 2] pixels of this resolution, first centre at 0.5
     params: FaceParams  # [B, ...] the truth
-
-
-def _small_rotation(angles, axis_count=3):
-    return rotation_matrix(angles)
 
 
 def scene_vertices(head: Head, scene: Scene):
@@ -90,10 +86,10 @@ def radiance(normals: Array, gamma: Array) -> jax.Array:
     return bands @ g.T
 
 
-def _draw(head: Head, adjacent, scene: Scene, *, resolution, camera):
+def _draw(head: Head, scene: Scene, *, resolution, camera):
     pixels = 2 * resolution
     world, albedo = scene_vertices(head, scene)
-    colour = albedo * jnp.maximum(radiance(_normals(world, head.triangles, adjacent), scene.params.illumination), 0.0)
+    colour = albedo * jnp.maximum(radiance(_normals(world, head.triangles, head.adjacent), scene.params.illumination), 0.0)
     px = px_from_world(world, camera, resolution=pixels)
     ids = nearest_triangles(px, head.triangles, head.two_sided, pixels=pixels)
     corner = head.triangles[jnp.maximum(ids, 0)]  # [P, P, 3]
@@ -124,31 +120,8 @@ def _draw(head: Head, adjacent, scene: Scene, *, resolution, camera):
 
 
 @partial(jax.jit, static_argnames=("resolution", "camera"))
-def _draw_batch(head, adjacent, scenes, *, resolution, camera):
-    return jax.lax.map(lambda s: _draw(head, adjacent, s, resolution=resolution, camera=camera), scenes)
-
-
-def adjacency(triangles, count) -> np.ndarray:
-    """[count, A] triangles at each vertex, padded with len(triangles)."""
-    flat = np.asarray(triangles).reshape(-1)
-    order = np.argsort(flat, kind="stable")
-    vertex = flat[order]
-    first = np.searchsorted(vertex, np.arange(count))
-    rank = np.arange(len(vertex)) - first[vertex]
-    out = np.full((count, int(rank.max()) + 1), len(triangles), np.int32)
-    out[vertex, rank] = order // 3
-    return out
-
-
-_DEVICE: dict[int, tuple] = {}
-
-
-def _on_device(head: Head):
-    """The head's arrays on the device, sent once, and its adjacency."""
-    if id(head) not in _DEVICE:
-        count = len(head.morphable.mean_shape) + len(head.extras.mean_shape) + head.hair.mean_shape.shape[1]
-        _DEVICE[id(head)] = head, jax.tree.map(jnp.asarray, head), jnp.asarray(adjacency(head.triangles, count))
-    return _DEVICE[id(head)][1:]
+def _draw_batch(head, scenes, *, resolution, camera):
+    return jax.lax.map(lambda s: _draw(head, s, resolution=resolution, camera=camera), scenes)
 
 
 def render_scenes(head: Head, scenes: Scene, *, resolution: int = 128, camera: CameraConfig = STUDIO_CAMERA) -> SceneRendering:
@@ -156,10 +129,5 @@ def render_scenes(head: Head, scenes: Scene, *, resolution: int = 128, camera: C
 
     One compilation for each (B, resolution).
     """
-    device, adjacent = _on_device(head)
-    scenes = jax.tree.map(jnp.asarray, scenes)
-    image, coverage, segment, landmarks = _draw_batch(device, adjacent, scenes, resolution=resolution, camera=camera)
+    image, coverage, segment, landmarks = _draw_batch(head, scenes, resolution=resolution, camera=camera)
     return SceneRendering(images=image, coverage=coverage, segments=segment, landmarks=landmarks, params=scenes.params)
-
-
-assert len(SEGMENTS) < 256

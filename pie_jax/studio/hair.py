@@ -70,7 +70,7 @@ def sheet(style: Style):
     a = np.abs(angle)
     t = np.concatenate([np.linspace(0, 0.80, ROWS - 7), [0.86, 0.91, 0.945, 0.97, 0.985, 0.995, 1.0]])
     line = style.hairline + style.corner * smooth(a, 0.15, 0.6)
-    edge = line + (style.sideburn - line) * smooth(a, 0.72, 1.30)
+    edge = line - 0.05 * a**2 * (a < 1.3) + (style.sideburn + 0.05 * a**2 * (a < 1.3) - line) * smooth(a, 0.55, 1.32)
     edge = edge + (style.nape - style.sideburn) * smooth(a, 1.55, 2.3)
     tt, aa = np.meshgrid(t, angle, indexing="ij")
     y = _arc(tt, np.broadcast_to(edge, tt.shape))

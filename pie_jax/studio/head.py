@@ -19,13 +19,13 @@ from pie_jax.studio.expressions import EXPRESSION_NAMES, FULL, expression_fields
 from pie_jax.studio.identity import IDENTITY_NAMES, identity_fields
 from pie_jax.studio.landmarks import landmark_vertices
 from pie_jax.studio.parts import SEGMENTS, Part, body, ears, eyeballs, mouth, places_at
-from pie_jax.studio.surface import Places, build_skin, eyeball_centres, smooth
+from pie_jax.studio.surface import Places, build_skin, eyeball_centres, proportions, smooth
 from pie_jax.studio.texture import TEXTURE_NAMES, mean_albedo, texture_fields
 
 __all__ = ["EXPRESSION_NAMES", "FULL", "IDENTITY_NAMES", "ORIGIN", "SEGMENTS", "TEXTURE_NAMES", "Extras", "Hair", "Head", "build_head"]
 
-ORIGIN = np.array([0.0, 0.054, 0.70])  # of model space, in design space: between the eyes and the mouth
-NECK_PIVOT = np.array([0.0, -0.55, -0.20]) - ORIGIN  # the body turns about this point
+ORIGIN = np.array([0.0, 0.042, 0.70])  # of model space, in design space: between the eyes and the mouth
+NECK_PIVOT = np.array([0.0, -0.50, -0.20]) - ORIGIN  # the body turns about this point
 
 
 @jax.tree_util.register_dataclass
@@ -67,6 +67,7 @@ class Head:
     triangles: Array  # [T, 3] int32 over all vertices
     segments: Array  # [T] int32, index into SEGMENTS
     two_sided: Array  # [T] bool: drawn from behind too
+    adjacent: Array  # [V + E + N, A] int32: triangles at each vertex, padded with T
 
 
 def _bases(places: Places, fields, weight=1.0):
@@ -115,7 +116,7 @@ def build_head() -> Head:
     renumber[used] = np.arange(len(used))
     face_triangles = inverse.reshape(-1, 3).astype(np.int32)
     morphable = MorphableModel(
-        mean_shape=(places.position - ORIGIN).astype(np.float32), identity_basis=_bases(places, identity),
+        mean_shape=(proportions(places.position) - ORIGIN).astype(np.float32), identity_basis=_bases(places, identity),
         expression_basis=_bases(places, expression), mean_albedo=mean_albedo(places).astype(np.float32),
         texture_basis=_bases(places, texture), triangles=face_triangles,
         landmark_vertices=renumber[landmark_vertices(skin)].astype(np.int32), expression_names=EXPRESSION_NAMES)
@@ -130,7 +131,7 @@ def build_head() -> Head:
         segments.append(np.full(len(order), part.segment))
         two_sided.append(np.full(len(order), part.two_sided))
         blocks.append({
-            "mean_shape": part.vertices - ORIGIN, "identity_basis": _bases(part.places, identity, part.identity),
+            "mean_shape": proportions(part.vertices) - ORIGIN, "identity_basis": _bases(part.places, identity, part.identity),
             "expression_basis": _bases(part.places, expression, part.expression) if part.expression else np.zeros((n, 3, 64)),
             "mean_albedo": part.base, "texture_basis": _bases(part.places, texture, part.skin) if part.skin else np.zeros((n, 3, 80)),
             "colour_weights": part.weights, "head_weight": np.broadcast_to(part.head, n), "gaze": np.full(n, part.gaze)})
@@ -143,9 +144,21 @@ def build_head() -> Head:
     segments.append(np.full(len(order), SEGMENTS.index("hair")))
     two_sided.append(np.ones(len(order), bool))
     locks = Hair(
-        skull=np.stack([s[4] - ORIGIN for s in sheets]).astype(np.float32),
-        mean_shape=np.stack([s[1] - ORIGIN for s in sheets]).astype(np.float32),
+        skull=np.stack([proportions(s[4]) - ORIGIN for s in sheets]).astype(np.float32),
+        mean_shape=np.stack([proportions(s[1]) - ORIGIN for s in sheets]).astype(np.float32),
         identity_basis=np.stack([_bases(places_at(s[0]), identity, np.maximum(s[3], 0.5)) for s in sheets]),
         tone=np.stack([s[2] for s in sheets]).astype(np.float32), head_weight=np.stack([s[3] for s in sheets]).astype(np.float32))
-    return Head(morphable=morphable, extras=extras, hair=locks, triangles=np.concatenate(triangles).astype(np.int32),
-                segments=np.concatenate(segments).astype(np.int32), two_sided=np.concatenate(two_sided))
+    triangles = np.concatenate(triangles).astype(np.int32)
+    return Head(morphable=morphable, extras=extras, hair=locks, triangles=triangles,
+                segments=np.concatenate(segments).astype(np.int32), two_sided=np.concatenate(two_sided),
+                adjacent=_adjacent(triangles, offset + len(sheets[0][1])))
+
+
+def _adjacent(triangles, count):
+    flat = triangles.reshape(-1)
+    order = np.argsort(flat, kind="stable")
+    vertex = flat[order]
+    rank = np.arange(len(vertex)) - np.searchsorted(vertex, np.arange(count))[vertex]
+    out = np.full((count, int(rank.max()) + 1), len(triangles), np.int32)
+    out[vertex, rank] = order // 3
+    return out

@@ -46,7 +46,7 @@ def _semantic():
     simple("nose_length", along(1, lambda x, y, s, f: -0.034 * f * gauss(x, y, 0, -0.09, 0.15, 0.11)))
     simple("nose_width", along(0, lambda x, y, s, f: 0.24 * x * f * pair(x, y, 0.07, -0.07, 0.07, 0.085)))
     simple("nose_projection", along(2, lambda x, y, s, f: 0.21 * f * nose_profile(y) * np.exp(-0.5 * (x / 0.085) ** 2)))
-    simple("eye_distance", along(0, lambda x, y, s, f: 0.020 * s * f * smooth(np.abs(x), 0.03, 0.2)
+    simple("eye_distance", along(0, lambda x, y, s, f: 0.015 * s * f * smooth(np.abs(x), 0.03, 0.2)
                                  * np.exp(-0.5 * ((y - 0.30) / 0.17) ** 2)))
     simple("eye_size", lambda p: _around_eye(p, 0.11))
     simple("lip_fullness", along(1, lambda x, y, s, f: 0.30 * (y - MOUTH_Y) * f * gauss(x, y, 0, MOUTH_Y, 0.17, 0.065)))

@@ -111,14 +111,14 @@ def mouth(skin: HeadSkin):
     bag = Part(segment=SEGMENTS.index("mouth"), places=places_at(points, side), vertices=points,
                triangles=grid_triangles(9, columns), base=base, weights=np.zeros((len(points), 3)), two_sided=True)
     parts = [bag]
-    x = np.linspace(-0.185, 0.185, 13)
+    x = np.linspace(-0.150, 0.150, 13)
     for sign, top, bottom in ((1.0, -0.270, -0.350), (-1.0, -0.330, -0.400)):
         ys = np.linspace(top, bottom, 4)
         gx, gy = np.meshgrid(x * (1.0 if sign > 0 else 0.9), ys)
         lip_z = skull(np.array([0.0]), np.array([MOUTH_Y]))[0, 2] + relief(np.array([0.0]), np.array([MOUTH_Y]))[0]
-        gz = lip_z - 0.030 - 2.6 * gx**2 - (0.012 if sign < 0 else 0.0)
+        gz = lip_z - 0.035 - 3.6 * gx**2 - (0.012 if sign < 0 else 0.0)
         points = np.stack([gx, gy, gz], -1).reshape(-1, 3)
-        shade = 1.0 - 1.1 * np.abs(points[:, :1]) / 0.4
+        shade = 1.0 - 0.75 * smooth(np.abs(points[:, :1]), 0.05, 0.15)
         gum = np.clip((sign * (points[:, 1:2] - MOUTH_Y) - 0.030) / 0.02, 0, 1)
         tooth = np.array([0.93, 0.90, 0.84])
         base = (tooth + gum * (np.array([0.62, 0.33, 0.31]) - tooth)) * shade * (0.97 if sign > 0 else 0.80)
@@ -177,8 +177,8 @@ def body():
     for k, t in enumerate(steps):
         for a in angle:
             s, c = np.sin(a), np.cos(a)
-            width = 0.47 + 1.05 * t**0.85 * np.abs(s) ** 0.6
-            depth = 0.43 + (0.22 if c > 0 else 0.15) * np.sqrt(t)
+            width = (0.49 if k else 0.37) + 1.05 * t**0.85 * np.abs(s) ** 0.6
+            depth = (0.44 if k else 0.34) + (0.22 if c > 0 else 0.15) * np.sqrt(t)
             collar = -0.985 - 0.085 * max(c, 0.0) ** 2
             drop = 0.95 * t * (1 - 0.68 * np.abs(s) ** 1.5) + 0.13 * t**2.2
             points.append([width * s, collar - drop + (0.012 if k == 1 else 0.0), -0.36 + depth * c])

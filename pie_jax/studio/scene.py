@@ -16,7 +16,7 @@ from pie_jax.morphable import FaceParams
 from pie_jax.studio import hair
 from pie_jax.studio.head import EXPRESSION_NAMES, FULL, TEXTURE_NAMES, Head
 
-STUDIO_CAMERA = CameraConfig(crop_x=0.08, crop_y=0.14, crop_size=0.84)
+STUDIO_CAMERA = CameraConfig(crop_x=0.065, crop_y=0.13, crop_size=0.87)
 HAIR_STYLES = hair.STYLE_NAMES
 # One lobe of unit intensity along its axis plus this ambient shows an albedo about as it is.
 AMBIENT = 0.45
@@ -112,8 +112,8 @@ def sample_scenes(key: Array, count: int, *, head: Head, expression_scale: float
     normal = lambda *shape: jax.random.normal(next(ks), shape)  # noqa: E731
     uniform = lambda low, high, *shape: jax.random.uniform(next(ks), shape, minval=low, maxval=high)  # noqa: E731
     n = count
-    identity = jnp.clip(normal(n, 80), -2.0, 2.0)
-    texture = 0.8 * jnp.clip(normal(n, 80), -2.0, 2.0)
+    identity = 0.9 * jnp.clip(normal(n, 80), -2.0, 2.0)
+    texture = 0.9 * jnp.clip(normal(n, 80), -2.0, 2.0)
     at = TEXTURE_NAMES.index
     tone = uniform(-2.1, 1.0, n)
     masculine = jax.random.bernoulli(next(ks), 0.5, (n,))
@@ -150,7 +150,7 @@ def sample_scenes(key: Array, count: int, *, head: Head, expression_scale: float
     pose = normal(n, 3) * jnp.array([0.10, 0.26, 0.03])[None]
     rotation = jnp.clip(pose, -0.6, 0.6)
     azimuth, elevation = uniform(-75.0, 75.0, n), uniform(-10.0, 60.0, n)
-    gamma = light(azimuth, elevation, uniform(0.45, 0.85, n), ambient=uniform(0.30, 0.50, n))
+    gamma = light(azimuth, elevation, uniform(0.40, 0.75, n), ambient=uniform(0.35, 0.60, n))
     tint = 1.0 + 0.04 * normal(n, 3)
     gamma = ((gamma.reshape(n, 3, 9).at[:, :, 0].add(GAMMA_OFFSET)) * tint[:, :, None]).at[:, :, 0].add(-GAMMA_OFFSET).reshape(n, 27)
     back = uniform(0.15, 0.85, n, 1) + 0.10 * normal(n, 3)

@@ -65,6 +65,13 @@ def front(z):
     return smooth(z, -0.05, 0.35)
 
 
+def proportions(points):
+    """Design space to the mean head's proportions: a longer upper lip, a shorter chin. Changes only y."""
+    y = points[..., 1]
+    y = y - 0.040 * smooth(y, 0.08, -0.34) + 0.130 * smooth(y, -0.38, -0.98) + 0.05 * smooth(y, 0.5, 1.2)
+    return np.stack([points[..., 0], y, points[..., 2]], -1)
+
+
 def nose_profile(y):
     """Height of the nose above the face along its ridge."""
     ridge = 0.255 * np.clip((0.275 - y) / 0.335, 0.0, 1.0) ** 1.15

@@ -129,7 +129,7 @@ def texture_fields():
         frequency = rng.normal(size=(8, 3)) * (2.5 + 9.0 * k / count)
         phase, symmetric = rng.uniform(0, 2 * np.pi, 8), k % 2 == 0
         tone = tones[0] if k % 3 else tones[1 + k % 2]
-        scale = 0.022 * 0.965**k
+        scale = 0.0095 * 0.97**k
 
         def evaluate(p, frequency=frequency, phase=phase, symmetric=symmetric, tone=tone, scale=scale):
             q = np.stack([np.sqrt(p.x**2 + 0.01) if symmetric else p.x, p.y, 0.6 * p.z], -1)
