@@ -121,7 +121,7 @@ def _interpolate(triangle_id: Array, barycentric: Array, attributes: Array, *, t
     return jnp.sum(values * barycentric[..., None], axis=-2)
 
 
-def _barycentric(vertices_px: Array, triangles: Array, triangle_id: Array, *, width: int) -> tuple[jax.Array, jax.Array]:
+def _barycentric(vertices_px, triangles, triangle_id, *, width):
     """Perspective-correct barycentrics [P, 3] and depth [P] at the centres of pixels that see `triangle_id` [P]."""
     hit = triangle_id >= 0
     corners = vertices_px[triangles[jnp.maximum(triangle_id, 0)]]  # [P, 3, 3]
@@ -144,7 +144,7 @@ def _barycentric(vertices_px: Array, triangles: Array, triangle_id: Array, *, wi
     return jnp.where(hit[:, None], barycentric, 0.0), jnp.where(hit, depth, 0.0)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _visible(height: int, width: int, near: float, cull_back: bool):
     """visible(vertices [B, V, 3] float32, triangles [T, 3] or [B, T, 3]) -> triangle_id [B, H * W] int32."""
 
