@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import importlib
 import json
 import pathlib
 import sys
@@ -21,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from pie_jax.arrays import Array, Weights
-from pie_jax.config import GeneratorConfig
 from pie_jax.errors import PieError
-from pie_jax.images import face_crop, from_pm1
+from pie_jax.images import face_crop
+from pie_jax.observe import find_landmarks, map_z, regress, synthesise
 from pie_jax.pack import Pack, PackConfigs, load_pack
 from pie_jax.training import commands
 from pie_jax.training.checkpoints import write_atomically
@@ -74,21 +73,9 @@ def w_plus_of(rows: dict[str, Array], *, num_layers: int) -> jax.Array:
     return jnp.where(layer < rows["cross"][:, None, None], rows["w_a"][:, None, :], rows["w_b"][:, None, :])
 
 
-def mapping_of(config: GeneratorConfig, weights: Weights, z: Array) -> jax.Array:
-    """z [B, Z] -> w [B, D] by the pack's generator."""
-    return _networks(config).Mapping(config).apply({"params": weights["mapping"]}, z)
-
-
-def synthesis_of(config: GeneratorConfig, weights: Weights, w_plus: Array, *,
-                 resolution: int | None = None) -> jax.Array:
-    """w_plus [B, L, D] -> portraits in [0, 1] (clipped), [B, R, R, 3]."""
-    synthesis = _networks(config).Synthesis(config)
-    images_pm1 = synthesis.apply({"params": weights["synthesis"]}, w_plus, resolution=resolution)
-    return jnp.clip(from_pm1(images_pm1), 0.0, 1.0)
-
-
-def _networks(config: GeneratorConfig):
-    return importlib.import_module(f"pie_jax.{config.architecture}")
+def paint(configs: PackConfigs, weights: Weights, w_plus: Array, *, resolution: int | None = None) -> jax.Array:
+    """w_plus [B, L, D] -> portraits [B, R, R, 3] in 0..1 by weights["generator"]."""
+    return jnp.clip(synthesise(configs.generator, weights["generator"], w_plus, resolution=resolution), 0.0, 1.0)
 
 
 def synthesis_resolution(configs: PackConfigs) -> int:
@@ -97,35 +84,19 @@ def synthesis_resolution(configs: PackConfigs) -> int:
     return next((r for r in configs.generator.block_resolutions if r >= wanted), configs.generator.resolution)
 
 
-def regress(configs: PackConfigs, weights: Weights, portraits_01: Array) -> jax.Array:
-    """portraits [B, H, W, 3] -> FaceParams vectors [B, 257] by the pack's regressor."""
-    from pie_jax.regressor import Regressor
-
-    crops = face_crop(portraits_01, configs.camera, resolution=configs.regressor.resolution)
-    return Regressor(configs.regressor).apply({"params": weights["regressor"]}, crops)
-
-
-def find_landmarks(configs: PackConfigs, weights: Weights, portraits_01: Array) -> jax.Array:
-    """portraits [B, H, W, 3] -> landmarks [B, 66, 2] in 0..1 of the face crop by the pack's landmark network."""
-    from pie_jax.landmarks import LandmarkNet, soft_argmax
-
-    crops = face_crop(portraits_01, configs.camera, resolution=configs.landmarks.resolution)
-    return soft_argmax(LandmarkNet(configs.landmarks).apply({"params": weights["landmarks"]}, crops)[-1])
-
-
 @functools.partial(jax.jit, static_argnames=("configs", "count", "image_resolution"))
 def _make_block(key, weights, *, configs, count, image_resolution):
     generator = configs.generator
     z_key, mix_key, cross_key = jax.random.split(key, 3)
     z = jax.random.normal(z_key, (2 * count, generator.z_dim))
-    w = mapping_of(generator, weights["generator"], z)
+    w = map_z(generator, weights["generator"], z)
     cross = jax.random.randint(cross_key, (count,), 1, generator.num_layers)
     cross = jnp.where(jax.random.bernoulli(mix_key, 0.5, (count,)), cross, generator.num_layers)
     rows = {"w_a": w[:count], "w_b": w[count:], "cross": cross.astype(jnp.int32)}
 
     def look(one):
         part = jax.tree.map(lambda x: x[None], one)
-        portraits = synthesis_of(generator, weights["generator"], w_plus_of(part, num_layers=generator.num_layers))
+        portraits = paint(configs, weights, w_plus_of(part, num_layers=generator.num_layers))
         crops = face_crop(portraits, configs.camera, resolution=image_resolution)
         return {"theta": regress(configs, weights, portraits)[0],
                 "landmarks": find_landmarks(configs, weights, portraits)[0],
@@ -197,7 +168,6 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def work():
-        commands.configure_jax()
         open_codes(pathlib.Path(arguments.codes), load_pack(arguments.pack, parts=PARTS), count=arguments.count,
                    seed=arguments.seed)
 

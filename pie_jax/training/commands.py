@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pie_jax.errors import EXIT_INTERRUPTED, EXIT_OK, PieError, UsageError
+from pie_jax import command
+from pie_jax.errors import EXIT_INTERRUPTED, EXIT_OK, PackError, UsageError
 
 if TYPE_CHECKING:  # loop offers these functions too
     from pie_jax.training.loop import RunResult
@@ -43,35 +43,18 @@ def check_budget(arguments: argparse.Namespace) -> argparse.Namespace:
 
 
 def guarded(work: Callable[[], RunResult | None], *, debug: bool = False) -> int:
-    """Call `work()`; turn its end into an exit code, and an error a user can mend into one line on stderr."""
-    try:
+    """Set JAX up and call `work()`; its end becomes an exit code, an error one line on stderr."""
+    def coded() -> int:
+        command.configure("auto")
         result = work()
-    except PieError as error:
-        if debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to go on", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    return EXIT_INTERRUPTED if result is not None and result.outcome == "interrupted" else EXIT_OK
+        return EXIT_INTERRUPTED if result is not None and result.outcome == "interrupted" else EXIT_OK
+
+    return command.guarded(coded, debug=debug)
 
 
 def run_command(work: Callable[[argparse.Namespace], RunResult | None], arguments: argparse.Namespace) -> int:
-    """`guarded` for a training: checks the budget, sets JAX up, calls `work(arguments)`."""
-    def checked():
-        check_budget(arguments)
-        configure_jax()
-        return work(arguments)
-
-    return guarded(checked, debug=arguments.debug)
-
-
-def configure_jax() -> None:
-    """Compilation cache and precision, as every command sets them."""
-    from pie_jax.runtime import configure
-
-    configure()
+    """`guarded` for a training: checks the budget first, then calls `work(arguments)`."""
+    return guarded(lambda: work(check_budget(arguments)), debug=arguments.debug)
 
 
 def record(result: RunResult, arguments: argparse.Namespace, *, module: str, **more) -> dict:
@@ -85,3 +68,22 @@ def record(result: RunResult, arguments: argparse.Namespace, *, module: str, **m
             "items_per_second": round(result.items_per_second, 1),
             "terms": {key: float(f"{value:.5g}") for key, value in result.terms.items()},
             "held_out": {key: float(f"{value:.5g}") for key, value in result.figures.items()}} | more
+
+
+def camera_of(arguments: argparse.Namespace):
+    """The camera of --pack, or with --studio the studio's own (and it is written into a pack that has another)."""
+    from pie_jax.pack import configs_of, find_pack, read_manifest, update_configs
+
+    try:
+        camera = configs_of(read_manifest(find_pack(arguments.pack))).camera
+    except PackError:
+        if not getattr(arguments, "studio", False):
+            raise
+        camera = None
+    if not getattr(arguments, "studio", False):
+        return camera
+    from pie_jax.studio.scene import STUDIO_CAMERA
+
+    if camera != STUDIO_CAMERA:
+        update_configs(arguments.pack, camera=STUDIO_CAMERA)
+    return STUDIO_CAMERA

@@ -11,24 +11,20 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from pie_jax.render import render
 
 from pie_jax import morphable
 from pie_jax.arrays import Array
 from pie_jax.config import LANDMARKS, CameraConfig
 from pie_jax.geometry import crop_from_world, world_from_model
 from pie_jax.morphable import FaceParams, MorphableModel
+from pie_jax.observe import crop_camera
+from pie_jax.render import render
 
 # Deep3DFaceRecon (arXiv 1903.08527; sicxu/Deep3DFaceRecon_pytorch, models/losses.py): 20 on the bridge of the nose and
 # the inner mouth. Its points are iBUG-68; ours lack 60 and 64, so the inner mouth is the last six.
 LANDMARK_WEIGHTS = np.ones(LANDMARKS, np.float32)
 LANDMARK_WEIGHTS[28:31] = 20.0
 LANDMARK_WEIGHTS[-6:] = 20.0
-
-
-def crop_camera(camera: CameraConfig) -> CameraConfig:
-    """The same camera with the face crop as its whole picture."""
-    return dataclasses.replace(camera, crop_x=0.0, crop_y=0.0, crop_size=1.0)
 
 
 def portrait_to_crop(points_01: Array, camera: CameraConfig) -> Array:

@@ -25,6 +25,7 @@ import numpy as np
 
 from pie_jax.config import RigNetConfig
 from pie_jax.morphable import CONTROL_FIELDS, VECTOR_SLICES, FaceParams, with_control
+from pie_jax.observe import reconstruct, regress
 from pie_jax.pack import PackConfigs
 from pie_jax.training import codes
 from pie_jax.training.face_losses import render_loss
@@ -92,17 +93,11 @@ def terms(key, weights, rows, frozen, *, config: RigNetConfig, configs: PackConf
     rows: 2B rows of a pool. frozen: {"dfr", "generator", "regressor": weights, "morphable": MorphableModel,
     "std": [257], "w_std": [D]}; generator and regressor are read only where generator_rows > 0.
     """
-    from pie_jax.rignet import DFR
-
     source_rows, target_rows = pair_up(rows)
     w_plus = codes.w_plus_of(source_rows, num_layers=config.num_layers)
-    dfr = DFR(configs.dfr)
-
-    def estimate(code):
-        return dfr.apply({"params": frozen["dfr"]}, code)
 
     def theta_of(these, code):
-        return estimate(code) if losses.source == "dfr" else these["theta"]
+        return reconstruct(configs, frozen, code) if losses.source == "dfr" else these["theta"]
 
     source = FaceParams.from_vector(theta_of(source_rows, w_plus))
     target = FaceParams.from_vector(theta_of(target_rows, codes.w_plus_of(target_rows, num_layers=config.num_layers)))
@@ -112,12 +107,11 @@ def terms(key, weights, rows, frozen, *, config: RigNetConfig, configs: PackConf
     asked = dataclasses.replace(source, **{field: asked_control})
 
     w_hat = apply_rig(config, weights, w_plus, source, asked)
-    vector = estimate(w_hat)
+    vector = reconstruct(configs, frozen, w_hat)
     exact = min(losses.generator_rows, w_plus.shape[0])
     if exact > 0:
-        portraits = codes.synthesis_of(configs.generator, frozen["generator"], w_hat[:exact],
-                                       resolution=codes.synthesis_resolution(configs))
-        vector = jnp.concatenate([codes.regress(configs, frozen, portraits), vector[exact:]])
+        portraits = codes.paint(configs, frozen, w_hat[:exact], resolution=codes.synthesis_resolution(configs))
+        vector = jnp.concatenate([regress(configs, frozen, portraits), vector[exact:]])
     hat = FaceParams.from_vector(vector)
 
     found = {}

@@ -19,6 +19,7 @@ import optax
 
 from pie_jax.config import CONTROLS, RigNetConfig, to_dict
 from pie_jax.morphable import CONTROL_FIELDS, VECTOR_SLICES, FaceParams
+from pie_jax.observe import regress
 from pie_jax.pack import Pack, PackConfigs, load_pack, update_part
 from pie_jax.training import codes, commands, loop
 from pie_jax.training.dfr import normalisation
@@ -68,10 +69,9 @@ def measure_response(config: RigNetConfig, configs: PackConfigs, weights, frozen
     Returns {"gain", "cosine", "rest_drift" (root mean square change of the rest, in deviations), "slope" [P],
     "correlation" [P], "curves": {parameter index: {"asked": deviations from the pool's mean, "got": mean answers}}}.
     """
-    look = jax.jit(lambda weights, frozen, w_plus, source, target: codes.regress(
-        configs, frozen, codes.synthesis_of(configs.generator, frozen["generator"],
-                                            apply_rig(config, weights, w_plus, source, target),
-                                            resolution=codes.synthesis_resolution(configs))))
+    look = jax.jit(lambda weights, frozen, w_plus, source, target: regress(
+        configs, frozen, codes.paint(configs, frozen, apply_rig(config, weights, w_plus, source, target),
+                                     resolution=codes.synthesis_resolution(configs))))
     part = VECTOR_SLICES[CONTROL_FIELDS[config.control]]
     theta, std = rows["theta"], np.asarray(frozen["std"])
     w_plus = codes.w_plus_of({name: jnp.asarray(value) for name, value in rows.items()}, num_layers=config.num_layers)

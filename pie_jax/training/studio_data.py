@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import json
 import pathlib
 import sys
@@ -80,8 +79,10 @@ def wide_people(key: jax.Array, head, people: int, views: int):
     person_key, view_key = jax.random.split(key)
     persons = sample_scenes(person_key, people, head=head)
     scenes = sample_scenes(view_key, people * views, head=head)
+
     def of_person(x):
         return jnp.repeat(x, views, axis=0)
+
     identity = of_person(persons.params.identity)
     params = dataclasses.replace(scenes.params, identity=identity, texture=of_person(persons.params.texture),
                                  translation=align_translation(head, identity, scenes.params.rotation))
@@ -102,50 +103,43 @@ def family_people(key: jax.Array, people: int, views: int) -> jax.Array:
     return view + jnp.matmul(jnp.matmul(person - view, rows.T, precision=high), rows, precision=high)
 
 
-@functools.partial(jax.jit, static_argnames=("resolution",))
-def _render(head, scenes, *, resolution: int):
-    """Scenes [N] -> dict of [N, ...] as they are stored; four portraits at a time."""
-    from pie_jax.studio.render import render_scenes
+def _render(head, scenes, *, resolution: int) -> dict[str, np.ndarray]:
+    """Scenes [N] -> numpy arrays [N, ...] as they are stored."""
+    from pie_jax.studio.drawing import render_scenes
 
-    count = jax.tree.leaves(scenes)[0].shape[0]
-    size = next(n for n in (4, 3, 2, 1) if count % n == 0)
-
-    def some(part):
-        seen = render_scenes(head, part, resolution=resolution)
-        factor = resolution // SEGMENT_RESOLUTION
-        segments = seen.segments[:, factor // 2::factor, factor // 2::factor]
-        return {"images": (jnp.clip(seen.images, 0.0, 1.0) * 255 + 0.5).astype(jnp.uint8),
-                "params": part.params.to_vector(), "landmarks": seen.landmarks / resolution,
-                "segments": segments.astype(jnp.uint8)}
-
-    parts = jax.tree.map(lambda x: x.reshape(count // size, size, *x.shape[1:]), scenes)
-    return jax.tree.map(lambda x: x.reshape(count, *x.shape[2:]), jax.lax.map(some, parts))
+    seen = render_scenes(head, scenes, resolution=resolution)
+    cell = resolution // SEGMENT_RESOLUTION
+    return {"images": (np.clip(np.asarray(seen.images), 0.0, 1.0) * 255 + 0.5).astype(np.uint8),
+            "params": np.asarray(scenes.params.to_vector()), "landmarks": np.asarray(seen.landmarks) / resolution,
+            "segments": np.asarray(seen.segments)[:, cell // 2::cell, cell // 2::cell]}
 
 
 def make_people(head, *, seed: int, first: int, count: int, views: int, resolution: int) -> dict[str, np.ndarray]:
-    """Portraits of people `first` ... `first + count - 1` (count even); even numbers are wide, odd ones of the family."""
+    """Portraits of people `first` ... `first + count - 1` (count even); even ones are wide, odd ones of the family."""
     from pie_jax.studio.family import scenes_from_z
 
     key = jax.random.fold_in(jax.random.key(seed), first)
     wide_key, family_key = jax.random.split(key)
     half = count // 2
     scenes = [wide_people(wide_key, head, half, views), scenes_from_z(family_people(family_key, half, views))]
-    rendered = [jax.tree.map(np.asarray, _render(head, part, resolution=resolution)) for part in scenes]
+    rendered = [_render(head, part, resolution=resolution) for part in scenes]
+
     def interleave(wide, family):
         both = np.stack([wide.reshape(half, views, *wide.shape[1:]), family.reshape(half, views, *family.shape[1:])], 1)
         return both.reshape(count * views, *wide.shape[1:])
+
     return jax.tree.map(interleave, *rendered)
 
 
 def build(folder: pathlib.Path, *, count: int, views: int, resolution: int, seed: int, quiet: bool = False) -> None:
     """Render into `folder` until it holds `count` portraits; goes on where an earlier call stopped.
 
-    UsageError: count is not a multiple of 2 * views, or resolution not one of 32. PieError: the folder holds another set.
+    UsageError: count is no multiple of 2 * views, or resolution none of 32. PieError: the folder holds another set.
     """
     from pie_jax.studio.head import build_head
 
     if count < 4 * views or count % (2 * views) or views < 1:
-        raise UsageError(f"--count: expected a multiple of {2 * views} (2 x --views) of at least {4 * views}, got {count}")
+        raise UsageError(f"--count: expected a multiple of {2 * views} (twice --views) above it, got {count}")
     if resolution % SEGMENT_RESOLUTION:
         raise UsageError(f"--resolution: expected a multiple of {SEGMENT_RESOLUTION}, got {resolution}")
     folder = pathlib.Path(folder)
@@ -186,7 +180,7 @@ def open_data(folder: pathlib.Path) -> StudioData:
     """What is in `folder` so far. UsageError when there is nothing."""
     folder = pathlib.Path(folder)
     if not (folder / COUNT).is_file():
-        raise UsageError(f"{folder}: no studio portraits; run python -m pie_jax.training.studio_data --data {folder} first")
+        raise UsageError(f"{folder}: no studio portraits; run python -m pie_jax.training.studio_data --data {folder}")
     state = json.loads((folder / COUNT).read_text())
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)[:state["done"]]
               for name in ("images", "params", "landmarks", "segments")}
@@ -212,7 +206,6 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def work():
-        commands.configure_jax()
         build(arguments.data, count=arguments.count, views=arguments.views, resolution=arguments.resolution,
               seed=arguments.seed)
 

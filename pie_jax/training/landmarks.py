@@ -1,0 +1,111 @@
+"""Train the landmark network on studio portraits: 66 points whose truth is exact.
+
+`python -m pie_jax.training.landmarks --studio --pack DIR`. The loss is the distance of all's sub-pixel points to
+the truth: the soft-argmax is differentiable, so the heat maps need no target of their own (arXiv 1711.08229).
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from pie_jax.config import LandmarkConfig, to_dict
+from pie_jax.errors import UsageError
+from pie_jax.images import face_crop
+from pie_jax.observe import find_landmarks
+from pie_jax.pack import PackConfigs, update_part
+from pie_jax.training import commands, loop
+from pie_jax.training.augment import degrade
+from pie_jax.training.face_losses import portrait_to_crop
+from pie_jax.training.studio_data import add_data_arguments, open_data
+
+PART = "landmarks"
+OPTIMISER = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam(b1=0.9, b2=0.99))
+
+
+def points_loss(points, truth) -> jax.Array:
+    """Mean distance [] of points [B, 66, 2], in crop widths, with a smooth bottom of about half a percent."""
+    squared = jnp.sum(jnp.square(points - truth), axis=-1)
+    return jnp.mean(jnp.sqrt(squared + 0.005**2) - 0.005)
+
+
+def make_step(configs: PackConfigs, *, peak: float):
+    """The step of `loop.run`: batch {"images" uint8 portraits, "landmarks" 0..1 of the portrait}."""
+    from pie_jax.landmarks import LandmarkNet, soft_argmax
+
+    network = LandmarkNet(configs.landmarks)
+
+    def loss(weights, key, rows):
+        images = degrade(key, rows["images"].astype(jnp.float32) / 255.0)
+        crops = face_crop(images, configs.camera, resolution=configs.landmarks.resolution)
+        truth = portrait_to_crop(rows["landmarks"], configs.camera)
+        stacks = [points_loss(soft_argmax(maps), truth) for maps in network.apply({"params": weights}, crops)]
+        return sum(stacks) / len(stacks), {"last": stacks[-1]}
+
+    def step(state, rows):
+        key = loop.step_key(state)
+        (value, found), gradients = jax.value_and_grad(loss, has_aux=True)(state.weights, key, rows)
+        rate = loop.cosine(state.fraction, peak=peak, warm_up=0.03)
+        return loop.apply_gradients(state, gradients, optimiser=OPTIMISER, learning_rate=rate), {"loss": value} | found
+
+    return step
+
+
+def train(arguments: argparse.Namespace) -> loop.RunResult:
+    """Train on studio portraits and write the part."""
+    from pie_jax.landmarks import LandmarkNet
+
+    if not arguments.studio:
+        raise UsageError("landmarks: only studio portraits have true points: pass --studio, or convert a network")
+    data = open_data(arguments.data)
+    config = LandmarkConfig(stacks=arguments.stacks, width=arguments.width, depth=arguments.depth,
+                            resolution=arguments.resolution)
+    configs = PackConfigs(landmarks=config, camera=commands.camera_of(arguments))
+    key, init_key = jax.random.split(jax.random.key(arguments.seed))
+    weights = LandmarkNet(config).init(init_key, jnp.zeros((1, config.resolution, config.resolution, 3)))["params"]
+    fields = ("images", "landmarks")
+    tail = data.tail(256, fields=fields)
+    truth = portrait_to_crop(tail["landmarks"], configs.camera)
+    look = jax.jit(lambda weights, images: find_landmarks(configs, {PART: weights}, images.astype(jnp.float32) / 255.0))
+
+    def evaluate(state):
+        found = np.concatenate([look(state.ema, tail["images"][i:i + 32]) for i in range(0, len(truth), 32)])
+        px = np.linalg.norm(found - truth, axis=-1) * configs.camera.crop_size * 128
+        return {"error_px_of_128": float(px.mean()), "eyes_px": float(px[:, 36:48].mean()),
+                "mouth_px": float(px[:, 48:].mean())}
+
+    result = loop.run(arguments.run, loop.new_state(key, weights, OPTIMISER), make_step(configs, peak=arguments.rate),
+                      steps=arguments.steps, minutes=arguments.minutes, restart=arguments.restart,
+                      batch_fn=lambda step: data.batch(arguments.seed, step, arguments.batch, fields=fields),
+                      batch_size=arguments.batch, evaluate=evaluate, name=PART,
+                      description={"config": to_dict(config), "batch": arguments.batch, "seed": arguments.seed,
+                                   "rate": arguments.rate})
+    if result.outcome != "interrupted":
+        update_part(arguments.pack, PART, result.state.ema, config,
+                    commands.record(result, arguments, module=PART, portraits=len(data)))
+    return result
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(prog="python -m pie_jax.training.landmarks", description=__doc__.split("\n")[0])
+    commands.add_arguments(result, name=PART, steps=4000, batch=16)
+    add_data_arguments(result)
+    result.add_argument("--studio", action="store_true", help="learn from studio portraits (the only way so far)")
+    result.add_argument("--stacks", type=int, default=1)
+    result.add_argument("--width", type=int, default=48)
+    result.add_argument("--depth", type=int, default=3)
+    result.add_argument("--resolution", type=int, default=64, help="side of the face crop (default: %(default)s)")
+    result.add_argument("--rate", type=float, default=1e-3, help="Adam's peak learning rate (default: %(default)s)")
+    return result
+
+
+def main(argv: list[str] | None = None) -> int:
+    return commands.run_command(train, parser().parse_args(argv))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,136 @@
+"""Train the recognition network Psi (VGG-Face's architecture, any width) on studio identities.
+
+`python -m pie_jax.training.recognition --studio --pack DIR`: classification over the people of a studio set, whose
+portraits share a face and nothing else, by the cosine to one learned prototype a person (NormFace, arXiv 1704.06369).
+The prototypes are dropped; what is kept is fc7, the descriptor of PIE's recognition term. Held out: people never
+trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from pie_jax.config import VGGConfig, to_dict
+from pie_jax.errors import UsageError
+from pie_jax.observe import describe
+from pie_jax.pack import PackConfigs, update_part
+from pie_jax.training import commands, loop
+from pie_jax.training.augment import degrade
+from pie_jax.training.studio_data import StudioData, add_data_arguments, open_data
+
+PART = "recognition"
+OPTIMISER = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam(b1=0.9, b2=0.99))
+SCALE = 16.0  # of the cosines inside the softmax
+MARGIN = 0.1  # taken from the right person's cosine (CosFace, arXiv 1801.09414)
+
+
+def people_batch(data: StudioData, seed: int, step: int, size: int) -> dict[str, np.ndarray]:
+    """`size` rows: size / 2 people, two views each."""
+    rng = np.random.default_rng((seed, step))
+    person = rng.choice(data.training_rows // data.views, size // 2, replace=False)
+    views = np.stack([rng.choice(data.views, 2, replace=False) for _ in person])
+    return data.rows((person[:, None] * data.views + views).ravel(), fields=("images", "person"))
+
+
+def make_step(configs: PackConfigs, *, peak: float):
+    """The step of `loop.run`: weights {"vgg", "prototypes" [people, N]}, batch {"images" uint8, "person" [B]}."""
+    def loss(weights, key, rows):
+        mirror_key, degrade_key = jax.random.split(key)
+        images = rows["images"].astype(jnp.float32) / 255.0
+        mirror = jax.random.bernoulli(mirror_key, 0.5, (images.shape[0], 1, 1, 1))
+        images = jnp.where(mirror, images[:, :, ::-1], images)
+        codes = describe(configs, {PART: weights["vgg"]}, degrade(degrade_key, images))
+        prototypes = weights["prototypes"]
+        prototypes = prototypes * jax.lax.rsqrt(jnp.sum(jnp.square(prototypes), axis=-1, keepdims=True) + 1e-12)
+        cosine = codes @ prototypes.T
+        right = jax.nn.one_hot(rows["person"], cosine.shape[1])
+        value = jnp.mean(optax.softmax_cross_entropy(SCALE * (cosine - MARGIN * right), right))
+        rate = jnp.mean((jnp.argmax(cosine, axis=-1) == rows["person"]).astype(jnp.float32))
+        return value, {"right": rate}
+
+    def step(state, rows):
+        key = loop.step_key(state)
+        (value, found), gradients = jax.value_and_grad(loss, has_aux=True)(state.weights, key, rows)
+        rate = loop.cosine(state.fraction, peak=peak, warm_up=0.05)
+        return loop.apply_gradients(state, gradients, optimiser=OPTIMISER, learning_rate=rate), {"loss": value} | found
+
+    return step
+
+
+def verification(codes: np.ndarray, person: np.ndarray) -> dict[str, float]:
+    """Held-out figures of unit descriptors [N, D] of `person` [N]: "auc" over all pairs, "rank_1" of one view a person.
+
+    auc: how often two portraits of one person are more alike than two of different people. rank_1: the first portrait
+    of each person is the gallery, how often the nearest is the right one.
+    """
+    likeness = codes @ codes.T
+    first, second = np.triu_indices(len(codes), 1)
+    same = person[first] == person[second]
+    scores = likeness[first, second]
+    order = np.argsort(np.argsort(scores)) + 1.0
+    positives, negatives = int(same.sum()), int((~same).sum())
+    auc = (order[same].sum() - positives * (positives + 1) / 2) / max(positives * negatives, 1)
+    gallery = np.unique(person, return_index=True)[1]
+    probes = np.setdiff1d(np.arange(len(codes)), gallery)
+    nearest = person[gallery][np.argmax(likeness[np.ix_(probes, gallery)], axis=1)]
+    return {"auc": float(auc), "rank_1": float(np.mean(nearest == person[probes])), "people": float(len(gallery))}
+
+
+def train(arguments: argparse.Namespace) -> loop.RunResult:
+    """Train on studio people and write the part."""
+    from pie_jax.vgg import VGG
+
+    if not arguments.studio:
+        raise UsageError("recognition: only studio portraits say who is who: pass --studio, or convert VGG-Face")
+    data = open_data(arguments.data)
+    config = VGGConfig(width=arguments.width, resolution=arguments.resolution, layers=(), fc_width=arguments.fc_width)
+    configs = PackConfigs(recognition=config, camera=commands.camera_of(arguments))
+    people = data.training_rows // data.views
+    if arguments.batch % 2 or arguments.batch // 2 > people:
+        raise UsageError(f"--batch: expected an even number of at most {2 * people}, got {arguments.batch}")
+    key, init_key, prototype_key = jax.random.split(jax.random.key(arguments.seed), 3)
+    weights = {"vgg": VGG(config).init(init_key, jnp.zeros((1, config.resolution, config.resolution, 3)))["params"],
+               "prototypes": jax.random.normal(prototype_key, (people, config.fc_width))}
+    index = np.arange(data.training_rows, min(len(data), data.training_rows + 600))
+    tail = data.rows(index, fields=("images", "person"))
+    look = jax.jit(lambda weights, images: describe(configs, {PART: weights}, images.astype(jnp.float32) / 255.0))
+
+    def evaluate(state):
+        codes = [np.asarray(look(state.ema["vgg"], tail["images"][i:i + 60])) for i in range(0, len(index), 60)]
+        return verification(np.concatenate(codes), tail["person"])
+
+    result = loop.run(arguments.run, loop.new_state(key, weights, OPTIMISER), make_step(configs, peak=arguments.rate),
+                      steps=arguments.steps, minutes=arguments.minutes, restart=arguments.restart,
+                      batch_fn=lambda step: people_batch(data, arguments.seed, step, arguments.batch),
+                      batch_size=arguments.batch, evaluate=evaluate, name=PART,
+                      description={"config": to_dict(config), "batch": arguments.batch, "seed": arguments.seed,
+                                   "rate": arguments.rate})
+    if result.outcome != "interrupted":
+        update_part(arguments.pack, PART, result.state.ema["vgg"], config,
+                    commands.record(result, arguments, module=PART, portraits=len(data), people=people))
+    return result
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(prog="python -m pie_jax.training.recognition", description=__doc__.split("\n")[0])
+    commands.add_arguments(result, name=PART, steps=3000, batch=32)
+    add_data_arguments(result)
+    result.add_argument("--studio", action="store_true", help="learn from studio portraits (the only way so far)")
+    result.add_argument("--width", type=int, default=16, help="channels of the first layer; VGG-Face has 64")
+    result.add_argument("--fc-width", type=int, default=128, help="size of the descriptor; VGG-Face has 4096")
+    result.add_argument("--resolution", type=int, default=64, help="side of the face crop (default: %(default)s)")
+    result.add_argument("--rate", type=float, default=1e-3, help="Adam's peak learning rate (default: %(default)s)")
+    return result
+
+
+def main(argv: list[str] | None = None) -> int:
+    return commands.run_command(train, parser().parse_args(argv))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

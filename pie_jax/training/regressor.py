@@ -1,0 +1,288 @@
+"""Train the regressor, a face crop to FaceParams, as MoFA does: by rendering what it says (arXiv 1703.10580).
+
+`python -m pie_jax.training.regressor --pack DIR` for any pack with a morphable model. The images come from the pack's
+generator, from a folder of photos (`--photos`), or both; every one is compared with the rendering of its own FaceParams
+over the pixels the face covers, its landmarks (of the pack's landmark network, where it has one) with the projected
+ones, and the coefficients are held near zero, with the weights of Deep3DFaceRecon (arXiv 1903.08527). `--studio` adds
+studio portraits, whose FaceParams are known and compared one by one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from pie_jax.config import RegressorConfig, to_dict
+from pie_jax.errors import InputError, PieError, UsageError
+from pie_jax.images import face_crop
+from pie_jax.morphable import PARAMETERS, VECTOR_SLICES, FaceParams
+from pie_jax.observe import find_landmarks, map_z
+from pie_jax.pack import Pack, PackConfigs, load_pack, update_part
+from pie_jax.training import codes, commands, face_losses, loop
+from pie_jax.training.augment import degrade
+from pie_jax.training.dfr import explained, freeze, group_errors, normalisation
+from pie_jax.training.studio_data import StudioData, add_data_arguments, open_data
+
+PART = "regressor"
+OPTIMISER = optax.chain(optax.clip_by_global_norm(5.0), optax.scale_by_adam(b1=0.9, b2=0.99))
+SPREAD = {"identity": 1.0, "expression": 1.0, "texture": 1.0, "rotation": 0.25, "illumination": 0.25,
+          "translation": 0.25}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RegressorLossConfig:
+    """Weights of the terms. The first six are Deep3DFaceRecon's, landmarks being in pixels of a 224 px crop."""
+
+    colour: float = 1.92
+    landmark: float = 1.6e-3
+    coefficients: float = 3e-4
+    gamma: float = 10.0
+    reflectance: float = 5.0
+    truth: float = 1.0  # studio portraits: FaceParams in deviations
+    truth_points: float = 4e-3  # studio portraits: projected landmarks, squared pixels of a 224 px crop
+    render_rows: int = 8  # rows of a batch that are rendered
+    resolution: int = 64  # of those renderings
+
+
+def self_supervised(model, vectors, crops_01, landmarks, camera, losses: RegressorLossConfig) -> dict[str, jax.Array]:
+    """MoFA's terms (scalars, weighted) of FaceParams vectors [B, 257] against crops [B, R, R, 3].
+
+    landmarks [B, 66, 2] in 0..1 of the crop, or None.
+    """
+    params = FaceParams.from_vector(vectors)
+    rows = min(losses.render_rows, vectors.shape[0])
+    shown = jax.tree.map(lambda x: x[:rows], params)
+    colour = face_losses.photometric_loss(model, shown, crops_01[:rows], camera, norm="l21")
+    found = {
+        "colour": losses.colour * jnp.mean(colour),
+        "prior": losses.coefficients * jnp.mean(face_losses.coefficient_loss(params))
+        + losses.gamma * jnp.mean(face_losses.gamma_loss(params))
+        + losses.reflectance * jnp.mean(face_losses.reflectance_loss(model, params))}
+    if landmarks is not None:
+        points = face_losses.projected_landmarks(model, params, camera)
+        found["landmark"] = losses.landmark * 224.0**2 * jnp.mean(
+            face_losses.landmark_loss(points, landmarks, weights=face_losses.LANDMARK_WEIGHTS))
+    return found
+
+
+def supervised(model, vectors, truth, std, camera, losses: RegressorLossConfig) -> dict[str, jax.Array]:
+    """Terms (scalars, weighted) of FaceParams vectors [B, 257] against the studio's truth, deviations `std` [257]."""
+    errors = group_errors(vectors, truth, std)
+    points = face_losses.projected_landmarks(model, FaceParams.from_vector(vectors), camera)
+    true_points = face_losses.projected_landmarks(model, FaceParams.from_vector(truth), camera)
+    return {"truth": losses.truth * sum(errors.values()) / len(errors),
+            "points": losses.truth_points * 224.0**2 * jnp.mean(face_losses.landmark_loss(points, true_points))}
+
+
+def make_step(configs: PackConfigs, losses: RegressorLossConfig, *, peak: float, painted: int = 0):
+    """The step of `loop.run`.
+
+    batch: any of {"studio": {"images", "params", "landmarks"}, "photos": uint8 portraits [B, H, W, 3]}; `painted` more
+    portraits are drawn from frozen["generator"]. frozen: {"morphable", "generator"?, "landmarks"?}.
+    """
+    from pie_jax.regressor import Regressor, merge_statistics
+
+    network, camera = Regressor(configs.regressor), configs.camera
+
+    def portraits_of(key, rows, frozen):
+        """Lists of portraits in 0..1: [studio], [everything else]."""
+        studio = [rows["studio"]["images"].astype(jnp.float32) / 255.0] if "studio" in rows else []
+        others = [rows["photos"].astype(jnp.float32) / 255.0] if "photos" in rows else []
+        if painted:
+            z = jax.random.normal(key, (painted, configs.generator.z_dim))
+            w = map_z(configs.generator, frozen["generator"], z)
+            w_plus = jnp.broadcast_to(w[:, None], (painted, configs.generator.num_layers, configs.generator.w_dim))
+            others.append(codes.paint(configs, frozen, w_plus, resolution=codes.synthesis_resolution(configs)))
+        return studio, [jax.lax.stop_gradient(x) for x in others]
+
+    def crop_all(portraits, resolution):
+        return jnp.concatenate([face_crop(x, camera, resolution=resolution) for x in portraits])
+
+    def loss(weights, key, rows, frozen):
+        z_key, degrade_key = jax.random.split(key)
+        studio, others = portraits_of(z_key, rows, frozen)
+        seen = [degrade(degrade_key, x) for x in studio] + others
+        crops = crop_all(seen, configs.regressor.resolution)
+        vectors, statistics = network.apply({"params": weights}, crops, train=True)
+        count = sum(x.shape[0] for x in studio)
+        found = {}
+        if studio:
+            std = jax.lax.stop_gradient(weights["output_std"])
+            found |= supervised(frozen["morphable"], vectors[:count], rows["studio"]["params"], std, camera, losses)
+        if others:
+            marks = None
+            if "landmarks" in frozen:
+                marks = jnp.concatenate([jax.lax.stop_gradient(find_landmarks(configs, frozen, x)) for x in others])
+            found |= self_supervised(frozen["morphable"], vectors[count:], crop_all(others, losses.resolution), marks,
+                                     camera, losses)
+        elif losses.render_rows > 0:
+            found |= self_supervised(frozen["morphable"], vectors, crop_all(studio, losses.resolution), None, camera,
+                                     losses)
+        return sum(found.values()), (found, statistics)
+
+    def step(state, rows, frozen):
+        (value, (found, statistics)), gradients = jax.value_and_grad(loss, has_aux=True)(
+            state.weights, loop.step_key(state), rows, frozen)
+        state = loop.apply_gradients(state, freeze(gradients, "output_mean", "output_std"), optimiser=OPTIMISER,
+                                     learning_rate=loop.cosine(state.fraction, peak=peak, warm_up=0.03))
+        state = dataclasses.replace(state, weights=merge_statistics(state.weights, statistics))
+        return state, {"loss": value} | found
+
+    return step
+
+
+def default_scale() -> dict[str, np.ndarray]:
+    """Output scale where no truth is known: the mean face, one deviation, a quarter radian, a quarter unit."""
+    std = np.zeros(PARAMETERS, np.float32)
+    for name, part in VECTOR_SLICES.items():
+        std[part] = SPREAD[name]
+    return {"output_mean": np.zeros(PARAMETERS, np.float32), "output_std": std}
+
+
+def read_photos(folder: str, *, resolution: int, limit: int) -> np.ndarray:
+    """Up to `limit` aligned photos of a folder as uint8 [N, R, R, 3]; unreadable ones are skipped. InputError: none."""
+    from pie_jax.images import load_portrait
+
+    photos = []
+    paths = sorted(pathlib.Path(folder).rglob("*")) if pathlib.Path(folder).is_dir() else []
+    for path in paths:
+        if len(photos) >= limit or path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+            continue
+        try:
+            photos.append((load_portrait(path, resolution=resolution) * 255 + 0.5).astype(np.uint8))
+        except PieError:
+            continue
+    if not photos:
+        raise InputError(f"{folder}: no readable photos; give a folder of aligned portraits")
+    return np.stack(photos)
+
+
+def train(arguments: argparse.Namespace) -> loop.RunResult:
+    """Train and write the part. Needs a morphable model and at least one source of images."""
+    camera = commands.camera_of(arguments)
+    config = RegressorConfig(stage_sizes=tuple(int(n) for n in arguments.stages.split(",")), width=arguments.width,
+                             bottleneck=arguments.bottleneck, resolution=arguments.resolution)
+    pack = pack_with_model(arguments)
+    configs = dataclasses.replace(pack.configs, regressor=config, camera=camera, rignets=())
+    losses = dataclasses.replace(RegressorLossConfig(), render_rows=arguments.render_rows,
+                                 resolution=min(64, config.resolution))
+    data = open_data(arguments.data) if arguments.studio else None
+    photos = None
+    if arguments.photos is not None:
+        photos = read_photos(arguments.photos, resolution=2 * config.resolution, limit=20_000)
+    painted = arguments.painted
+    if painted is None:
+        painted = 0 if "generator" not in pack.weights else arguments.batch // 4 if data else arguments.batch
+    if data is None and photos is None and not painted:
+        raise UsageError("regressor: nothing to learn from; pass --studio or --photos, or train the pack's generator")
+    if painted:
+        pack.require("generator")
+    result = _run(arguments, configs, losses, pack, data, photos, painted)
+    if result.outcome != "interrupted":
+        counts = {"painted": painted, "portraits": len(data) if data else 0,
+                  "photos": len(photos) if photos is not None else 0}
+        update_part(arguments.pack, PART, result.state.ema, config,
+                    commands.record(result, arguments, module=PART, losses=to_dict(losses), **counts))
+    return result
+
+
+def _run(arguments, configs: PackConfigs, losses, pack: Pack, data: StudioData | None, photos,
+         painted: int) -> loop.RunResult:
+    from pie_jax.regressor import Regressor
+
+    config = configs.regressor
+    key, init_key = jax.random.split(jax.random.key(arguments.seed))
+    weights = dict(Regressor(config).init(init_key, jnp.zeros((1, config.resolution, config.resolution, 3)))["params"])
+    scale = normalisation(np.asarray(data.params[:data.training_rows])) if data else default_scale()
+    weights |= {name: jnp.asarray(value) for name, value in scale.items()}
+    frozen = {"morphable": pack.morphable}
+    frozen |= {name: pack.weights[name] for name in ("generator", "landmarks") if name in pack.weights}
+
+    def batch(step):
+        found = {}
+        if data is not None:
+            found["studio"] = data.batch(arguments.seed, step, arguments.batch)
+        if photos is not None:
+            rng = np.random.default_rng((arguments.seed, step, 1))
+            found["photos"] = photos[rng.integers(0, len(photos), arguments.batch)]
+        return found
+
+    return loop.run(arguments.run, loop.new_state(key, weights, OPTIMISER),
+                    make_step(configs, losses, peak=arguments.rate, painted=painted), frozen=frozen,
+                    steps=arguments.steps, minutes=arguments.minutes, restart=arguments.restart, batch_fn=batch,
+                    batch_size=arguments.batch * ((data is not None) + (photos is not None)) + painted,
+                    evaluate=evaluation(configs, pack, data) if data else None, name=PART,
+                    description={"config": to_dict(config), "losses": to_dict(losses), "batch": arguments.batch,
+                                 "painted": painted, "seed": arguments.seed, "rate": arguments.rate,
+                                 "studio": data is not None, "photos": arguments.photos})
+
+
+def evaluation(configs: PackConfigs, pack: Pack, data: StudioData):
+    """state -> held-out figures on studio people never trained on."""
+    from pie_jax.observe import regress
+
+    tail = data.tail(256)
+    std = normalisation(np.asarray(data.params[:data.training_rows]))["output_std"]
+    look = jax.jit(lambda weights, images: regress(configs, {PART: weights}, images.astype(jnp.float32) / 255.0))
+    project = jax.jit(lambda model, vectors: face_losses.projected_landmarks(
+        model, FaceParams.from_vector(vectors), configs.camera))
+    true_points = np.asarray(project(pack.morphable, tail["params"]))
+
+    def evaluate(state):
+        vectors = np.concatenate([np.asarray(look(state.ema, tail["images"][i:i + 32]))
+                                  for i in range(0, len(true_points), 32)])
+        points = np.asarray(project(pack.morphable, vectors))
+        px = np.linalg.norm(points - true_points, axis=-1).mean() * configs.camera.crop_size * 128
+        rotation = VECTOR_SLICES["rotation"]
+        degrees = np.degrees(np.abs(vectors - tail["params"])[:, rotation]).mean(axis=0)
+        return explained(vectors, tail["params"], std) | {
+            "pitch_error_degrees": float(degrees[0]), "yaw_error_degrees": float(degrees[1]),
+            "landmark_error_px_of_128": float(px)}
+
+    return evaluate
+
+
+def pack_with_model(arguments: argparse.Namespace) -> Pack:
+    """The pack's generator, landmark network and morphable model; with --studio the studio's head where it has none."""
+    pack = load_pack(arguments.pack, parts=("generator", "landmarks", "morphable"))
+    if pack.morphable is None and arguments.studio:
+        from pie_jax.studio.head import build_head
+
+        model = jax.tree.map(jnp.asarray, build_head().morphable)
+        update_part(arguments.pack, "morphable", model, record={"command": "pie_jax.studio.head.build_head()"})
+        pack = dataclasses.replace(pack, morphable=model)
+    pack.require("morphable")
+    return pack
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(prog="python -m pie_jax.training.regressor", description=__doc__.split("\n")[0])
+    commands.add_arguments(result, name=PART, steps=4000, batch=32)
+    add_data_arguments(result)
+    result.add_argument("--studio", action="store_true", help="also learn from studio portraits, whose truth is known")
+    result.add_argument("--photos", default=None, metavar="FOLDER",
+                        help="also learn from the aligned photos in a folder")
+    result.add_argument("--painted", type=int, default=None, metavar="N",
+                        help="images of the pack's generator a step (default: --batch, a quarter of it with --studio)")
+    result.add_argument("--stages", default="2,2,2,2", metavar="N,N,N,N",
+                        help="blocks of each stage (ResNet-50: 3,4,6,3)")
+    result.add_argument("--bottleneck", action="store_true", help="bottleneck blocks (ResNet-50)")
+    result.add_argument("--width", type=int, default=24, help="channels of the first stage (ResNet-50: 64)")
+    result.add_argument("--resolution", type=int, default=64, help="side of the face crop (default: %(default)s)")
+    result.add_argument("--render-rows", type=int, default=8, help="rendered rows of a batch (default: %(default)s)")
+    result.add_argument("--rate", type=float, default=1e-3, help="Adam's peak learning rate (default: %(default)s)")
+    return result
+
+
+def main(argv: list[str] | None = None) -> int:
+    return commands.run_command(train, parser().parse_args(argv))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
