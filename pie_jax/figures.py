@@ -179,8 +179,8 @@ def _decades(values: np.ndarray) -> tuple[float, float]:
     logs = np.log10(values)
     high = float(logs.max())
     low = max(float(np.quantile(logs, 0.005)), high - 7)
-    span = max(high - low, 0.5)
-    return low - 0.06 * span, high + 0.06 * span
+    middle, half = (low + high) / 2, max(0.53 * (high - low) + 0.02, 0.5)  # at least a decade: something to read off
+    return middle - half, middle + half
 
 
 def _draw_axes(pen, box: _Axes, over: int, text, small) -> None:
@@ -241,7 +241,7 @@ def _thin(x: np.ndarray, y: np.ndarray) -> list[tuple[float, float]]:
 
 def _draw_legend(pen, box: _Axes, curves, colours, over: int, text, small) -> None:
     x, y = box.right + 26 * over, box.top + 2 * over
-    pen.text((x + 158 * over, y), "last", fill=_SOFT_INK, font=small, anchor="ra")
+    pen.text((x + 188 * over, y), "last", fill=_SOFT_INK, font=small, anchor="ra")
     y += 26 * over
     def last(name):
         values = curves[name][np.isfinite(curves[name])]

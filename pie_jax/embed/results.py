@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import time
 
 import jax
@@ -25,7 +26,8 @@ _LIGHT = (60.0, 20.0, 1.0)
 _GROUND = np.float32(0.93)
 
 
-def write_results(pack: Pack, photo: Photo, embedding: Embedding, *, settings: str, seconds: dict) -> dict:
+def write_results(pack: Pack, photo: Photo, embedding: Embedding, *, settings: str, seconds: dict,
+                  pack_folder: pathlib.Path) -> dict:
     """Write all files into `photo.folder`, report.json last; returns the report. Raises ResourceError."""
     folder = photo.folder
     began = time.perf_counter()
@@ -37,7 +39,7 @@ def write_results(pack: Pack, photo: Photo, embedding: Embedding, *, settings: s
                          {**report["seconds"], **seconds, "edit": edit_seconds}.items()}
     report |= {"photo": {"name": photo.path.name, "sha256": photo.sha256}, "settings": settings, "version": __version__,
                "jax": jax.__version__, "device": jax.devices()[0].device_kind, "config": to_dict(embedding.config),
-               "pack": {"name": embedding.pack_name, "hash": embedding.pack_hash}}
+               "pack": {"name": embedding.pack_name, "hash": embedding.pack_hash, "folder": str(pack_folder)}}
     facts = {"version": __version__, "pack": embedding.pack_name, "pack_hash": embedding.pack_hash}
     embedding.save(folder / "embedding.npz")
     save_png(folder / "synthesis.png", synthesis, metadata={**facts, "kind": "synthesis"})

@@ -16,6 +16,7 @@ from pie_jax.embed.arguments import embed_config
 from pie_jax.embed.interrupt import Interruption
 from pie_jax.embed.photos import Photo, assign_folders, collect, file_hash, output_folder, settings_hash
 from pie_jax.embed.results import write_results
+from pie_jax.energy import portrait_energy
 from pie_jax.errors import EXIT_OK, EXIT_SOME_FAILED, InputError, NumericsError, PackError, PieError
 from pie_jax.images import load_portrait
 from pie_jax.images.files import shown
@@ -100,6 +101,7 @@ class _Work:
         self.at_work: list[Photo] = []
         self.snapshot = None  # () -> checkpoints of the photos at work
         self.saved_at = time.monotonic()
+        self.compiled = False
 
     def say_plan(self) -> None:
         words = {"new": "embed", "resume": "go on", "again": "embed again (other settings)", "finished": "skip, done"}
@@ -131,7 +133,10 @@ class _Work:
         began = time.perf_counter()
         command.configure(self.arguments.device)
         pack = load_pack(folder)
+        self.pack_folder = folder
         pack_seconds = time.perf_counter() - began
+        for what, why in portrait_energy(pack, config=self.config.energy).missing:
+            self.progress.note(f"note: {what} is left out of the energy: {why}")
         starts = {id(photo): self._checkpoint(photo) for photo in todo}
         good = [photo for photo in self.photos if photo.error is None]
         batch = min(self.arguments.batch, len(good))  # the same when a run is resumed
@@ -169,7 +174,7 @@ class _Work:
             with interruption.busy:
                 seconds = {"load": photo.load_seconds + pack_seconds}
                 settings = settings_hash(self.config, pack_hash=self.pack_hash, photo_sha256=photo.sha256)
-                report = write_results(pack, photo, embedding, settings=settings, seconds=seconds)
+                report = write_results(pack, photo, embedding, settings=settings, seconds=seconds, pack_folder=self.pack_folder)
                 (photo.folder / "checkpoint.npz").unlink(missing_ok=True)
             self._add_row(photo, report)
             if embedding.report["outcome"] != "finished":
@@ -183,7 +188,9 @@ class _Work:
 
     def _progress(self, event: EmbedProgress) -> None:
         if event.phase == "compile":
-            self.progress.note("compiling (once for each setting; kept for later runs) ...")
+            if not self.compiled:
+                self.progress.note("compiling (once for each setting; kept for later runs) ...")
+            self.compiled = True
             return
         self.snapshot = event.checkpoints
         self.progress.update(event.step, event.steps, energy=event.energy, what=_space(event.space))

@@ -23,9 +23,12 @@ from pie_jax.morphable import FaceParams, with_control
 from pie_jax.pack import Pack
 from pie_jax.portrait.embedding import Embedding
 from pie_jax.portrait.inversion import as_pack, synthesise
+from pie_jax.render import light as light_from
+from pie_jax.render import light_ambient, render
 
 AXES = ("pitch", "yaw", "roll")  # the columns of FaceParams.rotation
 LARGEST_ANGLE = 90.0
+_AMBIENT = (0.1, 1.5)  # the portrait's own ambient light is kept, within what a photo can have
 Like = "Embedding | FaceParams | np.ndarray | str | os.PathLike"
 
 
@@ -43,7 +46,8 @@ def edit_portrait(pack: Pack | str | os.PathLike, embedding: Embedding, *, yaw: 
       embedding: from `embed_portraits` or `Embedding.load`.
       yaw, pitch, roll: degrees; + turns the face to the image's right, down, anticlockwise.
       expression: component name to value in standard deviations (names: `pack.morphable.expression_names`).
-      light: azimuth (+ from the image's right) and elevation (+ from above) in degrees, and intensity.
+      light: azimuth (+ from the image's right) and elevation (+ from above) in degrees, and intensity of one white
+        light over the portrait's own ambient light.
       like: (another embedding, its folder, a photo, a portrait [H, W, 3] or FaceParams; controls taken from it).
       order: the controls, first one first.
 
@@ -126,10 +130,9 @@ def target_params(pack: Pack, params: FaceParams | None, *, yaw: float | None = 
     if expression:
         params = dataclasses.replace(params, expression=_expression(pack, params, expression))
     if light is not None:
-        from pie_jax.render import light as light_from
-
         azimuth, elevation, intensity = (_finite("light", value) for value in light)
-        gamma = light_from(azimuth, elevation, intensity)
+        ambient = np.clip(light_ambient(jnp.asarray(params.illumination)), *_AMBIENT)
+        gamma = light_from(azimuth, elevation, intensity, ambient=ambient)
         params = dataclasses.replace(params, illumination=np.asarray(gamma, np.float32))
     return params, asked
 
@@ -184,9 +187,7 @@ def render_params(pack: Pack, params: FaceParams, *, resolution: int | None = No
 
 @partial(jax.jit, static_argnames=("resolution",))
 def _render(pack: Pack, params: FaceParams, *, resolution: int):
-    from pie_jax.render import render
-
-    rendering = render(pack.morphable, params, pack.configs.camera, resolution=resolution)
+    rendering = render(pack.morphable, params, pack.configs.camera, resolution=resolution, supersample=2)
     return jnp.clip(rendering.image, 0.0, 1.0), rendering.coverage
 
 

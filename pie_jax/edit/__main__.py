@@ -1,0 +1,7 @@
+"""`python -m pie_jax.edit`."""
+
+import sys
+
+from pie_jax.edit import main
+
+sys.exit(main())

@@ -1,0 +1,129 @@
+"""The command line of `python -m pie_jax.edit`. Imports no JAX."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+from pie_jax import command
+from pie_jax.config import CONTROLS
+from pie_jax.errors import UsageError
+
+ANGLES = ("yaw", "pitch", "roll")
+LIGHT = ("azimuth", "elevation", "intensity")
+PICTURES = (".png",)
+FILMS = (".gif", ".webp")
+MAX_FRAMES = 200
+
+_EPILOG = """\
+All values are absolute: what is asked replaces what the photo has, what is not asked stays. Controls go through their
+rigs one after the other, in the order of --order.
+examples:
+  python -m pie_jax.edit out/face --yaw 15 --expression jaw_open=2 -o turned.png
+  python -m pie_jax.edit out/face --like other.jpg --control illumination --grid
+  python -m pie_jax.edit out/face --sweep yaw=-25:25:11 -o turning.gif
+"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """`count` values from `first` to `last` of one number: an angle, a part of the light, or a component."""
+
+    name: str
+    first: float
+    last: float
+    count: int
+
+    def values(self) -> list[float]:
+        step = (self.last - self.first) / max(self.count - 1, 1)
+        return [self.first + i * step for i in range(self.count)]
+
+
+def parser() -> command.Parser:
+    """All flags with their defaults."""
+    p = command.Parser(command="edit", description="Change pose, expression or light of an embedded portrait.",
+                       epilog=_EPILOG)
+    p.formatter_class = argparse.RawDescriptionHelpFormatter
+    p.add_argument("embedding", metavar="EMBEDDING", help="folder that pie_jax.embed made (OUT/<name>), or its .npz")
+    p.add_argument("-o", "--out", metavar="FILE",
+                   help="picture to write, .png (default: edit.png in that folder); with --sweep also .gif or .webp")
+    for angle, way in (("yaw", "to the image's right"), ("pitch", "down"), ("roll", "anticlockwise")):
+        p.add_argument(f"--{angle}", metavar="DEGREES", help=f"{angle} of the face, + {way}")
+    p.add_argument("--expression", action="append", default=[], metavar="NAME=VALUE",
+                   help="a component in standard deviations (repeatable); --components lists the names")
+    p.add_argument("--light", metavar="AZIMUTH,ELEVATION,INTENSITY",
+                   help="direction it comes from in degrees (+ the image's right, + above) and strength, 1 is usual")
+    p.add_argument("--like", metavar="OTHER", help="take --control from another photo or embedding")
+    p.add_argument("--control", action="append", metavar="NAME", help=f"what --like takes: {', '.join(CONTROLS)}")
+    p.add_argument("--order", action="append", metavar="NAMES",
+                   help=f"order of the rigs (default: {','.join(CONTROLS)})")
+    p.add_argument("--sweep", metavar="NAME=FROM:TO:COUNT",
+                   help="a row of edits, or a film; NAME: yaw, pitch, roll, azimuth, elevation, intensity, a component")
+    p.add_argument("--grid", action="store_true", help="put the unedited synthesis and the rendering beside the edit")
+    p.add_argument("--components", action="store_true", help="list the names of the expression components and stop")
+    command.add_common(p)
+    p.set_defaults(pack=None)
+    return p
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Checked arguments; UsageError (or SystemExit after --help and --version)."""
+    arguments = parser().parse_args(_join(argv))
+    for angle in ANGLES:
+        text = getattr(arguments, angle)
+        setattr(arguments, angle, None if text is None else command.number(f"--{angle}", text))
+    arguments.expression = dict(command.assignment("--expression", text) for text in arguments.expression)
+    arguments.light = _light(arguments.light)
+    arguments.control = command.list_of("--control", arguments.control, CONTROLS)
+    order = command.list_of("--order", arguments.order, CONTROLS) or CONTROLS
+    arguments.order = (*order, *(c for c in CONTROLS if c not in order))
+    if (arguments.like is None) != (arguments.control is None):
+        raise UsageError("--like and --control go together: --like OTHER --control pose")
+    arguments.sweep = _sweep(arguments.sweep)
+    if arguments.sweep and arguments.sweep.name in LIGHT and arguments.light is None:
+        arguments.light = (0.0, 20.0, 1.0)
+    if arguments.out is not None:
+        suffix, allowed = pathlib.Path(arguments.out).suffix.lower(), PICTURES + (FILMS if arguments.sweep else ())
+        if suffix not in allowed:
+            raise UsageError(f"-o {arguments.out}: expected a name that ends in {' or '.join(allowed)}")
+    return arguments
+
+
+def _join(argv: Sequence[str]) -> list[str]:
+    """'--light' '-30,20,1' as '--light=-30,20,1': argparse takes a value with a leading minus for an option."""
+    takes = {f"--{name}" for name in (*ANGLES, "light", "sweep", "expression")}
+    joined: list[str] = []
+    for text in argv:
+        if joined and joined[-1] in takes and text.startswith("-") and not text.startswith("--"):
+            joined[-1] += "=" + text
+        else:
+            joined.append(text)
+    return joined
+
+
+def _light(text: str | None) -> tuple[float, float, float] | None:
+    if text is None:
+        return None
+    parts = text.split(",")
+    if len(parts) != 3:
+        raise UsageError(f"--light: expected AZIMUTH,ELEVATION,INTENSITY, got {text!r}")
+    azimuth, elevation, intensity = (command.number(f"--light {name}", part) for name, part in zip(LIGHT, parts))
+    if abs(azimuth) > 180 or abs(elevation) > 90 or intensity < 0:
+        raise UsageError(f"--light: expected azimuth in -180..180, elevation in -90..90, intensity >= 0, got {text!r}")
+    return azimuth, elevation, intensity
+
+
+def _sweep(text: str | None) -> Sweep | None:
+    if text is None:
+        return None
+    name, equals, values = text.partition("=")
+    parts = values.split(":")
+    if not equals or len(parts) != 3 or not parts[2].isdecimal():
+        raise UsageError(f"--sweep: expected NAME=FROM:TO:COUNT, for example yaw=-25:25:11, got {text!r}")
+    first, last = (command.number("--sweep", part) for part in parts[:2])
+    count = int(parts[2])
+    if not 2 <= count <= MAX_FRAMES:
+        raise UsageError(f"--sweep: expected a count of 2 to {MAX_FRAMES}, got {count}")
+    return Sweep(name=name.strip(), first=first, last=last, count=count)

@@ -1,0 +1,168 @@
+"""What the edit command does once its arguments are good."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import io
+import json
+import math
+import pathlib
+
+import numpy as np
+
+from pie_jax import __version__, command, figures
+from pie_jax.edit.arguments import ANGLES, LIGHT, Sweep
+from pie_jax.embed.photos import read_json
+from pie_jax.errors import EXIT_OK, UsageError
+from pie_jax.images import replace_file, save_png
+from pie_jax.images.files import shown
+from pie_jax.morphable import FaceParams
+from pie_jax.pack import Pack, load_pack
+from pie_jax.portrait import Embedding, edit_portrait, render_params
+from pie_jax.portrait.edits import AXES, check_pack, expression_names, params_of, target_params
+
+_FRAME_MILLISECONDS = 80
+_GROUND = np.float32(0.93)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Make the edit and write it; the exit code. Raises PieError."""
+    embedding = Embedding.load(arguments.embedding)
+    command.configure(arguments.device)
+    pack = load_pack(arguments.pack or _pack_of(arguments.embedding) or embedding.pack_name)
+    if arguments.components:
+        print("\n".join(expression_names(pack)))
+        return EXIT_OK
+    check_pack(pack, embedding)
+    request = _request(arguments, pack, embedding)
+    path = _out(arguments)
+    if arguments.sweep:
+        _write_sweep(path, pack, embedding, request, arguments.sweep)
+        found: dict = {"frames": arguments.sweep.count}
+    else:
+        image = edit_portrait(pack, embedding, order=arguments.order, **request)
+        target, asked = target_params(pack, embedding.params, **request)
+        found = _compare(pack, embedding, target, asked, request, image)
+        picture = _grid(pack, embedding, target, image, request) if arguments.grid else image
+        save_png(path, picture, metadata=_facts(embedding, request))
+    if arguments.json:
+        print(json.dumps({"out": str(path), "request": _plain(request), **found}, indent=1))
+    else:
+        print(f"{shown(path)}" + "".join(f"  {line}" for line in found.get("lines", ())))
+    return EXIT_OK
+
+
+def _pack_of(embedding: str) -> str | None:
+    """The pack's folder as the report beside the embedding names it, if it is still there."""
+    given = pathlib.Path(embedding)
+    report = read_json((given if given.is_dir() else given.parent) / "report.json")
+    folder = report.get("pack", {}).get("folder") if isinstance(report.get("pack"), dict) else None
+    return folder if isinstance(folder, str) and (pathlib.Path(folder) / "manifest.json").is_file() else None
+
+
+def _request(arguments: argparse.Namespace, pack: Pack, embedding: Embedding) -> dict:
+    """The arguments of `edit_portrait` that were given; another's portrait is read once here."""
+    request = {name: getattr(arguments, name) for name in (*ANGLES, "light") if getattr(arguments, name) is not None}
+    if arguments.expression:
+        for name in arguments.expression:
+            command.choose("--expression", name, expression_names(pack))
+        request["expression"] = arguments.expression
+    if arguments.like is not None:
+        request["like"] = (params_of(pack, arguments.like), arguments.control)
+    if arguments.sweep and arguments.sweep.name not in (*ANGLES, *LIGHT):
+        command.choose("--sweep", arguments.sweep.name, (*ANGLES, *LIGHT, *expression_names(pack)))
+    if not request and not arguments.sweep:
+        raise UsageError("nothing to change; give --yaw, --pitch, --roll, --expression, --light, --like or --sweep")
+    return request
+
+
+def _out(arguments: argparse.Namespace) -> pathlib.Path:
+    if arguments.out is not None:
+        return pathlib.Path(arguments.out)
+    given = pathlib.Path(arguments.embedding)
+    return (given if given.is_dir() else given.parent) / ("sweep.png" if arguments.sweep else "edit.png")
+
+
+def _facts(embedding: Embedding, request: dict) -> dict:
+    return {"version": __version__, "pack": embedding.pack_name, "pack_hash": embedding.pack_hash, "kind": "edit",
+            "request": _plain(request)}
+
+
+def _plain(request: dict) -> dict:
+    plain = dict(request)
+    if "like" in plain:
+        plain["like"] = list(plain["like"][1])
+    return plain
+
+
+def _compare(pack: Pack, embedding: Embedding, target: FaceParams, asked: set[str], request: dict,
+             image: np.ndarray) -> dict:
+    """What was asked and what the regressor reads in the edited portrait: it may fall short, so say by how much."""
+    if "regressor" not in pack.weights:
+        return {}
+    seen = params_of(pack, image)
+    rows = {}
+    if "pose" in asked:
+        for name in AXES:
+            if name in request or ("like" in request and "pose" in request["like"][1]):
+                rows[name] = tuple(math.degrees(float(p.rotation[AXES.index(name)]))
+                                   for p in (embedding.params, target, seen))
+    for name in request.get("expression", ()):
+        index = expression_names(pack).index(name)
+        rows[name] = tuple(float(p.expression[index]) for p in (embedding.params, target, seen))
+    lines = [f"{name} {before:+.1f} -> asked {wanted:+.1f}, read {got:+.1f}" for name, (before, wanted, got) in
+             rows.items()]
+    return {"read": {name: dict(zip(("before", "asked", "read"), row)) for name, row in rows.items()}, "lines": lines}
+
+
+def _grid(pack: Pack, embedding: Embedding, target: FaceParams, image: np.ndarray, request: dict):
+    before = edit_portrait(pack, embedding)
+    tiles = [figures.Tile(image=before, label="synthesis", detail="before")]
+    if pack.morphable is not None:
+        rendering, coverage = render_params(pack, target)
+        rendering = rendering * coverage[..., None] + _GROUND * (1 - coverage[..., None])
+        tiles.append(figures.Tile(image=rendering, label="asked for", detail="rendering"))
+    tiles.append(figures.Tile(image=image, label="edit", detail=_words(request)))
+    return figures.grid(tiles, columns=len(tiles))
+
+
+def _words(request: dict) -> str:
+    words = [f"{name} {request[name]:+g}°" for name in ANGLES if name in request]
+    words += [f"{name} {value:+g}" for name, value in request.get("expression", {}).items()]
+    if "light" in request:
+        words.append("light {:+g}°, {:g}°, {:g}".format(*request["light"]))
+    if "like" in request:
+        words.append(f"{' and '.join(request['like'][1])} of another")
+    return ", ".join(words)
+
+
+def _write_sweep(path: pathlib.Path, pack: Pack, embedding: Embedding, request: dict, sweep: Sweep) -> None:
+    images = [edit_portrait(pack, embedding, **_with_value(request, sweep.name, value)) for value in sweep.values()]
+    facts = {**_facts(embedding, request), "sweep": dataclasses.asdict(sweep)}
+    if path.suffix.lower() == ".png":
+        unit = "°" if sweep.name in (*ANGLES, "azimuth", "elevation") else ""
+        tiles = [figures.Tile(image=image, label=f"{value:+.3g}{unit}") for image, value in zip(images, sweep.values())]
+        columns = min(len(tiles), max(2, math.ceil(len(tiles) / math.ceil(len(tiles) / 11))))
+        save_png(path, figures.grid(tiles, columns=columns, title=sweep.name), metadata=facts)
+        return
+    frames = [figures.to_pillow(image) for image in images]
+    there_and_back = frames + frames[-2:0:-1]
+    buffer = io.BytesIO()
+    kind = {".gif": "GIF", ".webp": "WEBP"}[path.suffix.lower()]
+    options = {"lossless": False, "quality": 90} if kind == "WEBP" else {}
+    there_and_back[0].save(buffer, kind, save_all=True, append_images=there_and_back[1:], loop=0,
+                           duration=_FRAME_MILLISECONDS, **options)
+    replace_file(path, buffer.getvalue())
+
+
+def _with_value(request: dict, name: str, value: float) -> dict:
+    if name in ANGLES:
+        return {**request, name: value}
+    if name in LIGHT:
+        light = list(request["light"])
+        light[LIGHT.index(name)] = value
+        return {**request, "light": tuple(light)}
+    return {**request, "expression": {**request.get("expression", {}), name: value}}
+
+
