@@ -13,10 +13,13 @@ from pie_jax.arrays import Array
 from pie_jax.config import CameraConfig
 from pie_jax.geometry import px_from_world, rotation_matrix
 from pie_jax.morphable import FaceParams
-from pie_jax.studio.head import NECK_PIVOT, Head
+from pie_jax.studio.head import EXPRESSION_NAMES, FULL, NECK_PIVOT, Head
 from pie_jax.studio.scene import _A, _C, GAMMA_OFFSET, STUDIO_CAMERA, Scene
+from pie_jax.studio.surface import EYEBALL_RADIUS
 from pie_jax.studio.zbuffer import nearest_triangles
 
+BLINK, BLINK_FULL = EXPRESSION_NAMES.index("blink"), FULL["blink"]
+LID_THICKNESS = 0.008
 BODY_TURN = 0.35  # share of the head's rotation that the shoulders follow
 
 
@@ -36,14 +39,23 @@ def scene_vertices(head: Head, scene: Scene):
     """(vertices [Vs, 3] in world space, albedo [Vs, 3]) of one scene: morphable, extras, hair."""
     m, x, h, p = head.morphable, head.extras, head.hair, scene.params
     dot = partial(jnp.einsum, "vcn,n->vc", precision=jax.lax.Precision.HIGHEST)
-    face = m.mean_shape + dot(m.identity_basis, p.identity) + dot(m.expression_basis, p.expression)
+    person = m.mean_shape + dot(m.identity_basis, p.identity)
+    face = person + dot(m.expression_basis, p.expression)
     look = rotation_matrix(jnp.stack([-scene.gaze[1], scene.gaze[0], jnp.zeros(())]))
-    mean = jnp.asarray(x.mean_shape)
-    for eye in (1, 2):
-        centre = x.eye_centres[eye - 1][None]
-        turned = (mean - centre) @ look.T + centre
-        mean = jnp.where((x.gaze == eye)[:, None], turned, mean)
-    extras = mean + dot(x.identity_basis, p.identity) + dot(x.expression_basis, p.expression)
+    extras = x.mean_shape + dot(x.identity_basis, p.identity) + dot(x.expression_basis, p.expression)
+    for eye in (0, 1):
+        own = (x.gaze == eye + 1)[:, None]
+        # an eyeball is rigid: where its sphere would pierce the closed lids of this person, it lies deeper
+        closed = person[x.lids[eye]] + BLINK_FULL * m.expression_basis[x.lids[eye], :, BLINK]
+        moved = (x.identity_basis[x.eye_vertices[eye]] * p.identity).sum(-1)
+        centre = x.eye_centres[eye] + moved
+        aside = jnp.sum(jnp.square(closed[:, :2] - centre[None, :2]), -1)
+        radius = EYEBALL_RADIUS + LID_THICKNESS
+        deepest = jnp.min(closed[:, 2] - jnp.sqrt(jnp.maximum(radius**2 - aside, 0.0)))
+        centre = centre.at[2].min(deepest)
+        local = x.mean_shape - x.eye_centres[eye][None]
+        extras = jnp.where(own, local @ look.T + centre[None], extras)
+        extras = jnp.where((x.gaze == -eye - 1)[:, None], local + centre[None], extras)  # glints do not turn
     style = scene.hair_style
     rest = jnp.asarray(h.skull)[style]
     locks = rest + (jnp.asarray(h.mean_shape)[style] - rest) * scene.hair_volume

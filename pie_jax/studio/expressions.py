@@ -82,7 +82,7 @@ def _expression(name, p: Places):
         return v(0.012 * s * c, -0.085 * c + 0.020 * f * gauss(x, y, 0, -0.37, 0.12, 0.05) , 0.02 * f * gauss(x, y, 0, -0.66, 0.15, 0.07))
     if name == "pucker":
         g = f * gauss(x, y, 0, MOUTH_Y, 0.24, 0.12)
-        return v(-0.42 * x * g, f * _lips(p, 0.04) * (0.022 * up - 0.022 * down), 0.105 * f * gauss(x, y, 0, MOUTH_Y, 0.13, 0.08))
+        return v(-0.42 * x * g, f * _lips(p, 0.04) * (0.006 * up - 0.006 * down), 0.105 * f * gauss(x, y, 0, MOUTH_Y, 0.13, 0.08))
     if name == "lips_part":
         return v(dy=f * _lips(p, 0.05) * (0.030 * up - 0.055 * down))
     if name == "funnel":

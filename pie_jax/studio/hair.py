@@ -106,7 +106,7 @@ def sheet(style: Style):
     strand = np.convolve(rng.normal(size=COLUMNS + 2), [0.25, 0.5, 0.25], "valid")
     fine = rng.normal(size=ROWS * COLUMNS)
     shine = np.exp(-0.5 * ((tt - 0.34) / 0.12) ** 2)
-    tone = 0.95 + 0.17 * strand[None].repeat(ROWS, 0).ravel() + 0.03 * fine + 0.20 * shine - 0.25 * smooth(tt, 0.55, 1.0) + (0.16 * fine if style.curl else 0.0)
+    tone = 0.95 + 0.17 * strand[None].repeat(ROWS, 0).ravel() + 0.03 * fine + 0.20 * shine - 0.12 * smooth(tt, 0.35, 1.0) + (0.16 * fine if style.curl else 0.0)
     head = 1.0 - 0.75 * hanging * smooth(y, -0.45, -1.15)
     return anchor, points, np.clip(tone, 0.45, 1.5), head, foot
 

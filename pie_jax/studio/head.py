@@ -19,7 +19,7 @@ from pie_jax.studio.expressions import EXPRESSION_NAMES, FULL, expression_fields
 from pie_jax.studio.identity import IDENTITY_NAMES, identity_fields
 from pie_jax.studio.landmarks import landmark_vertices
 from pie_jax.studio.parts import SEGMENTS, Part, body, ears, eyeballs, mouth, places_at
-from pie_jax.studio.surface import Places, build_skin, eyeball_centres, proportions, smooth
+from pie_jax.studio.surface import EYE_X, EYE_Y, Places, build_skin, eyeball_centres, proportions, smooth
 from pie_jax.studio.texture import TEXTURE_NAMES, mean_albedo, texture_fields
 
 __all__ = ["EXPRESSION_NAMES", "FULL", "IDENTITY_NAMES", "ORIGIN", "SEGMENTS", "TEXTURE_NAMES", "Extras", "Hair", "Head", "build_head"]
@@ -40,8 +40,10 @@ class Extras:
     texture_basis: Array  # [E, 3, 80]
     colour_weights: Array  # [E, 3] of eye, hair and cloth colour
     head_weight: Array  # [E] 1 turns with the head, 0 stays with the body
-    gaze: Array  # [E] int32: 0 fixed, 1 and 2 turn with the eyeball on the image's left and right
+    gaze: Array  # [E] int32: 0 fixed, 1 and 2 turn with the eyeball on the image's left and right, -1 and -2 their glints
+    eye_vertices: Array  # [2] int32: one vertex of each eyeball
     eye_centres: Array  # [2, 3]
+    lids: Array  # [2, M] int32: vertices of the morphable model round the eye on the image's left, right
 
 
 @jax.tree_util.register_dataclass
@@ -76,11 +78,24 @@ def _bases(places: Places, fields, weight=1.0):
     return (stacked * np.reshape(weight, (-1, 1, 1))).astype(np.float32)
 
 
+def _expression_basis(part: Part, fields):
+    if not np.any(part.expression):
+        return np.zeros((len(part.vertices), 3, len(fields)), np.float32)
+    if part.bone is None:
+        return _bases(part.places, fields, part.expression)
+    return _bases(part.bone, fields, part.expression) * np.array([name.startswith("jaw_") for name in fields], np.float32)
+
+
 def _is_face(skin):
     """[T] bool: triangles of the face, from the hairline to under the chin and to the ears."""
     corner_angle, corner_row = np.abs(skin.columns[skin.triangles]), skin.rows[skin.triangles]
     top = 0.90 - 0.38 * smooth(corner_angle, 0.55, 1.25)
     return ((corner_row < top) & (corner_angle < 1.62)).all(1)
+
+
+def _lids(places: Places, sign):
+    dx, dy = (sign * places.x - EYE_X) / 0.19, (places.y - EYE_Y) / 0.13
+    return np.flatnonzero(dx**2 + dy**2 < 1.0)
 
 
 def _outward(vertices, triangles):
@@ -132,12 +147,15 @@ def build_head() -> Head:
         two_sided.append(np.full(len(order), part.two_sided))
         blocks.append({
             "mean_shape": proportions(part.vertices) - ORIGIN, "identity_basis": _bases(part.places, identity, part.identity),
-            "expression_basis": _bases(part.places, expression, part.expression) if part.expression else np.zeros((n, 3, 64)),
+            "expression_basis": _expression_basis(part, expression),
             "mean_albedo": part.base, "texture_basis": _bases(part.places, texture, part.skin) if part.skin else np.zeros((n, 3, 80)),
             "colour_weights": part.weights, "head_weight": np.broadcast_to(part.head, n), "gaze": np.full(n, part.gaze)})
         offset += n
     joined = {k: np.concatenate([b[k] for b in blocks]).astype(np.int32 if k == "gaze" else np.float32) for k in blocks[0]}
-    extras = Extras(**joined, eye_centres=(eyeball_centres() - ORIGIN).astype(np.float32))
+    lids = [_lids(places, sign) for sign in (-1.0, 1.0)]
+    few = min(map(len, lids))
+    eye_vertices = np.array([np.flatnonzero(joined["gaze"] == k)[0] for k in (1, 2)], np.int32)
+    extras = Extras(**joined, eye_vertices=eye_vertices, lids=np.stack([v[:few] for v in lids]).astype(np.int32), eye_centres=(eyeball_centres() - ORIGIN).astype(np.float32))
     sheets = [hair.sheet(style) for style in hair.STYLES]
     order = _outward(sheets[1][1], hair.triangles())
     triangles.append(order + offset)

@@ -85,7 +85,7 @@ def _semantic():
 
 
 def _around_eye(p: Places, amount):
-    dx, dy = np.abs(p.x) - EYE_X, p.position[:, 1] - EYE_Y
+    dx, dy = np.abs(p.x) - EYE_X, p.y - EYE_Y  # of the closed lids, so that a blink closes every eye
     near = front(p.z) * np.exp(-0.5 * (dx / 0.13) ** 2 - 0.5 * (dy / 0.075) ** 2)
     return np.stack([0.75 * amount * np.sign(p.x) * dx * near, 1.7 * amount * dy * near, 0 * dx], -1)
 

@@ -32,8 +32,9 @@ class Part:
     head: np.ndarray | float = 1.0  # [N] 1 turns with the head, 0 stays with the body
     identity: float = 1.0
     expression: float = 1.0
-    gaze: int = 0  # 1, 2: turns with the eyeball on the image's left, right
+    gaze: int = 0  # 1, 2: turns with the eyeball on the image's left, right; -1, -2: its glint
     two_sided: bool = False
+    bone: Places | None = None  # [N] where expressions are evaluated, of which only the jaw's count (teeth)
 
 
 def places_at(points, mouth_side=None, eye_side=None) -> Places:
@@ -56,7 +57,7 @@ def grid_triangles(rows, columns, wrap=False, offset=0, flip=False):
 
 def eyeballs():
     """Two caps of white, iris and pupil, and two glints."""
-    rings = np.array([0.0, 0.016, 0.026, 0.030, 0.046, 0.058, 0.068, 0.084, 0.105, 0.130, 0.158])
+    rings = np.array([0.0, 0.016, 0.026, 0.030, 0.046, 0.058, 0.068, 0.084, 0.105, 0.132, 0.165])
     segments = 18
     angle = np.arange(segments) * 2 * np.pi / segments
     local = [np.array([0.0, 0.0, EYEBALL_RADIUS])]
@@ -80,7 +81,7 @@ def eyeballs():
     parts = []
     for n, centre in enumerate(eyeball_centres()):
         vertices = centre + local
-        pole = np.broadcast_to(centre + np.array([0, 0, EYEBALL_RADIUS]), vertices.shape)
+        pole = np.broadcast_to(centre + np.array([0, 0, EYEBALL_RADIUS - 0.006]), vertices.shape)
         common = {"places": places_at(pole), "expression": 0.0, "segment": SEGMENTS.index("eye")}
         parts.append(Part(vertices=vertices, triangles=triangles, base=base * shade[:, None], weights=weights * shade[:, None],
                           gaze=n + 1, **common))
@@ -88,7 +89,8 @@ def eyeballs():
         spot = spot + np.array([-0.020, 0.022, np.sqrt(EYEBALL_RADIUS**2 - 0.03**2) + 0.004]) + centre
         fan = np.array([(0, 1 + s, 1 + (s + 1) % 6) for s in range(6)], np.int32)
         glint = {**common, "places": places_at(pole[:7])}
-        parts.append(Part(vertices=spot, triangles=fan, base=np.full((7, 3), 1.15), weights=np.zeros((7, 3)), **glint))
+        parts.append(Part(vertices=spot, triangles=fan, base=np.full((7, 3), 1.15), weights=np.zeros((7, 3)),
+                          gaze=-n - 1, **glint))
     return parts
 
 
@@ -101,8 +103,8 @@ def mouth(skin: HeadSkin):
     rows = []
     for k, side in enumerate(sides):
         edge = p[upper] if side > 0 else p[lower]
-        shrink = 1.0 - 0.35 * (depth[k] > 0.15)
-        rows.append(np.stack([edge[:, 0] * shrink, edge[:, 1] + height[k], edge[:, 2] - depth[k]], -1))
+        pouch = np.sqrt(np.clip(1.0 - (edge[:, 0] / np.abs(edge[:, 0]).max()) ** 2, 0.0, 1.0))
+        rows.append(np.stack([edge[:, 0] * (1.0 - 0.10 * depth[k]), edge[:, 1] + height[k] * pouch, edge[:, 2] - depth[k] * pouch], -1))
     points = np.concatenate(rows)
     columns = len(upper)
     side = np.repeat(sides, columns)
@@ -111,20 +113,21 @@ def mouth(skin: HeadSkin):
     bag = Part(segment=SEGMENTS.index("mouth"), places=places_at(points, side), vertices=points,
                triangles=grid_triangles(9, columns), base=base, weights=np.zeros((len(points), 3)), two_sided=True)
     parts = [bag]
-    x = np.linspace(-0.150, 0.150, 13)
+    x = np.linspace(-0.185, 0.185, 15)
     for sign, top, bottom in ((1.0, -0.270, -0.350), (-1.0, -0.330, -0.400)):
         ys = np.linspace(top, bottom, 4)
         gx, gy = np.meshgrid(x * (1.0 if sign > 0 else 0.9), ys)
         lip_z = skull(np.array([0.0]), np.array([MOUTH_Y]))[0, 2] + relief(np.array([0.0]), np.array([MOUTH_Y]))[0]
         gz = lip_z - 0.035 - 3.6 * gx**2 - (0.012 if sign < 0 else 0.0)
         points = np.stack([gx, gy, gz], -1).reshape(-1, 3)
-        shade = 1.0 - 0.75 * smooth(np.abs(points[:, :1]), 0.05, 0.15)
+        shade = 1.0 - 0.75 * smooth(np.abs(points[:, :1]), 0.06, 0.18)
         gum = np.clip((sign * (points[:, 1:2] - MOUTH_Y) - 0.030) / 0.02, 0, 1)
         tooth = np.array([0.93, 0.90, 0.84])
         base = (tooth + gum * (np.array([0.62, 0.33, 0.31]) - tooth)) * shade * (0.97 if sign > 0 else 0.80)
-        at = points.copy()
-        parts.append(Part(segment=SEGMENTS.index("teeth"), places=places_at(at, sign), vertices=points,
-                          triangles=grid_triangles(4, 13), base=base, weights=np.zeros((len(points), 3)), two_sided=True))
+        at = points * np.array([0.0, 1.0, 1.0])  # bone: the weight of the jaw is that of the middle
+        at[:, 1] = MOUTH_Y
+        parts.append(Part(segment=SEGMENTS.index("teeth"), places=places_at(points, sign), vertices=points, bone=places_at(at, sign),
+                          triangles=grid_triangles(4, 15), base=base, weights=np.zeros((len(points), 3)), two_sided=True))
     return parts
 
 

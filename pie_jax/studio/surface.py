@@ -151,7 +151,7 @@ def on_face(base, dy):
     z = base[:, 2] + front(base[:, 2]) * relief(x, y)
     centres = eyeball_centres()
     d2 = (np.abs(x) - EYE_X) ** 2 + (y - EYE_Y) ** 2
-    radius = EYEBALL_RADIUS + 0.014
+    radius = EYEBALL_RADIUS + 0.020
     ball = centres[0, 2] + np.sqrt(np.maximum(radius**2 - d2, 0.0))
     near = smooth(np.sqrt(d2), 0.19, 0.13)
     soft = 0.5 * (z + ball + np.sqrt((z - ball) ** 2 + 4e-4))  # a smooth maximum

@@ -113,13 +113,13 @@ def texture_fields():
         "freckles": lambda p: rgb(_freckles(p), (-0.090, -0.080, -0.060)),
         "make_up": lambda p: rgb(front(p.z) * pair(p.x, p.y, EYE_X, 0.345, 0.13, 0.035) + 0.5 * lash_mask(p), (-0.085, -0.095, -0.055)),
         "eye_rings": lambda p: rgb(front(p.z) * pair(p.x, p.y, 0.28, 0.165, 0.11, 0.035), (-0.045, -0.042, -0.026)),
-        "lid_redness": lambda p: rgb(front(p.z) * pair(p.x, p.y, EYE_X, EYE_Y, 0.15, 0.06), (0.012, -0.028, -0.020)),
+        "lid_redness": lambda p: rgb(front(p.z) * pair(p.x, p.y, EYE_X, EYE_Y, 0.15, 0.06), (0.008, -0.016, -0.011)),
         "forehead_light": lambda p: rgb(front(p.z) * gauss(p.x, p.y, 0, 0.70, 0.35, 0.16), (0.030, 0.027, 0.025)),
         "cheek_shade": lambda p: rgb(pair(p.x, p.y, 0.56, -0.20, 0.10, 0.18), (-0.040, -0.036, -0.030)),
         "chin_shade": lambda p: rgb(front(p.z) * gauss(p.x, p.y, 0, -0.55, 0.25, 0.16), (-0.026, -0.021, -0.015)),
         "nose_shade": lambda p: rgb(front(p.z) * pair(p.x, p.y, 0.12, 0.05, 0.05, 0.12), (-0.035, -0.033, -0.028)),
         "brow_gap": lambda p: rgb(front(p.z) * gauss(p.x, p.y, 0, 0.425, 0.07, 0.035), (-0.050, -0.048, -0.042)),
-        "folds": lambda p: rgb(_folds(p), (-0.050, -0.050, -0.045)),
+        "folds": lambda p: rgb(_folds(p), (-0.028, -0.028, -0.025)),
         "forehead_lines": lambda p: rgb(_lines(p), (-0.035, -0.036, -0.034)),
     }
     rng = np.random.default_rng(20261)
