@@ -7,14 +7,14 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from pie_jax.arrays import Array
 from pie_jax.config import CameraConfig
 from pie_jax.geometry import px_from_world, rotation_matrix
 from pie_jax.morphable import FaceParams
+from pie_jax.render import irradiance
 from pie_jax.studio.head import EXPRESSION_NAMES, FULL, NECK_PIVOT, Head
-from pie_jax.studio.scene import _A, _C, GAMMA_OFFSET, STUDIO_CAMERA, Scene
+from pie_jax.studio.scene import STUDIO_CAMERA, Scene
 from pie_jax.studio.surface import EYEBALL_RADIUS
 from pie_jax.studio.zbuffer import nearest_triangles
 
@@ -87,21 +87,10 @@ def _normals(vertices, triangles, adjacent):
     return _unit(n[adjacent].sum(1))
 
 
-def radiance(normals: Array, gamma: Array) -> jax.Array:
-    """[V, 3] light that a white surface with `normals` [V, 3] returns under `gamma` [27] (Deep3DFaceRecon bands)."""
-    x, y, z = normals[:, 0], normals[:, 1], normals[:, 2]
-    one, two = _A[1] * _C[1], _A[2] * _C[2]
-    bands = jnp.stack([
-        jnp.full_like(x, _A[0] * _C[0]), -one * y, one * z, -one * x, two * x * y, -two * y * z,
-        two * 0.5 / np.sqrt(3.0) * (3 * z * z - 1), -two * x * z, two * 0.5 * (x * x - y * y)], -1)
-    g = gamma.reshape(3, 9).at[:, 0].add(GAMMA_OFFSET)
-    return bands @ g.T
-
-
 def _draw(head: Head, scene: Scene, *, resolution, camera):
     pixels = 2 * resolution
     world, albedo = scene_vertices(head, scene)
-    colour = albedo * jnp.maximum(radiance(_normals(world, head.triangles, head.adjacent), scene.params.illumination), 0.0)
+    colour = albedo * jnp.maximum(irradiance(_normals(world, head.triangles, head.adjacent), scene.params.illumination), 0.0)
     px = px_from_world(world, camera, resolution=pixels)
     ids = nearest_triangles(px, head.triangles, head.two_sided, pixels=pixels)
     corner = head.triangles[jnp.maximum(ids, 0)]  # [P, P, 3]

@@ -50,11 +50,11 @@ FACTORS = (
     Factor(name="pitch", low=-0.14, high=0.14),
     Factor(name="light_azimuth", low=-65.0, high=65.0),  # degrees
     Factor(name="light_elevation", low=-15.0, high=55.0),  # degrees
-    Factor(name="light_intensity", low=0.7, high=1.1),
+    Factor(name="light_intensity", low=0.45, high=0.65),
     Factor(name="skin", low=-1.0, high=1.0),
     Factor(name="warmth", low=-1.0, high=1.0),
     Factor(name="beard", low=0.0, high=1.0, spread="sparse"),
-    Factor(name="hair_style", low=-1.0, high=1.0),
+    Factor(name="hair_length", low=-1.0, high=1.0),  # below 0 short, above long
     Factor(name="hair_colour", low=-1.0, high=1.0),
     Factor(name="eye_colour", low=-1.0, high=1.0),
     Factor(name="cloth_hue", low=-1.0, high=1.0),
@@ -112,3 +112,76 @@ def flip(z, index):
 def physical(values):
     """Factor values [..., F] in [-1, 1] -> dict of name -> [...] in the factor's own unit."""
     return {f.name: f.low + (values[..., i] + 1.0) * 0.5 * (f.high - f.low) for i, f in enumerate(FACTORS)}
+
+
+HAIR = (((0.10, 0.07, 0.06), (0.33, 0.21, 0.13), (0.75, 0.58, 0.34)))  # dark, brown, fair
+EYES = ((0.24, 0.13, 0.07), (0.36, 0.48, 0.60))
+TEXTURES = ("brow_thickness", "lip_redness", "freckles")  # what the texture factors move, in their order
+
+
+def _between(colours, t):
+    """Piecewise linear through `colours` [[3]...] at t [...] in [-1, 1] -> [..., 3]."""
+    colours = jnp.asarray(colours, jnp.float32)
+    place = (t + 1.0) * 0.5 * (len(colours) - 1)
+    knots = jnp.arange(len(colours), dtype=jnp.float32)
+    weights = jnp.maximum(0.0, 1.0 - jnp.abs(place[..., None] - knots.reshape((1,) * t.ndim + (-1,))))
+    return weights @ colours
+
+
+def _hue(angle, level, saturation):
+    """[...] angle in turns, level 0..1 -> [..., 3] RGB of a cosine palette of that mean level."""
+    turns = angle[..., None] + jnp.asarray([0.0, -1.0 / 3.0, 1.0 / 3.0]).reshape((1,) * angle.ndim + (3,))
+    return level[..., None] * (1.0 + saturation * jnp.cos(2.0 * jnp.pi * turns))
+
+
+@functools.cache
+def _identity_rows() -> np.ndarray:
+    """[IDENTITY_FACTORS, 80]: the identity coefficients that each identity factor moves, largest first."""
+    from pie_jax.studio.identity import IDENTITY_COUNT
+
+    rng = np.random.default_rng(FACTOR_SEED + 1)
+    used = 30  # the semantic modes come first in the basis
+    q, _ = np.linalg.qr(rng.standard_normal((used, IDENTITY_FACTORS)))
+    rows = np.zeros((IDENTITY_FACTORS, IDENTITY_COUNT), np.float32)
+    rows[:, :used] = q.T * (3.4 * 0.92 ** np.arange(IDENTITY_FACTORS))[:, None]
+    return rows
+
+
+def scenes_from_z(head, z):
+    """z [N, 512] -> Scene with fields [N, ...]: the person, expression, pose and light that the code stands for."""
+    from pie_jax.morphable import FaceParams
+    from pie_jax.studio import scene as scenes
+    from pie_jax.studio.expressions import EXPRESSION_NAMES, FULL
+    from pie_jax.studio.texture import TEXTURE_NAMES
+
+    values = factors_from_z(z)
+    unit = {f.name: values[..., i] for i, f in enumerate(FACTORS)}
+    real = physical(values)
+    n = z.shape[0]
+    expression = jnp.zeros((n, len(EXPRESSION_NAMES)))
+    for i in EXPRESSION_FACTORS:
+        name = FACTORS[i].name
+        expression = expression.at[:, EXPRESSION_NAMES.index(name)].set(real[name] * FULL[name])
+    identity = sum(unit[f"identity_{i}"][:, None] * _identity_rows()[i][None] for i in range(IDENTITY_FACTORS))
+    texture = jnp.zeros((n, len(TEXTURE_NAMES)))
+    tone = jnp.where(real["skin"] < 0, 2.2 * real["skin"], 0.9 * real["skin"]) - 0.1
+    long_hair = unit["hair_length"] > 0
+    beard = jnp.where(long_hair, 0.0, real["beard"]) * jnp.clip(1.0 + 0.35 * tone, 0.4, 1.2)
+    for name, value in (("skin_tone", tone), ("skin_warmth", real["warmth"]), ("beard", 2.0 * beard),
+                        ("moustache", 1.6 * beard), ("brow_lightness", 0.5 + 0.8 * unit["hair_colour"]),
+                        *zip(TEXTURES, (1.3 * unit["texture_0"], 1.5 * unit["texture_1"],
+                                        0.9 * jnp.maximum(unit["texture_2"], 0.0)))):
+        texture = texture.at[:, TEXTURE_NAMES.index(name)].set(value)
+    rotation = jnp.stack([real["pitch"], real["yaw"], jnp.zeros(n)], axis=-1)
+    style = jnp.where(long_hair, scenes.HAIR_STYLES.index("long"), scenes.HAIR_STYLES.index("short"))
+    return scenes.Scene(
+        params=FaceParams(rotation=rotation, translation=scenes.align_translation(head, identity, rotation),
+                          identity=identity, texture=texture, expression=expression,
+                          illumination=scenes.light(real["light_azimuth"], real["light_elevation"],
+                                                    real["light_intensity"], ambient=0.42)),
+        gaze=jnp.zeros((n, 2)), eye_colour=_between(EYES, unit["eye_colour"]),
+        hair_colour=_between(HAIR, unit["hair_colour"]),
+        cloth_colour=_hue(0.5 * unit["cloth_hue"], 0.38 + 0.22 * unit["cloth_level"], 0.45),
+        background_top=_hue(0.5 * unit["background_hue"], 0.50 + 0.25 * unit["background_level"], 0.12),
+        background_bottom=_hue(0.5 * unit["background_hue"], 0.42 + 0.22 * unit["background_level"], 0.12),
+        hair_style=style.astype(jnp.int32), hair_volume=0.85 + 0.3 * jnp.abs(unit["hair_length"]))

@@ -99,7 +99,7 @@ def texture_fields():
     ones = lambda p: occlusion(p) * (1 - 0.75 * brow_mask(p)) * (1 - 0.85 * lash_mask(p)) * (1 - 0.35 * lip_mask(p))  # noqa: E731
     fields = {
         "skin_tone": lambda p: rgb(ones(p), (0.118, 0.122, 0.116)),
-        "skin_warmth": lambda p: rgb(ones(p), (0.022, -0.002, -0.030)),
+        "skin_warmth": lambda p: rgb(ones(p), (0.015, -0.001, -0.020)),
         "skin_redness": lambda p: rgb(ones(p), (0.020, -0.014, -0.008)),
         "brow_lightness": lambda p: rgb(brow_mask(p), (0.120, 0.090, 0.060)),
         "brow_thickness": lambda p: rgb(np.clip(brow_mask(p, 1.75) - brow_mask(p), 0, 1) - 0.25 * brow_mask(p), (-0.17, -0.15, -0.13)),
