@@ -50,7 +50,7 @@ FACTORS = (
     Factor(name="pitch", low=-0.14, high=0.14),
     Factor(name="light_azimuth", low=-65.0, high=65.0),  # degrees
     Factor(name="light_elevation", low=-15.0, high=55.0),  # degrees
-    Factor(name="light_intensity", low=0.45, high=0.65),
+    Factor(name="light_intensity", low=0.55, high=0.75),
     Factor(name="skin", low=-1.0, high=1.0),
     Factor(name="warmth", low=-1.0, high=1.0),
     Factor(name="beard", low=0.0, high=1.0, spread="sparse"),
@@ -178,7 +178,7 @@ def scenes_from_z(head, z):
         params=FaceParams(rotation=rotation, translation=scenes.align_translation(head, identity, rotation),
                           identity=identity, texture=texture, expression=expression,
                           illumination=scenes.light(real["light_azimuth"], real["light_elevation"],
-                                                    real["light_intensity"], ambient=0.42)),
+                                                    real["light_intensity"], ambient=0.38)),
         gaze=jnp.zeros((n, 2)), eye_colour=_between(EYES, unit["eye_colour"]),
         hair_colour=_between(HAIR, unit["hair_colour"]),
         cloth_colour=_hue(0.5 * unit["cloth_hue"], 0.38 + 0.22 * unit["cloth_level"], 0.45),
