@@ -69,7 +69,7 @@ def irradiance(normals: Array, gamma: Array) -> jax.Array:
 
 
 def shade(albedo: Array, normals: Array, gamma: Array) -> jax.Array:
-    """Colours [..., V, 3]: irradiance times `albedo` [..., V, 3] at unit world `normals` [..., V, 3]; gamma [..., 27]."""
+    """Colours [..., V, 3]: irradiance times `albedo` [..., V, 3] at unit `normals` [..., V, 3]; gamma [..., 27]."""
     return irradiance(normals, gamma) * albedo
 
 
@@ -118,7 +118,7 @@ def light_direction(gamma: Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 
 def light_ambient(gamma: Array) -> jax.Array:
-    """The ambient part [...] of gamma [..., 27]: luminance of band 0 less the light's own share (inverse of `light`)."""
+    """The ambient part [...] of gamma [..., 27]: luminance of band 0 less the light's share (inverse of `light`)."""
     bands = jnp.reshape(gamma, (*gamma.shape[:-1], 3, 9))
     constant = sum(weight * bands[..., c, 0] for c, weight in enumerate(LUMINANCE))
     return BAND0 * (constant + AMBIENT_GAMMA) - 0.25 * light_direction(gamma)[2]
