@@ -51,11 +51,6 @@ def explained(predicted: np.ndarray, truth: np.ndarray, std: np.ndarray) -> dict
     return figures
 
 
-def freeze(gradients, *names: str):
-    """The gradients with those of the top-level arrays `names` set to zero."""
-    return gradients | {name: jnp.zeros_like(gradients[name]) for name in names if name in gradients}
-
-
 def make_step(config: DFRConfig, *, peak: float):
     """The step of `loop.run`: batch = rows of the pool."""
     from pie_jax.rignet import DFR
@@ -69,7 +64,7 @@ def make_step(config: DFRConfig, *, peak: float):
 
     def step(state, rows):
         (value, errors), gradients = jax.value_and_grad(loss, has_aux=True)(state.weights, rows)
-        state = loop.apply_gradients(state, freeze(gradients, "output_mean", "output_std"), optimiser=OPTIMISER,
+        state = loop.apply_gradients(state, gradients, optimiser=OPTIMISER,
                                      learning_rate=loop.cosine(state.fraction, peak=peak, warm_up=0.02))
         return state, {"loss": value, "pose": errors["rotation"], "expression": errors["expression"],
                        "light": errors["illumination"]}

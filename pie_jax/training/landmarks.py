@@ -1,12 +1,13 @@
 """Train the landmark network on studio portraits: 66 points whose truth is exact.
 
-`python -m pie_jax.training.landmarks --studio --pack DIR`. The loss is the distance of all's sub-pixel points to
-the truth: the soft-argmax is differentiable, so the heat maps need no target of their own (arXiv 1711.08229).
+`python -m pie_jax.training.landmarks --studio --pack DIR`. Every stack's heat maps are compared with Gaussians at
+the true points (arXiv 1703.07332), and the sub-pixel points that are read from them with the truth.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,17 @@ from pie_jax.training.face_losses import portrait_to_crop
 from pie_jax.training.studio_data import add_data_arguments, open_data
 
 PART = "landmarks"
+DEVIATION = 0.9  # of the target bumps, pixels of the heat map
+POINTS = 20.0  # weight of the points' distance in crop widths against the summed squares of a heat map
 OPTIMISER = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam(b1=0.9, b2=0.99))
+
+
+def gaussians(points_01, *, size: int) -> jax.Array:
+    """Target heat maps [B, size, size, 66] of points [B, 66, 2] in 0..1: bumps of height 1, deviation DEVIATION px."""
+    at = points_01 * size - 0.5
+    pixels = jnp.arange(size, dtype=jnp.float32)[None, None, :]
+    x, y = (jnp.exp(-0.5 * jnp.square((pixels - at[:, :, i:i + 1]) / DEVIATION)) for i in (0, 1))
+    return jnp.einsum("bkh,bkw->bhwk", y, x)
 
 
 def points_loss(points, truth) -> jax.Array:
@@ -35,7 +46,7 @@ def points_loss(points, truth) -> jax.Array:
 
 def make_step(configs: PackConfigs, *, peak: float):
     """The step of `loop.run`: batch {"images" uint8 portraits, "landmarks" 0..1 of the portrait}."""
-    from pie_jax.landmarks import LandmarkNet, soft_argmax
+    from pie_jax.landmarks import LandmarkNet, soft_argmax, update_batch_stats
 
     network = LandmarkNet(configs.landmarks)
 
@@ -43,14 +54,19 @@ def make_step(configs: PackConfigs, *, peak: float):
         images = degrade(key, rows["images"].astype(jnp.float32) / 255.0)
         crops = face_crop(images, configs.camera, resolution=configs.landmarks.resolution)
         truth = portrait_to_crop(rows["landmarks"], configs.camera)
-        stacks = [points_loss(soft_argmax(maps), truth) for maps in network.apply({"params": weights}, crops)]
-        return sum(stacks) / len(stacks), {"last": stacks[-1]}
+        maps, sown = network.apply({"params": weights}, crops, train=True, mutable=["batch_stats"])
+        target = gaussians(truth, size=maps[-1].shape[1])
+        heat = sum(jnp.mean(jnp.sum(jnp.square(stack - target), axis=(1, 2))) for stack in maps) / len(maps)
+        points = sum(points_loss(soft_argmax(stack), truth) for stack in maps) / len(maps)
+        return heat + POINTS * points, ({"heat": heat, "points": points}, sown["batch_stats"])
 
     def step(state, rows):
-        key = loop.step_key(state)
-        (value, found), gradients = jax.value_and_grad(loss, has_aux=True)(state.weights, key, rows)
-        rate = loop.cosine(state.fraction, peak=peak, warm_up=0.03)
-        return loop.apply_gradients(state, gradients, optimiser=OPTIMISER, learning_rate=rate), {"loss": value} | found
+        (value, (found, statistics)), gradients = jax.value_and_grad(loss, has_aux=True)(
+            state.weights, loop.step_key(state), rows)
+        state = loop.apply_gradients(state, gradients, optimiser=OPTIMISER,
+                                     learning_rate=loop.cosine(state.fraction, peak=peak, warm_up=0.03))
+        state = dataclasses.replace(state, weights=update_batch_stats(state.weights, statistics))
+        return state, {"loss": value} | found
 
     return step
 
@@ -66,7 +82,10 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
                             resolution=arguments.resolution)
     configs = PackConfigs(landmarks=config, camera=commands.camera_of(arguments))
     key, init_key = jax.random.split(jax.random.key(arguments.seed))
-    weights = LandmarkNet(config).init(init_key, jnp.zeros((1, config.resolution, config.resolution, 3)))["params"]
+    zeros = jnp.zeros((1, config.resolution, config.resolution, 3))
+    weights = dict(LandmarkNet(config).init(init_key, zeros)["params"])
+    for name in [f"l{i}" for i in range(config.stacks)]:  # heat maps start flat, as most of their pixels stay
+        weights[name] = jax.tree.map(lambda x: 0.01 * x, weights[name])
     fields = ("images", "landmarks")
     tail = data.tail(256, fields=fields)
     truth = portrait_to_crop(tail["landmarks"], configs.camera)

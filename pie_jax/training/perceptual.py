@@ -29,7 +29,6 @@ from pie_jax.training.studio_data import SEGMENT_RESOLUTION, StudioData, add_dat
 
 PART = "perceptual"
 OPTIMISER = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam(b1=0.9, b2=0.99))
-CONVOLUTIONS = tuple(f"conv{b}_{i}" for b, n in enumerate((2, 2, 3, 3, 3), start=1) for i in range(1, n + 1))
 SEGMENT_LAYERS = ("conv2_2", "conv3_3", "conv4_3")  # what pixels are labelled from
 SEEN = ("rotation", "expression", "illumination", "texture")  # fields that are read from the last layer
 WINDOW = 64
@@ -111,23 +110,22 @@ def picked_params() -> np.ndarray:
 
 
 def normalise_layers(config: VGGConfig, weights: dict, images_01) -> dict:
-    """Weights of the same function up to a factor for each layer, mean activation 1 over `images_01` [B, H, W, 3].
+    """The layers that `config` needs, the same function up to a factor for each layer, mean activation 1 over `images_01` [B, H, W, 3].
 
     ReLU is positive homogeneous: dividing a layer by its mean and multiplying the next one's kernel by it changes
     nothing else. A layer that is silent on all images is left alone.
     """
-    from pie_jax.vgg import VGG
+    from pie_jax.vgg import VGG, layers_needed
 
-    everything = dataclasses.replace(config, layers=CONVOLUTIONS, fc_width=0, num_classes=0)
+    names = layers_needed(config)
+    everything = dataclasses.replace(config, layers=names)
     features = jax.jit(lambda weights, x: VGG(everything).apply({"params": weights}, x))(weights, images_01)
-    before, result = 1.0, dict(weights)
-    for name in CONVOLUTIONS:
+    before, result = 1.0, {}
+    for name in names:
         mean = float(jnp.mean(jnp.maximum(features[name], 0.0)))
         mean = mean if mean > 1e-8 else before
-        layer = dict(weights[name])
-        kernel = next(key for key in layer if layer[key].ndim == 4)
-        bias = next(key for key in layer if layer[key].ndim == 1)
-        result[name] = layer | {kernel: layer[kernel] * (before / mean), bias: layer[bias] / mean}
+        layer = weights[name]
+        result[name] = {"kernel": layer["kernel"] * (before / mean), "bias": layer["bias"] / mean}
         before = mean
     return result
 

@@ -24,7 +24,6 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def work():
-        commands.configure_jax()
         folder = find_pack(arguments.pack)
         pack = load_pack(folder, parts=("generator", "regressor", "landmarks"))
         start = time.monotonic()

@@ -26,7 +26,7 @@ from pie_jax.observe import find_landmarks, map_z
 from pie_jax.pack import Pack, PackConfigs, load_pack, update_part
 from pie_jax.training import codes, commands, face_losses, loop
 from pie_jax.training.augment import degrade
-from pie_jax.training.dfr import explained, freeze, group_errors, normalisation
+from pie_jax.training.dfr import explained, group_errors, normalisation
 from pie_jax.training.studio_data import StudioData, add_data_arguments, open_data
 
 PART = "regressor"
@@ -86,7 +86,7 @@ def make_step(configs: PackConfigs, losses: RegressorLossConfig, *, peak: float,
     batch: any of {"studio": {"images", "params", "landmarks"}, "photos": uint8 portraits [B, H, W, 3]}; `painted` more
     portraits are drawn from frozen["generator"]. frozen: {"morphable", "generator"?, "landmarks"?}.
     """
-    from pie_jax.regressor import Regressor, merge_statistics
+    from pie_jax.regressor import Regressor, update_batch_stats
 
     network, camera = Regressor(configs.regressor), configs.camera
 
@@ -109,7 +109,7 @@ def make_step(configs: PackConfigs, losses: RegressorLossConfig, *, peak: float,
         studio, others = portraits_of(z_key, rows, frozen)
         seen = [degrade(degrade_key, x) for x in studio] + others
         crops = crop_all(seen, configs.regressor.resolution)
-        vectors, statistics = network.apply({"params": weights}, crops, train=True)
+        vectors, sown = network.apply({"params": weights}, crops, train=True, mutable=["batch_stats"])
         count = sum(x.shape[0] for x in studio)
         found = {}
         if studio:
@@ -124,14 +124,14 @@ def make_step(configs: PackConfigs, losses: RegressorLossConfig, *, peak: float,
         elif losses.render_rows > 0:
             found |= self_supervised(frozen["morphable"], vectors, crop_all(studio, losses.resolution), None, camera,
                                      losses)
-        return sum(found.values()), (found, statistics)
+        return sum(found.values()), (found, sown["batch_stats"])
 
     def step(state, rows, frozen):
         (value, (found, statistics)), gradients = jax.value_and_grad(loss, has_aux=True)(
             state.weights, loop.step_key(state), rows, frozen)
-        state = loop.apply_gradients(state, freeze(gradients, "output_mean", "output_std"), optimiser=OPTIMISER,
+        state = loop.apply_gradients(state, gradients, optimiser=OPTIMISER,
                                      learning_rate=loop.cosine(state.fraction, peak=peak, warm_up=0.03))
-        state = dataclasses.replace(state, weights=merge_statistics(state.weights, statistics))
+        state = dataclasses.replace(state, weights=update_batch_stats(state.weights, statistics))
         return state, {"loss": value} | found
 
     return step

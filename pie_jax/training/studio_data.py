@@ -121,7 +121,7 @@ def make_people(head, *, seed: int, first: int, count: int, views: int, resoluti
     key = jax.random.fold_in(jax.random.key(seed), first)
     wide_key, family_key = jax.random.split(key)
     half = count // 2
-    scenes = [wide_people(wide_key, head, half, views), scenes_from_z(family_people(family_key, half, views))]
+    scenes = [wide_people(wide_key, head, half, views), scenes_from_z(head, family_people(family_key, half, views))]
     rendered = [_render(head, part, resolution=resolution) for part in scenes]
 
     def interleave(wide, family):
