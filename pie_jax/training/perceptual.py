@@ -110,7 +110,7 @@ def picked_params() -> np.ndarray:
 
 
 def normalise_layers(config: VGGConfig, weights: dict, images_01) -> dict:
-    """The layers that `config` needs, the same function up to a factor for each layer, mean activation 1 over `images_01` [B, H, W, 3].
+    """The layers that `config` needs, each scaled to a mean activation of 1 over `images_01` [B, H, W, 3].
 
     ReLU is positive homogeneous: dividing a layer by its mean and multiplying the next one's kernel by it changes
     nothing else. A layer that is silent on all images is left alone.

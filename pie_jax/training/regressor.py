@@ -169,6 +169,8 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     config = RegressorConfig(stage_sizes=tuple(int(n) for n in arguments.stages.split(",")), width=arguments.width,
                              bottleneck=arguments.bottleneck, resolution=arguments.resolution)
     pack = pack_with_model(arguments)
+    if arguments.warm and pack.configs.regressor not in (None, config):
+        raise UsageError(f"--warm: the pack's regressor is another network ({pack.configs.regressor}); pass its sizes")
     configs = dataclasses.replace(pack.configs, regressor=config, camera=camera, rignets=())
     losses = dataclasses.replace(RegressorLossConfig(), render_rows=arguments.render_rows,
                                  resolution=min(64, config.resolution))
@@ -201,6 +203,9 @@ def _run(arguments, configs: PackConfigs, losses, pack: Pack, data: StudioData |
     weights = dict(Regressor(config).init(init_key, jnp.zeros((1, config.resolution, config.resolution, 3)))["params"])
     scale = normalisation(np.asarray(data.params[:data.training_rows])) if data else default_scale()
     weights |= {name: jnp.asarray(value) for name, value in scale.items()}
+    if arguments.warm:
+        pack.require(PART)
+        weights = pack.weights[PART]
     frozen = {"morphable": pack.morphable}
     frozen |= {name: pack.weights[name] for name in ("generator", "landmarks") if name in pack.weights}
 
@@ -219,7 +224,7 @@ def _run(arguments, configs: PackConfigs, losses, pack: Pack, data: StudioData |
                     batch_size=arguments.batch * ((data is not None) + (photos is not None)) + painted,
                     evaluate=evaluation(configs, pack, data) if data else None, name=PART,
                     description={"config": to_dict(config), "losses": to_dict(losses), "batch": arguments.batch,
-                                 "painted": painted, "seed": arguments.seed, "rate": arguments.rate,
+                                 "painted": painted, "seed": arguments.seed, "rate": arguments.rate, "warm": arguments.warm,
                                  "studio": data is not None, "photos": arguments.photos})
 
 
@@ -250,7 +255,7 @@ def evaluation(configs: PackConfigs, pack: Pack, data: StudioData):
 
 def pack_with_model(arguments: argparse.Namespace) -> Pack:
     """The pack's generator, landmark network and morphable model; with --studio the studio's head where it has none."""
-    pack = load_pack(arguments.pack, parts=("generator", "landmarks", "morphable"))
+    pack = load_pack(arguments.pack, parts=("generator", "landmarks", "morphable", PART))
     if pack.morphable is None and arguments.studio:
         from pie_jax.studio.head import build_head
 
@@ -270,6 +275,7 @@ def parser() -> argparse.ArgumentParser:
                         help="also learn from the aligned photos in a folder")
     result.add_argument("--painted", type=int, default=None, metavar="N",
                         help="images of the pack's generator a step (default: --batch, a quarter of it with --studio)")
+    result.add_argument("--warm", action="store_true", help="start from the regressor that the pack has")
     result.add_argument("--stages", default="2,2,2,2", metavar="N,N,N,N",
                         help="blocks of each stage (ResNet-50: 3,4,6,3)")
     result.add_argument("--bottleneck", action="store_true", help="bottleneck blocks (ResNet-50)")
