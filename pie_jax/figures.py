@@ -153,8 +153,7 @@ def energy_chart(steps: Sequence[float], series: Mapping[str, Sequence[float]], 
     pen = ImageDraw.Draw(sheet, "RGBA")
     text, small, head = (font(s * over) for s in (15, 14, 21))
     curves = {name: np.asarray(values, float) for name, values in series.items()}
-    finite = np.concatenate([v[np.isfinite(v) & (v > 0)] for v in curves.values()] or [np.zeros(0)])
-    low, high = _decades(finite)
+    low, high = _decades(list(curves.values()))
     box = _Axes(left=92 * over, top=78 * over, right=width - 236 * over, bottom=height - 66 * over,
                 steps=float(max(steps)) if len(steps) else 1.0, low=low, high=high)
     pen.text((box.left, 24 * over), title, fill=_INK, font=head)
@@ -172,15 +171,16 @@ def energy_chart(steps: Sequence[float], series: Mapping[str, Sequence[float]], 
     return sheet.resize(size, Image.Resampling.BOX)
 
 
-def _decades(values: np.ndarray) -> tuple[float, float]:
-    """Exponents of the axis ends: a little outside the values, at most 7 decades below the top."""
-    if values.size == 0:
+def _decades(curves: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Exponents of the axis ends: a little outside the values, at most 8 decades, room for labels on top."""
+    good = [np.log10(v[np.isfinite(v) & (v > 0)]) for v in curves]
+    good = [logs for logs in good if logs.size]
+    if not good:
         return -1.0, 1.0
-    logs = np.log10(values)
-    high = float(logs.max())
-    low = max(float(np.quantile(logs, 0.005)), high - 7)
-    middle, half = (low + high) / 2, max(0.53 * (high - low) + 0.02, 0.5)  # at least a decade: something to read off
-    return middle - half, middle + half
+    high = max(float(logs.max()) for logs in good)
+    low = max(min(float(np.quantile(logs, 0.01)) for logs in good), high - 8)
+    middle, half = (low + high) / 2, max((high - low) / 2, 0.45)  # about a decade at least: something to read off
+    return middle - 1.06 * half, middle + 1.16 * half
 
 
 def _draw_axes(pen, box: _Axes, over: int, text, small) -> None:
@@ -205,7 +205,7 @@ def _draw_axes(pen, box: _Axes, over: int, text, small) -> None:
 
 
 def _draw_curve(pen, box: _Axes, steps, values, colour, over: int, *, thick: bool) -> None:
-    good = np.isfinite(values) & (values > 0) & np.isfinite(steps)
+    good = np.isfinite(values) & (values > 10.0**box.low) & np.isfinite(steps)
     if not good.any():
         return
     steps, logs = steps[good], np.log10(values[good])
@@ -256,8 +256,10 @@ def _draw_legend(pen, box: _Axes, curves, colours, over: int, text, small) -> No
 def _number(value: float) -> str:
     if not math.isfinite(value):
         return "–"
-    return f"{value:.3g}" if 1e-3 <= abs(value) < 1e5 or value == 0 else f"{value:.1e}".replace("e-0", "e-").replace(
-        "e+0", "e")
+    if value == 0 or 1e-3 <= abs(value) < 1e5:
+        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    digits, exponent = f"{value:.1e}".split("e")
+    return f"{digits.removesuffix('.0')}e{int(exponent)}"
 
 
 def _nice_steps(steps: float) -> list[float]:

@@ -111,8 +111,8 @@ def _compare(pack: Pack, embedding: Embedding, target: FaceParams, asked: set[st
     for name in request.get("expression", ()):
         index = expression_names(pack).index(name)
         rows[name] = tuple(float(p.expression[index]) for p in (embedding.params, target, seen))
-    lines = [f"{name} {before:+.1f} -> asked {wanted:+.1f}, read {got:+.1f}" for name, (before, wanted, got) in
-             rows.items()]
+    lines = ["{} {:+.1f}, asked {:+.1f}, read {:+.1f}".format(name, *(round(v, 1) + 0.0 for v in row))
+             for name, row in rows.items()]
     return {"read": {name: dict(zip(("before", "asked", "read"), row)) for name, row in rows.items()}, "lines": lines}
 
 

@@ -77,7 +77,7 @@ def sample_edits(pack: Pack, embedding: Embedding) -> list[tuple[str, str, dict]
     """(label, detail, request) of one edit of each control, away from where the portrait is already."""
     if embedding.params is None:
         return []
-    now = float(np.degrees(embedding.params.rotation[1]))
+    now = round(float(np.degrees(embedding.params.rotation[1]))) + 0.0  # + 0.0: no -0
     yaw = max(_YAWS, key=lambda angle: abs(angle - now))
     edits = [("pose", f"yaw {yaw:+.0f}° (was {now:+.0f}°)", {"yaw": yaw})]
     names = pack.morphable.expression_names if pack.morphable is not None else ()

@@ -174,7 +174,8 @@ class _Work:
             with interruption.busy:
                 seconds = {"load": photo.load_seconds + pack_seconds}
                 settings = settings_hash(self.config, pack_hash=self.pack_hash, photo_sha256=photo.sha256)
-                report = write_results(pack, photo, embedding, settings=settings, seconds=seconds, pack_folder=self.pack_folder)
+                report = write_results(pack, photo, embedding, settings=settings, seconds=seconds,
+                                       pack_folder=self.pack_folder)
                 (photo.folder / "checkpoint.npz").unlink(missing_ok=True)
             self._add_row(photo, report)
             if embedding.report["outcome"] != "finished":

@@ -75,9 +75,10 @@ def embed_portraits(pack: Pack | str | os.PathLike, portraits: Array | Sequence,
         raise ValueError(f"batch: expected 1 or more, got {batch}")
     load_seconds = time.perf_counter() - began
     results: list[Embedding | None] = [None] * len(images)
-    for stage in sorted({start.stage if start else 0 for start in starts}):
+    places = [start.stage if start else -1 for start in starts]
+    for place in sorted(set(places)):
         # portraits that are in the same stage go together: a stage is one setting of the program
-        indices = [i for i, start in enumerate(starts) if (start.stage if start else 0) == stage]
+        stage, indices = max(place, 0), [i for i, p in enumerate(places) if p == place]
         for first in range(0, len(indices), batch):
             chosen = indices[first:first + batch]
             run = _BatchRun(pack, images[chosen], [starts[i] for i in chosen], config=config, indices=tuple(chosen),
