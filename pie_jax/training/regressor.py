@@ -224,8 +224,8 @@ def _run(arguments, configs: PackConfigs, losses, pack: Pack, data: StudioData |
                     batch_size=arguments.batch * ((data is not None) + (photos is not None)) + painted,
                     evaluate=evaluation(configs, pack, data) if data else None, name=PART,
                     description={"config": to_dict(config), "losses": to_dict(losses), "batch": arguments.batch,
-                                 "painted": painted, "seed": arguments.seed, "rate": arguments.rate, "warm": arguments.warm,
-                                 "studio": data is not None, "photos": arguments.photos})
+                                 "painted": painted, "seed": arguments.seed, "rate": arguments.rate,
+                                 "warm": arguments.warm, "studio": data is not None, "photos": arguments.photos})
 
 
 def evaluation(configs: PackConfigs, pack: Pack, data: StudioData):
