@@ -25,12 +25,13 @@ from pie_jax.training.checkpoints import write_atomically
 COUNT = "count.json"
 SEGMENT_RESOLUTION = 32
 HELD_OUT = 0.06  # of the people, the last ones are never trained on
+IN_MEMORY = 2 << 30  # bytes; a smaller set is read whole
 _PEOPLE = 16  # rendered at a time
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StudioData:
-    """N portraits, numpy memory maps; portraits of person p are the rows p * views ... (p + 1) * views - 1."""
+    """N portraits, numpy arrays; portraits of person p are the rows p * views ... (p + 1) * views - 1."""
 
     images: np.ndarray  # [N, R, R, 3] uint8
     params: np.ndarray  # [N, 257] float32, FaceParams in Deep3D order
@@ -184,6 +185,8 @@ def open_data(folder: pathlib.Path) -> StudioData:
     state = json.loads((folder / COUNT).read_text())
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)[:state["done"]]
               for name in ("images", "params", "landmarks", "segments")}
+    if sum(array.nbytes for array in arrays.values()) < IN_MEMORY:  # batches are random rows: slow from a cold disk
+        arrays = {name: np.array(array) for name, array in arrays.items()}
     return StudioData(views=state["views"], **arrays)
 
 
