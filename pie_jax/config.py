@@ -40,6 +40,8 @@ class GeneratorConfig:
     channel_max: int = 512
     channel_min: int = 1
     clamp: float | None = None  # activations are clamped to +-clamp where a checkpoint says so
+    bias_before_blur: bool = False  # stylegan1: up-sampling layers of rosinality/style-based-gan-pytorch
+    instance_norm_eps: float = 1e-8  # stylegan1; 1e-5 there
 
     def __post_init__(self):
         _require(self.architecture in ("stylegan1", "stylegan2"), f"architecture: unknown {self.architecture!r}")

@@ -1,0 +1,81 @@
+"""Ordinary convolution and batch normalisation, for the networks that are not generators."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from pie_jax.arrays import Array, Weights
+from pie_jax.layers.resampling import conv
+
+
+class Conv(nn.Module):
+    """kxk convolution, zero padded by `padding` on each side; kernel [k, k, I, O], bias [O]; 1x1 is a dot."""
+
+    features: int
+    kernel_size: int = 3
+    stride: int = 1
+    padding: int = 0
+    use_bias: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array) -> jax.Array:
+        k, stride = self.kernel_size, self.stride
+        kernel = self.param("kernel", nn.initializers.he_normal(), (k, k, x.shape[-1], self.features))
+        if k == 1:
+            y = jnp.matmul(x[:, ::stride, ::stride], kernel[0, 0])
+        else:
+            y = conv(x, kernel, padding=self.padding, stride=stride)
+        if self.use_bias:
+            y = y + self.param("bias", nn.initializers.zeros, (self.features,)).reshape(1, 1, 1, -1)
+        return y
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation (arXiv 1502.03167) whose running statistics are weights: scale, bias, mean, var, each [C].
+
+    So a frozen network is one tree, and `apply({"params": weights}, x)` is inference. With `train` the batch's own
+    statistics normalise and are sown into the collection "batch_stats"; `update_batch_stats` moves the weights:
+
+        y, sown = net.apply({"params": weights}, x, train=True, mutable=["batch_stats"])
+        weights = update_batch_stats(weights, sown["batch_stats"])          # after the optimiser's update
+    """
+
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> jax.Array:
+        shape = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, shape)
+        bias = self.param("bias", nn.initializers.zeros, shape)
+        # Buffers, not parameters: the optimiser sees a gradient of zero.
+        mean = jax.lax.stop_gradient(self.param("mean", nn.initializers.zeros, shape))
+        var = jax.lax.stop_gradient(self.param("var", nn.initializers.ones, shape))
+        if train:
+            axes = tuple(range(x.ndim - 1))
+            mean = jnp.mean(x, axis=axes)
+            var = jnp.mean(jnp.square(x - mean.reshape((1,) * len(axes) + (-1,))), axis=axes)
+            count = math.prod(x.shape[:-1])
+            unbiased = var * (count / max(count - 1, 1))
+            for name, value in (("mean", mean), ("var", unbiased)):
+                self.sow("batch_stats", name, jax.lax.stop_gradient(value), init_fn=lambda: None,
+                         reduce_fn=lambda _, new: new)
+        factor = scale * jax.lax.rsqrt(var + self.epsilon)
+        offset = bias - mean * factor
+        lead = (1,) * (x.ndim - 1)
+        return x * factor.reshape(*lead, -1) + offset.reshape(*lead, -1)
+
+
+def update_batch_stats(weights: Weights, batch_stats: Weights, *, momentum: float = 0.9) -> Weights:
+    """`weights` with every BatchNorm mean and var moved to `momentum * old + (1 - momentum) * batch's`."""
+    result = dict(weights)
+    for name, value in batch_stats.items():
+        if isinstance(value, Mapping):
+            result[name] = update_batch_stats(weights[name], value, momentum=momentum)
+        else:
+            result[name] = momentum * weights[name] + (1.0 - momentum) * value
+    return result
