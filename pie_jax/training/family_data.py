@@ -51,6 +51,16 @@ class FamilyData:
         return json.loads((self.folder / "count.json").read_text())["pairs"]
 
 
+def shrink(images: np.ndarray, resolution: int) -> np.ndarray:
+    """uint8 images [..., R, R, 3] averaged down to `resolution`, which divides R."""
+    size = images.shape[-2]
+    if size == resolution:
+        return images
+    k = size // resolution
+    blocks = images.reshape(*images.shape[:-3], resolution, k, resolution, k, 3)
+    return (blocks.mean(axis=(-4, -2), dtype=np.float32) + 0.5).astype(np.uint8)
+
+
 def draw_z(seed: int, count: int) -> np.ndarray:
     """z [count, 512] float32 ~ N(0, 1), a function of the seed alone."""
     return np.random.default_rng(seed).standard_normal((count, 512), dtype=np.float32)
@@ -66,7 +76,7 @@ def _render(head, z, resolution: int):
     for start in range(0, len(z), 50):
         part = z[start:start + 50]
         padded = np.concatenate([part, np.repeat(part[:1], 50 - len(part), axis=0)]) if len(part) < 50 else part
-        rendering = render_scenes(head, scenes_from_z(padded), resolution=resolution)
+        rendering = render_scenes(head, scenes_from_z(head, padded), resolution=resolution)
         images.append(np.asarray(np.clip(rendering.images, 0, 1) * 255 + 0.5).astype(np.uint8)[:len(part)])
         landmarks.append(np.asarray(rendering.landmarks / resolution, dtype=np.float32)[:len(part)])
     return np.concatenate(images), np.concatenate(landmarks)

@@ -109,18 +109,19 @@ def synthesiser(config, mapping_weights, synthesis_weights, *, batch: int = 24):
     return run
 
 
-def batch_source(data, *, batch: int, seed: int):
+def batch_source(data, *, resolution: int, batch: int, seed: int):
     """step -> {"z", "image", "mask"}: `batch` images as pairs drawn from what the folder holds at that moment."""
     import numpy as np
 
+    from pie_jax.training.family_data import shrink
     from pie_jax.training.response import region_mask
 
     def make(step: int):
         rng = np.random.default_rng([seed, step])
         pairs = np.sort(rng.choice(data.count(), batch // 2, replace=False))
         rows = (2 * pairs[:, None] + np.arange(2)[None]).reshape(-1)
-        mask = region_mask(data.landmarks[rows], data.resolution)
-        return {"z": np.asarray(data.z[rows]), "image": np.asarray(data.images[rows]),
+        mask = region_mask(data.landmarks[rows], resolution)
+        return {"z": np.asarray(data.z[rows]), "image": shrink(data.images[rows], resolution),
                 "mask": (mask * 255).astype(np.uint8)}
 
     return make
@@ -145,7 +146,7 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     from pie_jax.config import GeneratorConfig, to_dict
     from pie_jax.pack import load_pack, update_part
     from pie_jax.training import supervised
-    from pie_jax.training.family_data import RESPONSE_FACTORS, FamilyData
+    from pie_jax.training.family_data import RESPONSE_FACTORS, FamilyData, shrink
     from pie_jax.training.response import response
 
     if arguments.stage == "adversarial":
@@ -161,9 +162,10 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
         raise UsageError(f"{folder}: holds no rendered pairs; run: python -m pie_jax.training.family_data --data {folder} "
                          f"--resolution {arguments.resolution}")
     data = FamilyData.open(folder)
-    if data.resolution != config.resolution:
+    if data.resolution % config.resolution:
         raise UsageError(f"{folder}: holds images of {data.resolution} px, --resolution asks for {config.resolution}")
     held_out = dict(np.load(folder / "response.npz", allow_pickle=False))
+    held_out |= {name: shrink(held_out[name], config.resolution) for name in ("images", "moved_images")}
     pack = load_pack(arguments.pack, parts=("generator",)) if (pathlib.Path(arguments.pack) / "manifest.json").is_file() else None
 
     run_folder = pathlib.Path(arguments.run)
@@ -179,7 +181,7 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
         return response(synthesise, held_out, RESPONSE_FACTORS)
 
     result = loop.run(run_folder, state, step, steps=arguments.steps, minutes=arguments.minutes,
-                      batch_fn=batch_source(data, batch=arguments.batch, seed=arguments.seed), batch_size=arguments.batch,
+                      batch_fn=batch_source(data, resolution=config.resolution, batch=arguments.batch, seed=arguments.seed), batch_size=arguments.batch,
                       chunk=16, restart=arguments.restart, evaluate=evaluate, evaluate_seconds=240.0,
                       description={"config": to_dict(config), "batch": arguments.batch, "seed": arguments.seed},
                       name="generator")

@@ -131,7 +131,8 @@ def supervised_step(config: GeneratorConfig, optimiser: optax.GradientTransforma
         mask = batch["mask"].astype(jnp.float32) / 255.0
 
         def loss(weights):
-            image = synthesis.apply({"params": weights}, w_plus)
+            # XLA:CPU fuses the image's skip sums into each use of it in the loss and computes them over and over.
+            image = jax.lax.optimization_barrier(synthesis.apply({"params": weights}, w_plus))
             terms = reconstruction_loss(image, target, mask, region=region, pair=pair)
             total = sum(terms.values())
             return total, {"loss": total} | terms
