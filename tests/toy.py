@@ -5,6 +5,7 @@ part has its real structure, and all gradients exist.
 """
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -22,21 +23,28 @@ from pie_jax.config import (
     VGGConfig,
 )
 from pie_jax.morphable import MorphableModel
+from pie_jax.observe import synthesise
 from pie_jax.pack import Manifest, Pack, PackConfigs, Pool, schema
 
 RESOLUTION, W_DIM = 32, 16
 GENERATOR = GeneratorConfig(resolution=RESOLUTION, z_dim=W_DIM, w_dim=W_DIM, mapping_layers=2, channel_base=128,
                             channel_max=8)
 LAYERS = GENERATOR.num_layers
+
+
+def layers_for(generator: GeneratorConfig) -> dict:
+    """The configs of a generator and of the rigs and DFR that fit it, as keyword arguments for PackConfigs."""
+    sizes = {"num_layers": generator.num_layers, "w_dim": generator.w_dim}
+    rignets = tuple(RigNetConfig(control=c, width=4, hidden_width=4, **sizes) for c in sorted(CONTROLS))
+    return {"generator": generator, "rignets": rignets, "dfr": DFRConfig(hidden=(8, 8), **sizes)}
+
+
 CONFIGS = PackConfigs(
-    generator=GENERATOR,
+    **layers_for(GENERATOR),
     regressor=RegressorConfig(stage_sizes=(1, 1), bottleneck=False, width=4, resolution=16),
     landmarks=LandmarkConfig(stacks=1, width=8, depth=1, resolution=32),
     perceptual=VGGConfig(width=4, resolution=32, layers=("conv1_2", "conv2_2")),
     recognition=VGGConfig(width=4, resolution=32, layers=(), fc_width=8, num_classes=4),
-    rignets=tuple(RigNetConfig(control=c, num_layers=LAYERS, w_dim=W_DIM, width=4, hidden_width=4)
-                  for c in sorted(CONTROLS)),
-    dfr=DFRConfig(num_layers=LAYERS, w_dim=W_DIM, hidden=(8, 8)),
     camera=CameraConfig(crop_x=0.125, crop_y=0.125, crop_size=0.75),
     energy=EnergyConfig(render_resolution=16))
 
@@ -67,21 +75,29 @@ def toy_morphable(seed: int = 0, *, rings: int = 9, spokes: int = 16) -> Morphab
         expression_names=("jaw_open", "smile_left", "smile_right", *(f"expression_{k}" for k in range(3, 64))))
 
 
-def random_weights(key, tree, *, scale: float = 0.7):
-    """Arrays for a tree of shapes: variance-keeping kernels, small biases, unit scales and variances."""
-    leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
-    keys = jax.random.split(key, len(leaves))
+def _seed(key) -> int:
+    high, low = (int(word) for word in np.asarray(jax.random.key_data(key)).ravel()[:2])
+    return high << 32 | low
 
-    def leaf(path, shape, k):
+
+def random_weights(key, tree, *, scale: float = 0.7):
+    """Arrays for a tree of shapes: variance-keeping kernels, small biases, unit scales and variances.
+
+    By numpy: one compiled program for each shape would take a minute.
+    """
+    rng = np.random.default_rng(_seed(key))
+    leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
+
+    def leaf(path, shape):
         name = path[-1].key
         if name in ("scale", "var", "variance", "output_std"):
-            return jnp.ones(shape.shape)
-        noise = jax.random.normal(k, shape.shape)
-        if len(shape.shape) < 2 or name in ("bias", "mean", "output_mean", "noise_const"):
-            return 0.1 * noise
-        return scale * noise / np.sqrt(np.prod(shape.shape[:-1]))
+            return np.ones(shape, np.float32)
+        noise = rng.normal(size=shape).astype(np.float32)
+        if len(shape) < 2 or name in ("bias", "mean", "output_mean", "noise_const"):
+            return np.float32(0.1) * noise
+        return np.float32(scale / np.sqrt(np.prod(shape[:-1]))) * noise
 
-    return structure.unflatten([leaf(p, s, k) for (p, s), k in zip(leaves, keys, strict=True)])
+    return jax.device_put(structure.unflatten([leaf(path, s.shape) for path, s in leaves]))
 
 
 def toy_pack(key, *, parts: tuple[str, ...] | None = None, pool_size: int = 12, configs: PackConfigs = CONFIGS,
@@ -96,9 +112,10 @@ def toy_pack(key, *, parts: tuple[str, ...] | None = None, pool_size: int = 12, 
         if configs.of(name) is not None and (parts is None or name in parts):
             weights[name] = _tame(name, random_weights(jax.random.fold_in(key, i), schema(name, configs)))
     side = configs.energy.render_resolution
-    keys = jax.random.split(jax.random.fold_in(key, 99), 3)
-    pool = Pool(images=jax.random.randint(keys[0], (pool_size, side, side, 3), 0, 256).astype(jnp.uint8),
-                theta=theta(keys[1], (pool_size,)), landmarks=jax.random.uniform(keys[2], (pool_size, 66, 2)))
+    rng = np.random.default_rng(_seed(key))
+    pool = Pool(images=jnp.asarray(rng.integers(0, 256, (pool_size, side, side, 3)), jnp.uint8),
+                theta=theta(key, (pool_size,)),
+                landmarks=jnp.asarray(rng.uniform(size=(pool_size, 66, 2)), jnp.float32))
     return Pack(weights=weights, configs=configs, manifest=Manifest(name="toy", parts={}),
                 morphable=toy_morphable() if parts is None or "morphable" in parts else None,
                 pool=pool if parts is None or "pool" in parts else None)
@@ -106,25 +123,30 @@ def toy_pack(key, *, parts: tuple[str, ...] | None = None, pool_size: int = 12, 
 
 def theta(key, leading: tuple[int, ...] = ()):
     """Plausible FaceParams vectors [*leading, 257]: small pose, unit coefficients, soft light."""
+    return jnp.asarray(_sizes() * np.random.default_rng(_seed(key)).normal(size=(*leading, 257)), jnp.float32)
+
+
+def _sizes() -> np.ndarray:
     size = np.full(257, 0.3, np.float32)
     size[224:227], size[227:254], size[254:] = 0.15, 0.1, 0.05
-    return jnp.asarray(size).reshape((1,) * len(leading) + (257,)) * jax.random.normal(key, (*leading, 257))
+    return size
 
 
 def _tame(name: str, weights):
     """Regressors of random weights must still put the face before the camera: scale their outputs down."""
     if name in ("regressor", "dfr") and "output_std" in weights:
-        size = np.full(257, 0.3, np.float32)
-        size[224:227], size[227:254], size[254:] = 0.15, 0.1, 0.05
-        weights = {**weights, "output_std": jnp.asarray(size), "output_mean": jnp.zeros(257)}
+        weights = {**weights, "output_std": jnp.asarray(_sizes()), "output_mean": jnp.zeros(257)}
     return weights
 
 
 def portraits(key, count: int, *, pack: Pack):
     """[count, R, R, 3] in 0..1: synthesis of random codes, which therefore can be matched."""
-    from pie_jax.layers import to_w_plus
-    from pie_jax.observe import synthesise
-
     config = pack.configs.generator
-    w = pack.weights["generator"]["w_mean"][None] + jax.random.normal(key, (count, config.w_dim))
-    return jnp.clip(synthesise(config, pack.weights["generator"], to_w_plus(w, config.num_layers)), 0.0, 1.0)
+    noise = np.random.default_rng(_seed(key)).normal(size=(count, 1, config.w_dim))
+    w_plus = np.asarray(pack.weights["generator"]["w_mean"]) + np.repeat(noise, config.num_layers, axis=1)
+    return _paint(pack.weights["generator"], jnp.asarray(w_plus, jnp.float32), config=config)
+
+
+@partial(jax.jit, static_argnames="config")
+def _paint(weights, w_plus, *, config):
+    return jnp.clip(synthesise(config, weights, w_plus), 0.0, 1.0)
