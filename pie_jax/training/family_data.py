@@ -68,9 +68,8 @@ def draw_z(seed: int, count: int) -> np.ndarray:
 
 def _render(head, z, resolution: int):
     """z [N, 512] -> images uint8 [N, R, R, 3], landmarks [N, 66, 2] in 0..1 of the portrait."""
-    from pie_jax.studio.render import render_scenes
-
     from pie_jax.studio.family import scenes_from_z
+    from pie_jax.studio.render import render_scenes
 
     images, landmarks = [], []
     for start in range(0, len(z), 50):
@@ -91,7 +90,8 @@ def make_pairs(seed: int, count: int) -> np.ndarray:
     main, rest = EXPRESSION_FACTORS[:4], EXPRESSION_FACTORS[4:]
     which = np.where(rng.random(count) < 0.7, rng.choice(main, count), rng.choice(rest, count))
     partner = np.asarray(flip(z, which))
-    same = np.all(np.asarray(factors_from_z(z)) == np.asarray(factors_from_z(partner)), axis=1)  # both ends squashed alike
+    # a sparse factor may be squashed to the same value on both sides
+    same = np.all(np.asarray(factors_from_z(z)) == np.asarray(factors_from_z(partner)), axis=1)
     partner = np.where(same[:, None], np.asarray(flip(z, rng.choice(main, count))), partner)
     return np.stack([z, partner], axis=1).reshape(2 * count, -1)
 

@@ -11,6 +11,7 @@ loss, R1, style mixing) takes the same data, or any folder of photos, and needs 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import pathlib
 
 from pie_jax.errors import PackError, UsageError
@@ -21,8 +22,8 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="python -m pie_jax.training.generator", description=__doc__.split("\n")[0])
     loop.add_arguments(result, name="generator", steps=20_000, batch=16)
     result.add_argument("--stage", choices=("supervised", "adversarial"), default="supervised")
-    result.add_argument("--data", default="runs/family", metavar="DIR", help="folder made by pie_jax.training.family_data")
-    result.add_argument("--photos", default=None, metavar="FOLDER", help="adversarial stage: real images instead of --data")
+    result.add_argument("--data", default="runs/family", metavar="DIR", help="folder of training.family_data")
+    result.add_argument("--photos", default=None, metavar="FOLDER", help="adversarial stage: real images")
     result.add_argument("--resolution", type=int, default=64)
     result.add_argument("--channel-base", type=int, default=1024)
     result.add_argument("--channel-max", type=int, default=128)
@@ -69,8 +70,29 @@ def initial_weights(key, config, pack):
     if old is not None and pack.configs.generator.resolution <= config.resolution:
         before = pack.configs.generator.resolution
         return old["mapping"], grow(synthesis, old["synthesis"]), f"from the pack's generator at {before} px"
+    if not config.mapping_linear_output:  # nothing is known of the scenes: an ordinary mapping network
+        from pie_jax.stylegan2 import Mapping
+
+        mapping = jax.jit(Mapping(config).init)(jax.random.fold_in(key, 1), jnp.zeros((1, config.z_dim)))["params"]
+        new = jax.jit(Synthesis(config).init)(key, shape)["params"]
+        return mapping, new, "new"
     mapping, r2 = fit_mapping(config)
     return mapping, synthesis, f"new; mapping fitted to the scene code, R^2 {r2:.4f}"
+
+
+def pack_config(arguments: argparse.Namespace, pack):
+    """The GeneratorConfig asked for: the pack's at another resolution, or a new one of the flags.
+
+    A new one has the fitted two-layer mapping, unless it is to learn from photos.
+    """
+    from pie_jax.config import GeneratorConfig
+
+    if pack is not None and pack.configs.generator is not None:
+        return dataclasses.replace(pack.configs.generator, resolution=arguments.resolution)
+    mapping = {} if arguments.photos is not None else {
+        "mapping_layers": 2, "mapping_lr_multiplier": 1.0, "mapping_linear_output": True}
+    return GeneratorConfig(resolution=arguments.resolution, channel_base=arguments.channel_base,
+                           channel_max=arguments.channel_max, channel_min=arguments.channel_min, **mapping)
 
 
 def mean_w(mapping_weights, config, *, count: int = 10_000):
@@ -81,7 +103,8 @@ def mean_w(mapping_weights, config, *, count: int = 10_000):
     from pie_jax.stylegan2 import Mapping
 
     z = jax.random.normal(jax.random.key(0), (count, config.z_dim))
-    return jnp.mean(jax.jit(lambda weights, z: Mapping(config).apply({"params": weights}, z))(mapping_weights, z), axis=0)
+    map_z = jax.jit(lambda weights, z: Mapping(config).apply({"params": weights}, z))
+    return jnp.mean(map_z(mapping_weights, z), axis=0)
 
 
 def synthesiser(config, mapping_weights, synthesis_weights, *, batch: int = 24):
@@ -141,10 +164,10 @@ def sheet(path: pathlib.Path, data, images) -> None:
 def train(arguments: argparse.Namespace) -> loop.RunResult:
     import jax
     import numpy as np
-    from pie_jax.runtime import configure
 
-    from pie_jax.config import GeneratorConfig, to_dict
+    from pie_jax.config import to_dict
     from pie_jax.pack import load_pack, update_part
+    from pie_jax.runtime import configure
     from pie_jax.training import supervised
     from pie_jax.training.family_data import RESPONSE_FACTORS, FamilyData, shrink
     from pie_jax.training.response import response
@@ -154,22 +177,21 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
 
         return train_adversarial(arguments)
     configure()
-    config = GeneratorConfig(resolution=arguments.resolution, channel_base=arguments.channel_base,
-                             channel_max=arguments.channel_max, channel_min=arguments.channel_min,
-                             mapping_layers=2, mapping_lr_multiplier=1.0, mapping_linear_output=True)
+    has_pack = (pathlib.Path(arguments.pack) / "manifest.json").is_file()
+    pack = load_pack(arguments.pack, parts=("generator",)) if has_pack else None
+    config = pack_config(arguments, pack)
     folder = pathlib.Path(arguments.data)
     if not (folder / "count.json").is_file():
-        raise UsageError(f"{folder}: holds no rendered pairs; run: python -m pie_jax.training.family_data --data {folder} "
-                         f"--resolution {arguments.resolution}")
+        raise UsageError(f"{folder}: holds no rendered pairs; run: "
+                         f"python -m pie_jax.training.family_data --data {folder} --resolution {arguments.resolution}")
     data = FamilyData.open(folder)
     if data.resolution % config.resolution:
         raise UsageError(f"{folder}: holds images of {data.resolution} px, --resolution asks for {config.resolution}")
     held_out = dict(np.load(folder / "response.npz", allow_pickle=False))
     held_out |= {name: shrink(held_out[name], config.resolution) for name in ("images", "moved_images")}
-    pack = load_pack(arguments.pack, parts=("generator",)) if (pathlib.Path(arguments.pack) / "manifest.json").is_file() else None
-
     run_folder = pathlib.Path(arguments.run)
     mapping, synthesis, origin = initial_weights(jax.random.key(arguments.seed), config, pack)
+    batches = batch_source(data, resolution=config.resolution, batch=arguments.batch, seed=arguments.seed)
     optimiser = supervised.clipped_adam()
     state = loop.new_state(jax.random.key(arguments.seed + 1), synthesis, optimiser, extra={"mapping": mapping})
     step = supervised.supervised_step(config, optimiser, peak=arguments.learning_rate, region=arguments.region,
@@ -181,7 +203,7 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
         return response(synthesise, held_out, RESPONSE_FACTORS)
 
     result = loop.run(run_folder, state, step, steps=arguments.steps, minutes=arguments.minutes,
-                      batch_fn=batch_source(data, resolution=config.resolution, batch=arguments.batch, seed=arguments.seed), batch_size=arguments.batch,
+                      batch_fn=batches, batch_size=arguments.batch,
                       chunk=16, restart=arguments.restart, evaluate=evaluate, evaluate_seconds=240.0,
                       description={"config": to_dict(config), "batch": arguments.batch, "seed": arguments.seed},
                       name="generator")

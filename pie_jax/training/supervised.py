@@ -85,7 +85,8 @@ def fit_mapping(config: GeneratorConfig, *, count: int = 20_000, knots: int = 14
     solved = jnp.linalg.solve(gram, design.T @ mapping_target(z, dim=config.w_dim))
     weights = weights | {"fc1": {"weight": solved[:-1] * (config.w_dim**0.5 / lr), "bias": solved[-1] / lr}}
     target = mapping_target(unseen, dim=config.w_dim)
-    return weights, float(1.0 - jnp.mean(jnp.square(module.apply({"params": weights}, unseen) - target)) / jnp.var(target))
+    error = jnp.mean(jnp.square(module.apply({"params": weights}, unseen) - target))
+    return weights, float(1.0 - error / jnp.var(target))
 
 
 def within_span(synthesis: Weights, *, dim: int) -> Weights:
@@ -122,7 +123,7 @@ def clipped_adam() -> optax.GradientTransformation:
 
 def supervised_step(config: GeneratorConfig, optimiser: optax.GradientTransformation, *, peak: float, region: float,
                     pair: float):
-    """The step of `loop.run`: batch {"z" [2N, 512], "image" uint8, "mask" uint8}; state.extra["mapping"] stays as it is."""
+    """The step of `loop.run`: batch {"z" [2N, 512], "image" uint8, "mask" uint8}; state.extra["mapping"] is fixed."""
     synthesis, mapping = Synthesis(config), Mapping(config)
 
     def step(state: TrainState, batch: dict[str, Array]):
