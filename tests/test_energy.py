@@ -12,7 +12,7 @@ import toy
 from pie_jax import energy, optimise
 from pie_jax.config import TERMS, EnergyConfig, StageConfig, VGGConfig
 from pie_jax.errors import PackError
-from pie_jax.render import Rendering
+from pie_jax.render import Rendering, VertexRendering
 
 EVERYTHING = EnergyConfig(render_resolution=16)
 # compiling is what takes time here, so the generator is the smallest there is
@@ -92,6 +92,20 @@ def test_face_distance_counts_covered_pixels_and_is_free_of_resolution(resolutio
     np.testing.assert_allclose(landmark, [25.0, 25.0], rtol=1e-4)
     empty = dataclasses.replace(rendering(resolution, (2,)), coverage=jnp.zeros((2, resolution, resolution)))
     np.testing.assert_array_equal(energy.face_distance(faces, landmarks, empty)[0], [0.0, 0.0])
+
+
+def test_per_vertex_distance_samples_the_face_where_the_vertices_are():
+    """A face that is linear in x and y is sampled exactly; hidden vertices do not count."""
+    x, y = np.meshgrid(np.arange(8) + 0.5, np.arange(8) + 0.5)
+    face = jnp.asarray(np.stack([x, y, x + y], -1) / 16, jnp.float32)[None]
+    points = np.random.default_rng(0).uniform(0.5, 7.5, (1, 20, 2)).astype(np.float32)
+    exact = np.stack([points[..., 0], points[..., 1], points.sum(-1)], -1) / 16
+    np.testing.assert_allclose(energy.sample_bilinear(face, jnp.asarray(points)), exact, atol=1e-6)
+    drawn = VertexRendering(position=jnp.asarray(points), colour=jnp.asarray(exact + 0.5),
+                            landmarks=jnp.ones((1, 66, 2)), visible=jnp.arange(20)[None] < 7)
+    np.testing.assert_allclose(energy.face_distance(face, jnp.full((1, 66, 2), 1 / 8), drawn)[0], [0.25], rtol=1e-5)
+    none = dataclasses.replace(drawn, visible=jnp.zeros((1, 20), bool))
+    np.testing.assert_array_equal(energy.face_distance(face, jnp.ones((1, 66, 2)), none)[0], [0.0])
 
 
 def test_edit_and_invariance_terms_are_means_over_samples():

@@ -1,15 +1,4 @@
-"""PIE's energy of a portrait (arXiv 2009.09485): one function a term, and their weighted sum.
-
-    E(w) = E_synthesis + E_identity + E_edit + E_invariance + E_recognition
-
-Only the latent moves. `theta` is a vector [257] of FaceParams in Deep3D's order, `v` another code of the generator
-from the pack's pool, `control` one of pose, expression, illumination; [a^rest, b^control] takes the control's
-parameters from b and all others from a; w_hat = RigNet(w, theta_v^control). Over controls and samples of v every
-term is a mean, and every distance is a mean over its elements, so that neither their number nor the resolution
-changes the balance of the terms.
-
-All that looks at a face (regressor, landmarks, recognition, rendering) works in the square face crop of the camera.
-"""
+"""The whole energy of portraits, from a pack: what is prepared once, and the pass that every step makes."""
 
 from __future__ import annotations
 
@@ -20,15 +9,14 @@ import jax.numpy as jnp
 
 from pie_jax.arrays import Array, Weights, check_shape
 from pie_jax.config import EnergyConfig
+from pie_jax.energy.terms import edit_term, identity_term, invariance_term, recognition_term, synthesis_term
 from pie_jax.errors import PackError
 from pie_jax.images import face_crop
 from pie_jax.morphable import FaceParams, MorphableModel, with_control
 from pie_jax.observe import crop_camera, describe, find_landmarks, perceive, reconstruct, regress, rig, synthesise
 from pie_jax.pack import Pack, PackConfigs, Pool
-from pie_jax.render import Rendering, render
+from pie_jax.render import render, render_vertices
 from pie_jax.samples import draw
-
-CROP_PX = 224.0  # the unit of landmark distances: pixels of a face crop of this side, whatever is rendered
 
 
 @jax.tree_util.register_dataclass
@@ -54,84 +42,6 @@ class Inputs:
     pool: Pool | None
     target: Target
     factors: dict[str, Array]  # the weights of the parts, as data: other weights need no new compilation
-
-
-# ------------------------------------------------------------------------------------------ terms
-def _mean(array: Array, axes: int) -> jax.Array:
-    return jnp.mean(array, axis=tuple(range(-axes, 0)))
-
-
-def synthesis_term(portrait: Array, synthesis: Array, features: dict[str, Array],
-                   synthesis_features: dict[str, Array]) -> tuple[jax.Array, jax.Array]:
-    """mean |I - G(w)|^2 and sum over layers of mean |Phi_l(I) - Phi_l(G(w))|^2, each [B].
-
-    Images [B, H, W, 3] in 0..1, features {layer: [B, h, w, C]}. PIE, equation of E_synth; means are ours.
-    """
-    check_shape("synthesis", synthesis, tuple(portrait.shape))
-    perceptual = sum((_mean(jnp.square(features[k] - synthesis_features[k]), 3) for k in features),
-                     jnp.zeros(portrait.shape[0], portrait.dtype))
-    return _mean(jnp.square(portrait - synthesis), 3), perceptual
-
-
-def identity_term(w_plus: Array, rigged: Array) -> jax.Array:
-    """mean |w - RigNet(w, theta_w^control)|^2, [B]: rigging with a code's own parameters changes nothing.
-
-    w_plus [B, L, D]; rigged [B, C, L, D], one for each control. PIE, E_id.
-    """
-    return _mean(jnp.square(w_plus[:, None] - rigged), 3)
-
-
-def edit_term(faces: Array, landmarks: Array, rendering: Rendering) -> tuple[jax.Array, jax.Array]:
-    """l(I_v, [theta_v^rest, theta(w_hat)^control]): the edited portrait carries v's control. PIE, E_edit.
-
-    faces [B, M, R, R, 3] and landmarks [B, M, 66, 2] (0..1) of v; rendering of the mixed parameters, [B, M, ...].
-    Returns the photometric and the landmark part, each [B], means over the M samples and controls.
-    """
-    photometric, landmark = face_distance(faces, landmarks, rendering)
-    return _mean(photometric, 1), _mean(landmark, 1)
-
-
-def invariance_term(face: Array, landmarks: Array, rendering: Rendering) -> tuple[jax.Array, jax.Array]:
-    """l(I, [theta(w_hat)^rest, theta_I^control]): the edited portrait carries nothing else of v. PIE, E_inv.
-
-    face [B, R, R, 3] and landmarks [B, 66, 2] (0..1) of the portrait; rendering of the mixed parameters, [B, M, ...].
-    Returns the photometric and the landmark part, each [B].
-    """
-    count = rendering.coverage.shape[1]
-    faces, points = (jnp.repeat(x[:, None], count, axis=1) for x in (face, landmarks))
-    photometric, landmark = face_distance(faces, points, rendering)
-    return _mean(photometric, 1), _mean(landmark, 1)
-
-
-def recognition_term(descriptor: Array, synthesis_descriptor: Array,
-                     edited_descriptors: Array) -> tuple[jax.Array, jax.Array]:
-    """|Psi(I) - Psi(G(w))|^2 and its mean over edited portraits, |Psi(I) - Psi(G(w_hat))|^2; each [B]. PIE, E_rec.
-
-    Psi are unit vectors [B, N] (edited: [B, M, N]), so a value is 2 - 2 cos of the angle between descriptors.
-    """
-    edited = jnp.sum(jnp.square(descriptor[:, None] - edited_descriptors), axis=-1)
-    return jnp.sum(jnp.square(descriptor - synthesis_descriptor), axis=-1), _mean(edited, 1)
-
-
-def face_distance(faces: Array, landmarks: Array, rendering: Rendering) -> tuple[jax.Array, jax.Array]:
-    """PIE's l(I', theta) in its two parts, before their weights.
-
-    Args:
-      faces: [..., R, R, 3] face crops in 0..1.
-      landmarks: [..., 66, 2] found in them, 0..1 of the crop.
-      rendering: of theta in the same crop at R pixels.
-    Returns:
-      photometric [...]: mean over covered pixels and channels of |I' - I_theta|^2 (0 where nothing is covered; which
-        pixels are covered carries no gradient), and landmark [...]: mean over points of the squared distance, in
-        pixels^2 of a 224 px crop, at any R.
-    """
-    resolution = faces.shape[-2]
-    coverage = jax.lax.stop_gradient(rendering.coverage)
-    squared = jnp.sum(jnp.square(faces - rendering.image), axis=-1) * coverage
-    covered = jnp.sum(coverage, axis=(-2, -1))
-    photometric = jnp.sum(squared, axis=(-2, -1)) / (3.0 * jnp.maximum(covered, 1.0))
-    offset = (landmarks - rendering.landmarks / resolution) * CROP_PX
-    return photometric, _mean(jnp.sum(jnp.square(offset), axis=-1), 1)
 
 
 @jax.jit
@@ -323,8 +233,9 @@ class PortraitEnergy:
             return jnp.stack([wanted[term].to_vector() for term in wanted if term in self.terms], axis=2)
 
         theta = self._by_control(choice, mixed, rows.theta, theta_edited)  # [B, M, 1 or 2, 257]
-        rendering = render(inputs.morphable, FaceParams.from_vector(theta), crop_camera(self.configs.camera),
-                           resolution=config.render_resolution)
+        renderer = render_vertices if config.photometric == "vertex" else render
+        rendering = renderer(inputs.morphable, FaceParams.from_vector(theta), crop_camera(self.configs.camera),
+                             resolution=config.render_resolution)
         renderings = [jax.tree.map(lambda x, i=i: x[:, :, i], rendering) for i in range(theta.shape[2])]
         parts = {}
         if "edit" in self.terms:
