@@ -39,6 +39,7 @@ def scene_vertices(head: Head, scene: Scene):
     """(vertices [Vs, 3] in world space, albedo [Vs, 3]) of one scene: morphable, extras, hair."""
     m, x, h, p = head.morphable, head.extras, head.hair, scene.params
     dot = partial(jnp.einsum, "vcn,n->vc", precision=jax.lax.Precision.HIGHEST)
+    turn_by = partial(jnp.einsum, "vi,ji->vj", precision=jax.lax.Precision.HIGHEST)
     person = m.mean_shape + dot(m.identity_basis, p.identity)
     face = person + dot(m.expression_basis, p.expression)
     look = rotation_matrix(jnp.stack([-scene.gaze[1], scene.gaze[0], jnp.zeros(())]))
@@ -47,14 +48,14 @@ def scene_vertices(head: Head, scene: Scene):
         own = (x.gaze == eye + 1)[:, None]
         # an eyeball is rigid: where its sphere would pierce the closed lids of this person, it lies deeper
         closed = person[x.lids[eye]] + BLINK_FULL * m.expression_basis[x.lids[eye], :, BLINK]
-        moved = (x.identity_basis[x.eye_vertices[eye]] * p.identity).sum(-1)
+        moved = (x.identity_basis[x.eye_vertices[eye]] * p.identity[None]).sum(-1)
         centre = x.eye_centres[eye] + moved
         aside = jnp.sum(jnp.square(closed[:, :2] - centre[None, :2]), -1)
         radius = EYEBALL_RADIUS + LID_THICKNESS
         deepest = jnp.min(closed[:, 2] - jnp.sqrt(jnp.maximum(radius**2 - aside, 0.0)))
         centre = centre.at[2].min(deepest)
         local = x.mean_shape - x.eye_centres[eye][None]
-        extras = jnp.where(own, local @ look.T + centre[None], extras)
+        extras = jnp.where(own, turn_by(local, look) + centre[None], extras)
         extras = jnp.where((x.gaze == -eye - 1)[:, None], local + centre[None], extras)  # glints do not turn
     style = scene.hair_style
     rest = jnp.asarray(h.skull)[style]
@@ -64,14 +65,19 @@ def scene_vertices(head: Head, scene: Scene):
     weight = jnp.concatenate([jnp.ones(len(m.mean_shape)), x.head_weight, jnp.asarray(h.head_weight)[style]])[:, None]
     turn, body_turn = rotation_matrix(p.rotation), rotation_matrix(BODY_TURN * p.rotation)
     pivot = jnp.asarray(NECK_PIVOT, jnp.float32)
-    with_head = vertices @ turn.T
-    with_body = (vertices - pivot[None]) @ body_turn.T + (turn @ pivot)[None]
+    with_head = turn_by(vertices, turn)
+    with_body = turn_by(vertices - pivot[None], body_turn) + turn_by(pivot[None], turn)
     world = weight * with_head + (1.0 - weight) * with_body + p.translation[None]
     colours = jnp.stack([scene.eye_colour, scene.hair_colour, scene.cloth_colour])
-    albedo = jnp.concatenate([
-        m.mean_albedo + dot(m.texture_basis, p.texture),
-        x.mean_albedo + dot(x.texture_basis, p.texture) + x.colour_weights @ colours,
-        jnp.asarray(h.tone)[style][:, None] * scene.hair_colour[None]])
+    albedo = jnp.concatenate(
+        [
+            m.mean_albedo + dot(m.texture_basis, p.texture),
+            x.mean_albedo
+            + dot(x.texture_basis, p.texture)
+            + jnp.matmul(x.colour_weights, colours, precision=jax.lax.Precision.HIGHEST),
+            jnp.asarray(h.tone)[style][:, None] * scene.hair_colour[None],
+        ]
+    )
     return world, jnp.clip(albedo, 0.0, 1.2)
 
 
@@ -90,7 +96,9 @@ def _normals(vertices, triangles, adjacent):
 def _draw(head: Head, scene: Scene, *, resolution, camera):
     pixels = 2 * resolution
     world, albedo = scene_vertices(head, scene)
-    colour = albedo * jnp.maximum(irradiance(_normals(world, head.triangles, head.adjacent), scene.params.illumination), 0.0)
+    colour = albedo * jnp.maximum(
+        irradiance(_normals(world, head.triangles, head.adjacent), scene.params.illumination), 0.0
+    )
     px = px_from_world(world, camera, resolution=pixels)
     ids = nearest_triangles(px, head.triangles, head.two_sided, pixels=pixels)
     corner = head.triangles[jnp.maximum(ids, 0)]  # [P, P, 3]
@@ -104,7 +112,7 @@ def _draw(head: Head, scene: Scene, *, resolution, camera):
     w2 = (jnp.clip((ux * dy - dx * uy) * inverse, 0.0, 1.0))[..., None]
     surface = colour[corner[..., 0]] * (1 - w1 - w2) + colour[corner[..., 1]] * w1 + colour[corner[..., 2]] * w2
     t = (centres / pixels)[:, None, None]
-    background = scene.background_top * (1 - t) + scene.background_bottom * t
+    background = scene.background_top[None, None] * (1 - t) + scene.background_bottom[None, None] * t
     hit = ids >= 0
     image = jnp.where(hit[..., None], surface, jnp.broadcast_to(background, surface.shape))
     shape = (resolution, 2, resolution, 2)
@@ -125,7 +133,9 @@ def _draw_batch(head, scenes, *, resolution, camera):
     return jax.lax.map(lambda s: _draw(head, s, resolution=resolution, camera=camera), scenes)
 
 
-def render_scenes(head: Head, scenes: Scene, *, resolution: int = 128, camera: CameraConfig = STUDIO_CAMERA) -> SceneRendering:
+def render_scenes(
+    head: Head, scenes: Scene, *, resolution: int = 128, camera: CameraConfig = STUDIO_CAMERA
+) -> SceneRendering:
     """Portraits of `scenes` (fields [B, ...]) at `resolution` px, drawn at twice that and averaged.
 
     One compilation for each (B, resolution).

@@ -11,14 +11,53 @@ from __future__ import annotations
 import numpy as np
 
 from pie_jax.studio.surface import (
-    EYE_X, EYE_Y, HINGE, MOUTH_HALF_WIDTH, MOUTH_Y, Places, front, gauss, lens, pair, smooth,
+    EYE_X,
+    EYE_Y,
+    HINGE,
+    MOUTH_HALF_WIDTH,
+    MOUTH_Y,
+    Places,
+    front,
+    gauss,
+    lens,
+    pair,
+    smooth,
 )
 
-SIDED = ("smile", "frown", "mouth_press", "mouth_stretch", "upper_lip_raise", "lower_lip_down", "dimple", "blink",
-         "squint", "eye_wide", "brow_raise", "brow_inner_raise", "brow_outer_raise", "brow_furrow", "cheek_puff",
-         "cheek_raise", "sneer")
-WHOLE = ("jaw_open", "jaw_forward", "jaw_left", "jaw_right", "pucker", "lips_part", "funnel", "mouth_left", "mouth_right",
-         "lip_bite", "chin_raise", "lip_roll", "nostril_flare")
+SIDED = (
+    "smile",
+    "frown",
+    "mouth_press",
+    "mouth_stretch",
+    "upper_lip_raise",
+    "lower_lip_down",
+    "dimple",
+    "blink",
+    "squint",
+    "eye_wide",
+    "brow_raise",
+    "brow_inner_raise",
+    "brow_outer_raise",
+    "brow_furrow",
+    "cheek_puff",
+    "cheek_raise",
+    "sneer",
+)
+WHOLE = (
+    "jaw_open",
+    "jaw_forward",
+    "jaw_left",
+    "jaw_right",
+    "pucker",
+    "lips_part",
+    "funnel",
+    "mouth_left",
+    "mouth_right",
+    "lip_bite",
+    "chin_raise",
+    "lip_roll",
+    "nostril_flare",
+)
 FULL_VALUE = 2.0
 
 
@@ -79,15 +118,27 @@ def _expression(name, p: Places):
         return v(dx, dy, dz)
     if name == "frown":
         c = f * _corner(p, 0.085, 0.08)
-        return v(0.012 * s * c, -0.085 * c + 0.020 * f * gauss(x, y, 0, -0.37, 0.12, 0.05) , 0.02 * f * gauss(x, y, 0, -0.66, 0.15, 0.07))
+        return v(
+            0.012 * s * c,
+            -0.085 * c + 0.020 * f * gauss(x, y, 0, -0.37, 0.12, 0.05),
+            0.02 * f * gauss(x, y, 0, -0.66, 0.15, 0.07),
+        )
     if name == "pucker":
         g = f * gauss(x, y, 0, MOUTH_Y, 0.24, 0.12)
-        return v(-0.42 * x * g, f * _lips(p, 0.04) * (0.006 * up - 0.006 * down), 0.105 * f * gauss(x, y, 0, MOUTH_Y, 0.13, 0.08))
+        return v(
+            -0.42 * x * g,
+            f * _lips(p, 0.04) * (0.006 * up - 0.006 * down),
+            0.105 * f * gauss(x, y, 0, MOUTH_Y, 0.13, 0.08),
+        )
     if name == "lips_part":
         return v(dy=f * _lips(p, 0.05) * (0.030 * up - 0.055 * down))
     if name == "funnel":
         g = f * gauss(x, y, 0, MOUTH_Y, 0.24, 0.13)
-        return v(-0.34 * x * g, f * _lips(p, 0.06) * (0.060 * up - 0.075 * down), 0.075 * f * gauss(x, y, 0, MOUTH_Y, 0.15, 0.11))
+        return v(
+            -0.34 * x * g,
+            f * _lips(p, 0.06) * (0.060 * up - 0.075 * down),
+            0.075 * f * gauss(x, y, 0, MOUTH_Y, 0.15, 0.11),
+        )
     if name in ("mouth_left", "mouth_right"):
         sign = 1 if name == "mouth_left" else -1
         return v(sign * 0.10 * f * gauss(x, y, 0, MOUTH_Y, 0.24, 0.11))
@@ -95,11 +146,15 @@ def _expression(name, p: Places):
         g = f * _inner(p) * gauss(x, y, 0, -0.38, 0.16, 0.045) * down
         return v(dy=0.045 * g, dz=-0.070 * g)
     if name == "chin_raise":
-        return v(dy=0.05 * f * gauss(x, y, 0, -0.58, 0.20, 0.14) + 0.022 * f * gauss(x, y, 0, MOUTH_Y, 0.13, 0.06),
-                 dz=0.03 * f * gauss(x, y, 0, -0.62, 0.13, 0.07))
+        return v(
+            dy=0.05 * f * gauss(x, y, 0, -0.58, 0.20, 0.14) + 0.022 * f * gauss(x, y, 0, MOUTH_Y, 0.13, 0.06),
+            dz=0.03 * f * gauss(x, y, 0, -0.62, 0.13, 0.07),
+        )
     if name == "lip_roll":
         g = f * _inner(p) * np.exp(-0.5 * ((y - MOUTH_Y) / 0.05) ** 2)
-        return v(dy=g * (-0.028 * up * smooth(y, MOUTH_Y, -0.26) + 0.032 * down * smooth(y, MOUTH_Y, -0.37)), dz=-0.045 * g)
+        return v(
+            dy=g * (-0.028 * up * smooth(y, MOUTH_Y, -0.26) + 0.032 * down * smooth(y, MOUTH_Y, -0.37)), dz=-0.045 * g
+        )
     if name == "nostril_flare":
         g = f * pair(x, y, 0.105, -0.075, 0.045, 0.045)
         return v(0.042 * s * g, 0.012 * g)
@@ -111,8 +166,12 @@ def _expression(name, p: Places):
         return v(0.085 * s * c, -0.035 * c, -0.03 * c)
     if name == "upper_lip_raise":
         g = f * pair(x, y, 0.10, -0.24, 0.10, 0.09) * np.where(p.mouth_side > 0, 1.0, 0.0 + 0.5 * (1 + p.mouth_side))
-        return v(0.006 * s * g, 0.065 * g * np.where(np.abs(x) < MOUTH_HALF_WIDTH, np.maximum(_inner(p), 0.0), 0.0)
-                 + 0.03 * f * pair(x, y, 0.13, -0.10, 0.05, 0.05), 0.012 * g)
+        return v(
+            0.006 * s * g,
+            0.065 * g * np.where(np.abs(x) < MOUTH_HALF_WIDTH, np.maximum(_inner(p), 0.0), 0.0)
+            + 0.03 * f * pair(x, y, 0.13, -0.10, 0.05, 0.05),
+            0.012 * g,
+        )
     if name == "lower_lip_down":
         g = f * pair(x, y, 0.09, -0.37, 0.10, 0.08) * (1 - p.mouth_side) / 2
         return v(dy=-0.075 * g * _inner(p))
@@ -125,14 +184,21 @@ def _expression(name, p: Places):
     if name == "squint":
         d = p.closed - p.position
         amount = np.where(p.eye_side > 0, 0.38, 0.75)[:, None]
-        return amount * d + v(dy=0.022 * f * pair(x, y, EYE_X, 0.16, 0.16, 0.05) - 0.022 * f * pair(x, y, 0.28, 0.44, 0.18, 0.05))
+        return amount * d + v(
+            dy=0.022 * f * pair(x, y, EYE_X, 0.16, 0.16, 0.05) - 0.022 * f * pair(x, y, 0.28, 0.44, 0.18, 0.05)
+        )
     if name == "eye_wide":
         d = p.position - p.closed
         amount = np.where(p.eye_side > 0, 0.62, 0.30)[:, None]
         return amount * d + v(dy=0.030 * f * pair(x, y, 0.29, 0.45, 0.18, 0.06))
     if name == "brow_raise":
-        return v(dy=0.100 * f * pair(x, y, 0.27, 0.47, 0.21, 0.085) + 0.045 * f * gauss(x, y, 0, 0.60, 0.40, 0.13),
-                 dz=0.012 * f * pair(x, y, 0.27, 0.50, 0.20, 0.05)) + 0.16 * (p.position - p.closed) * (p.eye_side > 0)[:, None]
+        return (
+            v(
+                dy=0.100 * f * pair(x, y, 0.27, 0.47, 0.21, 0.085) + 0.045 * f * gauss(x, y, 0, 0.60, 0.40, 0.13),
+                dz=0.012 * f * pair(x, y, 0.27, 0.50, 0.20, 0.05),
+            )
+            + 0.16 * (p.position - p.closed) * (p.eye_side > 0)[:, None]
+        )
     if name == "brow_inner_raise":
         return v(dy=0.095 * f * pair(x, y, 0.13, 0.46, 0.085, 0.075))
     if name == "brow_outer_raise":
@@ -149,7 +215,12 @@ def _expression(name, p: Places):
         return d + v(0.012 * s * g, 0.050 * g, 0.035 * g)
     if name == "sneer":
         g = f * pair(x, y, 0.105, -0.08, 0.06, 0.08)
-        lip = f * pair(x, y, 0.12, -0.26, 0.08, 0.05) * np.where(p.mouth_side > 0, 1.0, 0.5 * (1 + p.mouth_side)) * _inner(p)
+        lip = (
+            f
+            * pair(x, y, 0.12, -0.26, 0.08, 0.05)
+            * np.where(p.mouth_side > 0, 1.0, 0.5 * (1 + p.mouth_side))
+            * _inner(p)
+        )
         return v(0.012 * s * g, 0.045 * g + 0.035 * lip - 0.035 * f * pair(x, y, 0.14, 0.40, 0.08, 0.06), 0.012 * g)
     raise KeyError(name)
 
@@ -162,6 +233,7 @@ def expression_fields():
         def evaluate(p):
             weight = smooth(side * p.x, -0.06, 0.06)[:, None]
             return _expression(name, p) * weight / FULL_VALUE
+
         return evaluate
 
     for name in WHOLE:

@@ -65,7 +65,11 @@ def _outward(points):
 
 
 def sheet(style: Style):
-    """(anchors [N, 3] on the skull, positions [N, 3], tones [N], head weights [N], foot points [N, 3]), N = ROWS * COLUMNS."""
+    """The sheet of one style, N = ROWS * COLUMNS vertices row by row, in design space.
+
+    Returns anchors [N, 3] on the skull (where identity fields are evaluated), positions [N, 3], tones [N] (factors of
+    the hair's colour), head weights [N] (1 turns with the head) and feet [N, 3], what the hair is thick above.
+    """
     angle = column_angles()
     a = np.abs(angle)
     t = np.concatenate([np.linspace(0, 0.80, ROWS - 7), [0.86, 0.91, 0.945, 0.97, 0.985, 0.995, 1.0]])
@@ -106,7 +110,14 @@ def sheet(style: Style):
     strand = np.convolve(rng.normal(size=COLUMNS + 2), [0.25, 0.5, 0.25], "valid")
     fine = rng.normal(size=ROWS * COLUMNS)
     shine = np.exp(-0.5 * ((tt - 0.34) / 0.12) ** 2)
-    tone = 0.95 + 0.17 * strand[None].repeat(ROWS, 0).ravel() + 0.03 * fine + 0.20 * shine - 0.12 * smooth(tt, 0.35, 1.0) + (0.16 * fine if style.curl else 0.0)
+    tone = (
+        0.95
+        + 0.17 * strand[None].repeat(ROWS, 0).ravel()
+        + 0.03 * fine
+        + 0.20 * shine
+        - 0.12 * smooth(tt, 0.35, 1.0)
+        + (0.16 * fine if style.curl else 0.0)
+    )
     head = 1.0 - 0.75 * hanging * smooth(y, -0.45, -1.15)
     return anchor, points, np.clip(tone, 0.45, 1.5), head, foot
 

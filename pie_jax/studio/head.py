@@ -22,7 +22,18 @@ from pie_jax.studio.parts import SEGMENTS, Part, body, ears, eyeballs, mouth, pl
 from pie_jax.studio.surface import EYE_X, EYE_Y, Places, build_skin, eyeball_centres, proportions, smooth
 from pie_jax.studio.texture import TEXTURE_NAMES, mean_albedo, texture_fields
 
-__all__ = ["EXPRESSION_NAMES", "FULL", "IDENTITY_NAMES", "ORIGIN", "SEGMENTS", "TEXTURE_NAMES", "Extras", "Hair", "Head", "build_head"]
+__all__ = [
+    "EXPRESSION_NAMES",
+    "FULL",
+    "IDENTITY_NAMES",
+    "ORIGIN",
+    "SEGMENTS",
+    "TEXTURE_NAMES",
+    "Extras",
+    "Hair",
+    "Head",
+    "build_head",
+]
 
 ORIGIN = np.array([0.0, 0.042, 0.70])  # of model space, in design space: between the eyes and the mouth
 NECK_PIVOT = np.array([0.0, -0.50, -0.20]) - ORIGIN  # the body turns about this point
@@ -40,7 +51,9 @@ class Extras:
     texture_basis: Array  # [E, 3, 80]
     colour_weights: Array  # [E, 3] of eye, hair and cloth colour
     head_weight: Array  # [E] 1 turns with the head, 0 stays with the body
-    gaze: Array  # [E] int32: 0 fixed, 1 and 2 turn with the eyeball on the image's left and right, -1 and -2 their glints
+    gaze: (
+        Array  # [E] int32: 0 fixed, 1 and 2 turn with the eyeball on the image's left and right, -1 and -2 their glints
+    )
     eye_vertices: Array  # [2] int32: one vertex of each eyeball
     eye_centres: Array  # [2, 3]
     lids: Array  # [2, M] int32: vertices of the morphable model round the eye on the image's left, right
@@ -83,7 +96,9 @@ def _expression_basis(part: Part, fields):
         return np.zeros((len(part.vertices), 3, len(fields)), np.float32)
     if part.bone is None:
         return _bases(part.places, fields, part.expression)
-    return _bases(part.bone, fields, part.expression) * np.array([name.startswith("jaw_") for name in fields], np.float32)
+    return _bases(part.bone, fields, part.expression) * np.array(
+        [name.startswith("jaw_") for name in fields], np.float32
+    )
 
 
 def _is_face(skin):
@@ -111,9 +126,18 @@ def _scalp(skin, face) -> tuple[Part, np.ndarray]:
     rest = skin.triangles[~face]
     used, inverse = np.unique(rest, return_inverse=True)
     p = skin.places
-    places = Places(position=p.position[used], closed=p.closed[used], mouth_side=p.mouth_side[used], eye_side=p.eye_side[used])
-    part = Part(segment=SEGMENTS.index("scalp"), places=places, vertices=places.position, triangles=inverse.reshape(-1, 3),
-                base=mean_albedo(places), weights=np.zeros((len(used), 3)), skin=1.0)
+    places = Places(
+        position=p.position[used], closed=p.closed[used], mouth_side=p.mouth_side[used], eye_side=p.eye_side[used]
+    )
+    part = Part(
+        segment=SEGMENTS.index("scalp"),
+        places=places,
+        vertices=places.position,
+        triangles=inverse.reshape(-1, 3),
+        base=mean_albedo(places),
+        weights=np.zeros((len(used), 3)),
+        skin=1.0,
+    )
     return part, used
 
 
@@ -126,17 +150,29 @@ def build_head() -> Head:
     face = _is_face(skin)
     used, inverse = np.unique(skin.triangles[face], return_inverse=True)
     p = skin.places
-    places = Places(position=p.position[used], closed=p.closed[used], mouth_side=p.mouth_side[used], eye_side=p.eye_side[used])
+    places = Places(
+        position=p.position[used], closed=p.closed[used], mouth_side=p.mouth_side[used], eye_side=p.eye_side[used]
+    )
     renumber = np.full(len(p.position), -1)
     renumber[used] = np.arange(len(used))
     face_triangles = inverse.reshape(-1, 3).astype(np.int32)
     morphable = MorphableModel(
-        mean_shape=(proportions(places.position) - ORIGIN).astype(np.float32), identity_basis=_bases(places, identity),
-        expression_basis=_bases(places, expression), mean_albedo=mean_albedo(places).astype(np.float32),
-        texture_basis=_bases(places, texture), triangles=face_triangles,
-        landmark_vertices=renumber[landmark_vertices(skin)].astype(np.int32), expression_names=EXPRESSION_NAMES)
+        mean_shape=(proportions(places.position) - ORIGIN).astype(np.float32),
+        identity_basis=_bases(places, identity),
+        expression_basis=_bases(places, expression),
+        mean_albedo=mean_albedo(places).astype(np.float32),
+        texture_basis=_bases(places, texture),
+        triangles=face_triangles,
+        landmark_vertices=renumber[landmark_vertices(skin)].astype(np.int32),
+        expression_names=EXPRESSION_NAMES,
+    )
     parts = [_scalp(skin, face)[0], *eyeballs(), *mouth(skin), *ears(), *body()]
-    blocks, triangles, segments, two_sided = [], [face_triangles], [np.full(len(face_triangles), 1)], [np.zeros(len(face_triangles), bool)]
+    blocks, triangles, segments, two_sided = (
+        [],
+        [face_triangles],
+        [np.full(len(face_triangles), 1)],
+        [np.zeros(len(face_triangles), bool)],
+    )
     offset = len(used)
     for part in parts:
         n = len(part.vertices)
@@ -145,17 +181,31 @@ def build_head() -> Head:
         triangles.append(order + offset)
         segments.append(np.full(len(order), part.segment))
         two_sided.append(np.full(len(order), part.two_sided))
-        blocks.append({
-            "mean_shape": proportions(part.vertices) - ORIGIN, "identity_basis": _bases(part.places, identity, part.identity),
-            "expression_basis": _expression_basis(part, expression),
-            "mean_albedo": part.base, "texture_basis": _bases(part.places, texture, part.skin) if part.skin else np.zeros((n, 3, 80)),
-            "colour_weights": part.weights, "head_weight": np.broadcast_to(part.head, n), "gaze": np.full(n, part.gaze)})
+        blocks.append(
+            {
+                "mean_shape": proportions(part.vertices) - ORIGIN,
+                "identity_basis": _bases(part.places, identity, part.identity),
+                "expression_basis": _expression_basis(part, expression),
+                "mean_albedo": part.base,
+                "texture_basis": _bases(part.places, texture, part.skin) if part.skin else np.zeros((n, 3, 80)),
+                "colour_weights": part.weights,
+                "head_weight": np.broadcast_to(part.head, n),
+                "gaze": np.full(n, part.gaze),
+            }
+        )
         offset += n
-    joined = {k: np.concatenate([b[k] for b in blocks]).astype(np.int32 if k == "gaze" else np.float32) for k in blocks[0]}
+    joined = {
+        k: np.concatenate([b[k] for b in blocks]).astype(np.int32 if k == "gaze" else np.float32) for k in blocks[0]
+    }
     lids = [_lids(places, sign) for sign in (-1.0, 1.0)]
     few = min(map(len, lids))
     eye_vertices = np.array([np.flatnonzero(joined["gaze"] == k)[0] for k in (1, 2)], np.int32)
-    extras = Extras(**joined, eye_vertices=eye_vertices, lids=np.stack([v[:few] for v in lids]).astype(np.int32), eye_centres=(eyeball_centres() - ORIGIN).astype(np.float32))
+    extras = Extras(
+        **joined,
+        eye_vertices=eye_vertices,
+        lids=np.stack([v[:few] for v in lids]).astype(np.int32),
+        eye_centres=(eyeball_centres() - ORIGIN).astype(np.float32),
+    )
     sheets = [hair.sheet(style) for style in hair.STYLES]
     order = _outward(sheets[1][1], hair.triangles())
     triangles.append(order + offset)
@@ -165,11 +215,19 @@ def build_head() -> Head:
         skull=np.stack([proportions(s[4]) - ORIGIN for s in sheets]).astype(np.float32),
         mean_shape=np.stack([proportions(s[1]) - ORIGIN for s in sheets]).astype(np.float32),
         identity_basis=np.stack([_bases(places_at(s[0]), identity, np.maximum(s[3], 0.5)) for s in sheets]),
-        tone=np.stack([s[2] for s in sheets]).astype(np.float32), head_weight=np.stack([s[3] for s in sheets]).astype(np.float32))
+        tone=np.stack([s[2] for s in sheets]).astype(np.float32),
+        head_weight=np.stack([s[3] for s in sheets]).astype(np.float32),
+    )
     triangles = np.concatenate(triangles).astype(np.int32)
-    return Head(morphable=morphable, extras=extras, hair=locks, triangles=triangles,
-                segments=np.concatenate(segments).astype(np.int32), two_sided=np.concatenate(two_sided),
-                adjacent=_adjacent(triangles, offset + len(sheets[0][1])))
+    return Head(
+        morphable=morphable,
+        extras=extras,
+        hair=locks,
+        triangles=triangles,
+        segments=np.concatenate(segments).astype(np.int32),
+        two_sided=np.concatenate(two_sided),
+        adjacent=_adjacent(triangles, offset + len(sheets[0][1])),
+    )
 
 
 def _adjacent(triangles, count):

@@ -41,10 +41,26 @@ def landmark_vertices(skin: HeadSkin) -> np.ndarray:
         out += along(lower, (centre + third, centre - third))
     w, upper, lower = MOUTH_HALF_WIDTH, skin.mouth_upper, skin.mouth_lower
     out += [upper[0]]  # 48
-    out += [nearest(x, y) for x, y in ((-0.14, MOUTH_Y + 0.040), (-0.045, MOUTH_Y + 0.057), (0, MOUTH_Y + 0.046),
-                                       (0.045, MOUTH_Y + 0.057), (0.14, MOUTH_Y + 0.040))]
+    out += [
+        nearest(x, y)
+        for x, y in (
+            (-0.14, MOUTH_Y + 0.040),
+            (-0.045, MOUTH_Y + 0.057),
+            (0, MOUTH_Y + 0.046),
+            (0.045, MOUTH_Y + 0.057),
+            (0.14, MOUTH_Y + 0.040),
+        )
+    ]
     out += [upper[-1]]  # 54
-    out += [nearest(x, y) for x, y in ((0.13, MOUTH_Y - 0.060), (0.06, MOUTH_Y - 0.076), (0, MOUTH_Y - 0.080),
-                                       (-0.06, MOUTH_Y - 0.076), (-0.13, MOUTH_Y - 0.060))]  # 55-59
+    out += [
+        nearest(x, y)
+        for x, y in (
+            (0.13, MOUTH_Y - 0.060),
+            (0.06, MOUTH_Y - 0.076),
+            (0, MOUTH_Y - 0.080),
+            (-0.06, MOUTH_Y - 0.076),
+            (-0.13, MOUTH_Y - 0.060),
+        )
+    ]  # 55-59
     out += along(upper, (-w / 3, 0.0, w / 3)) + along(lower, (w / 3, 0.0, -w / 3))  # 61-63, 65-67
     return np.asarray(out, np.int64)

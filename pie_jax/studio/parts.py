@@ -11,7 +11,15 @@ import dataclasses
 import numpy as np
 
 from pie_jax.studio.surface import (
-    EYE_Y, EYEBALL_RADIUS, HeadSkin, MOUTH_Y, Places, eyeball_centres, relief, skull, smooth,
+    EYE_Y,
+    EYEBALL_RADIUS,
+    MOUTH_Y,
+    HeadSkin,
+    Places,
+    eyeball_centres,
+    relief,
+    skull,
+    smooth,
 )
 
 SEGMENTS = ("background", "face", "ear", "scalp", "neck", "eye", "mouth", "teeth", "hair", "cloth")
@@ -42,8 +50,12 @@ def places_at(points, mouth_side=None, eye_side=None) -> Places:
     n = len(points)
     mouth = np.where(points[:, 1] > MOUTH_Y, 1.0, -1.0) if mouth_side is None else mouth_side
     eye = np.where(points[:, 1] > EYE_Y, 1.0, -1.0) if eye_side is None else eye_side
-    return Places(position=points, closed=points, mouth_side=np.broadcast_to(mouth, n).astype(float),
-                  eye_side=np.broadcast_to(eye, n).astype(float))
+    return Places(
+        position=points,
+        closed=points,
+        mouth_side=np.broadcast_to(mouth, n).astype(float),
+        eye_side=np.broadcast_to(eye, n).astype(float),
+    )
 
 
 def grid_triangles(rows, columns, wrap=False, offset=0, flip=False):
@@ -51,7 +63,9 @@ def grid_triangles(rows, columns, wrap=False, offset=0, flip=False):
     i, j = np.meshgrid(np.arange(rows - 1), np.arange(columns if wrap else columns - 1), indexing="ij")
     k = (j + 1) % columns
     a, b, c, d = i * columns + j, i * columns + k, (i + 1) * columns + j, (i + 1) * columns + k
-    triangles = np.concatenate([np.stack([a, c, b], -1).reshape(-1, 3), np.stack([b, c, d], -1).reshape(-1, 3)]) + offset
+    triangles = (
+        np.concatenate([np.stack([a, c, b], -1).reshape(-1, 3), np.stack([b, c, d], -1).reshape(-1, 3)]) + offset
+    )
     return (triangles[:, ::-1] if flip else triangles).astype(np.int32)
 
 
@@ -83,14 +97,25 @@ def eyeballs():
         vertices = centre + local
         pole = np.broadcast_to(centre + np.array([0, 0, EYEBALL_RADIUS - 0.006]), vertices.shape)
         common = {"places": places_at(pole), "expression": 0.0, "segment": SEGMENTS.index("eye")}
-        parts.append(Part(vertices=vertices, triangles=triangles, base=base * shade[:, None], weights=weights * shade[:, None],
-                          gaze=n + 1, **common))
+        parts.append(
+            Part(
+                vertices=vertices,
+                triangles=triangles,
+                base=base * shade[:, None],
+                weights=weights * shade[:, None],
+                gaze=n + 1,
+                **common,
+            )
+        )
         spot = np.array([[0, 0, 0]] + [[np.cos(a), np.sin(a), -0.02] for a in np.arange(6) * np.pi / 3]) * 0.0135
         spot = spot + np.array([-0.020, 0.022, np.sqrt(EYEBALL_RADIUS**2 - 0.03**2) + 0.004]) + centre
         fan = np.array([(0, 1 + s, 1 + (s + 1) % 6) for s in range(6)], np.int32)
         glint = {**common, "places": places_at(pole[:7])}
-        parts.append(Part(vertices=spot, triangles=fan, base=np.full((7, 3), 1.15), weights=np.zeros((7, 3)),
-                          gaze=-n - 1, **glint))
+        parts.append(
+            Part(
+                vertices=spot, triangles=fan, base=np.full((7, 3), 1.15), weights=np.zeros((7, 3)), gaze=-n - 1, **glint
+            )
+        )
     return parts
 
 
@@ -104,14 +129,26 @@ def mouth(skin: HeadSkin):
     for k, side in enumerate(sides):
         edge = p[upper] if side > 0 else p[lower]
         pouch = np.sqrt(np.clip(1.0 - (edge[:, 0] / np.abs(edge[:, 0]).max()) ** 2, 0.0, 1.0))
-        rows.append(np.stack([edge[:, 0] * (1.0 - 0.10 * depth[k]), edge[:, 1] + height[k] * pouch, edge[:, 2] - depth[k] * pouch], -1))
+        rows.append(
+            np.stack(
+                [edge[:, 0] * (1.0 - 0.10 * depth[k]), edge[:, 1] + height[k] * pouch, edge[:, 2] - depth[k] * pouch],
+                -1,
+            )
+        )
     points = np.concatenate(rows)
     columns = len(upper)
     side = np.repeat(sides, columns)
     dark = np.clip(1.0 - depth / 0.24, 0.0, 1.0)
     base = np.repeat(0.10 + dark, columns)[:, None] * np.array([0.34, 0.13, 0.12]) * 0.75
-    bag = Part(segment=SEGMENTS.index("mouth"), places=places_at(points, side), vertices=points,
-               triangles=grid_triangles(9, columns), base=base, weights=np.zeros((len(points), 3)), two_sided=True)
+    bag = Part(
+        segment=SEGMENTS.index("mouth"),
+        places=places_at(points, side),
+        vertices=points,
+        triangles=grid_triangles(9, columns),
+        base=base,
+        weights=np.zeros((len(points), 3)),
+        two_sided=True,
+    )
     parts = [bag]
     x = np.linspace(-0.185, 0.185, 15)
     for sign, top, bottom in ((1.0, -0.270, -0.350), (-1.0, -0.330, -0.400)):
@@ -126,8 +163,18 @@ def mouth(skin: HeadSkin):
         base = (tooth + gum * (np.array([0.62, 0.33, 0.31]) - tooth)) * shade * (0.97 if sign > 0 else 0.80)
         at = points * np.array([0.0, 1.0, 1.0])  # bone: the weight of the jaw is that of the middle
         at[:, 1] = MOUTH_Y
-        parts.append(Part(segment=SEGMENTS.index("teeth"), places=places_at(points, sign), vertices=points, bone=places_at(at, sign),
-                          triangles=grid_triangles(4, 15), base=base, weights=np.zeros((len(points), 3)), two_sided=True))
+        parts.append(
+            Part(
+                segment=SEGMENTS.index("teeth"),
+                places=places_at(points, sign),
+                vertices=points,
+                bone=places_at(at, sign),
+                triangles=grid_triangles(4, 15),
+                base=base,
+                weights=np.zeros((len(points), 3)),
+                two_sided=True,
+            )
+        )
     return parts
 
 
@@ -146,14 +193,28 @@ def ears():
                 v_scale = 0.225 if v > 0 else 0.20
                 u_scale = 0.125 * (1.0 + 0.28 * v)
                 back = 0.5 + 0.5 * u
-                points.append([sign * (0.668 + 0.5 * h + 0.085 * back), 0.085 + v_scale * v + 0.02 * u,
-                               -0.09 - u_scale * u + h * 0.8 * back])
+                points.append(
+                    [
+                        sign * (0.668 + 0.5 * h + 0.085 * back),
+                        0.085 + v_scale * v + 0.02 * u,
+                        -0.09 - u_scale * u + h * 0.8 * back,
+                    ]
+                )
                 tones.append(t)
         points, tones = np.array(points), np.array(tones)
         base = tones[:, None] * np.array([0.735, 0.515, 0.425])
-        parts.append(Part(segment=SEGMENTS.index("ear"), places=places_at(points), vertices=points, skin=1.0,
-                          triangles=grid_triangles(len(rings), segments, wrap=True, flip=sign < 0), base=base,
-                          weights=np.zeros((len(points), 3)), expression=0.0))
+        parts.append(
+            Part(
+                segment=SEGMENTS.index("ear"),
+                places=places_at(points),
+                vertices=points,
+                skin=1.0,
+                triangles=grid_triangles(len(rings), segments, wrap=True, flip=sign < 0),
+                base=base,
+                weights=np.zeros((len(points), 3)),
+                expression=0.0,
+            )
+        )
     return parts
 
 
@@ -172,9 +233,17 @@ def body():
     points = np.array(points)
     occluded = 1.0 - 0.42 * smooth(points[:, 1], -1.12, -0.80) - 0.10 * smooth(points[:, 2], 0.0, -0.3)
     base = occluded[:, None] * np.array([0.70, 0.515, 0.42])
-    neck = Part(segment=SEGMENTS.index("neck"), places=places_at(points), vertices=points, skin=1.0,
-                triangles=grid_triangles(len(ys), columns, wrap=True), base=base, weights=np.zeros((len(points), 3)),
-                head=smooth(points[:, 1], -1.12, -0.55), expression=0.35)
+    neck = Part(
+        segment=SEGMENTS.index("neck"),
+        places=places_at(points),
+        vertices=points,
+        skin=1.0,
+        triangles=grid_triangles(len(ys), columns, wrap=True),
+        base=base,
+        weights=np.zeros((len(points), 3)),
+        head=smooth(points[:, 1], -1.12, -0.55),
+        expression=0.35,
+    )
     steps = np.array([0.0, 0.03, 0.09, 0.18, 0.30, 0.44, 0.60, 0.80, 1.0])
     points, tones = [], []
     for k, t in enumerate(steps):
@@ -189,7 +258,15 @@ def body():
     points, tones = np.array(points), np.array(tones)
     weights = np.zeros((len(points), 3))
     weights[:, CLOTH] = tones
-    cloth = Part(segment=SEGMENTS.index("cloth"), places=places_at(points), vertices=points,
-                 triangles=grid_triangles(len(steps), columns, wrap=True), base=np.zeros((len(points), 3)), weights=weights,
-                 head=0.0, identity=0.0, expression=0.0)
+    cloth = Part(
+        segment=SEGMENTS.index("cloth"),
+        places=places_at(points),
+        vertices=points,
+        triangles=grid_triangles(len(steps), columns, wrap=True),
+        base=np.zeros((len(points), 3)),
+        weights=weights,
+        head=0.0,
+        identity=0.0,
+        expression=0.0,
+    )
     return [neck, cloth]

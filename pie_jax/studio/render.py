@@ -43,8 +43,9 @@ def parser() -> command.Parser:
     for name, what in (("yaw", "+ to the image's right"), ("pitch", "+ down"), ("roll", "+ anticlockwise")):
         out.add_argument(f"--{name}", type=float, metavar="DEG", help=f"degrees, {what}, of every portrait")
     out.add_argument("--neutral", action="store_true", help="no expression (before --expression)")
-    out.add_argument("--expression", action="append", metavar="NAME=VALUE",
-                     help="standard deviations; 2 is complete; repeatable")
+    out.add_argument(
+        "--expression", action="append", metavar="NAME=VALUE", help="standard deviations; 2 is complete; repeatable"
+    )
     out.add_argument("--light", metavar="AZ,EL,I", help="degrees right, degrees up, intensity")
     out.add_argument("--sheet", action="store_true", help="also write sheet.png, all portraits side by side")
     out.add_argument("--device", choices=command.DEVICES, default="auto", help="where to compute")
@@ -93,8 +94,9 @@ def _checked(arguments):
     if arguments.light is not None:
         lamp = [command.number("--light", text) for text in arguments.light.split(",")]
         if len(lamp) != 3 or not (abs(lamp[0]) <= 180 and abs(lamp[1]) <= 90 and 0 <= lamp[2] <= 2):
-            raise UsageError(f"--light: expected AZIMUTH,ELEVATION,INTENSITY (-180..180, -90..90, 0..2), "
-                             f"got {arguments.light!r}")
+            raise UsageError(
+                f"--light: expected AZIMUTH,ELEVATION,INTENSITY (-180..180, -90..90, 0..2), got {arguments.light!r}"
+            )
     return vary, expressions, lamp
 
 
@@ -119,7 +121,7 @@ def _run(arguments) -> int:
     seeds = np.arange(arguments.seed, arguments.seed + arguments.count)
     batch, parts = min(BATCH, arguments.count), []
     for start in range(0, len(seeds), batch):
-        own = seeds[start:start + batch]
+        own = seeds[start : start + batch]
         padded = np.concatenate([own, np.repeat(own[:1], batch - len(own))])
         scenes = _scenes(head, padded, arguments, vary, expressions, lamp)
         seen = render_scenes(head, scenes, resolution=arguments.resolution)
@@ -128,7 +130,7 @@ def _run(arguments) -> int:
             part = folder / f".{seed:06d}.part"
             Image.fromarray(image).save(part, format="PNG")
             part.replace(folder / f"{seed:06d}.png")
-        parts.append(_arrays(scenes, seen, len(own)) | {"images": pixels[:len(own)]})
+        parts.append(_arrays(scenes, seen, len(own)) | {"images": pixels[: len(own)]})
         print(f"studio {start + len(own)}/{len(seeds)} portraits", file=sys.stderr, flush=True)
     truth = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     images = truth.pop("images")
@@ -190,9 +192,13 @@ def save_truth(path, arrays: dict) -> None:
     from pie_jax.studio.scene import STUDIO_CAMERA
 
     described = {
-        "expression_names": np.array(names.EXPRESSION_NAMES), "identity_names": np.array(names.IDENTITY_NAMES),
-        "texture_names": np.array(names.TEXTURE_NAMES), "segment_names": np.array(names.SEGMENTS),
-        "hair_styles": np.array(names.HAIR_STYLES), "camera": np.array(json.dumps(to_dict(STUDIO_CAMERA)))}
+        "expression_names": np.array(names.EXPRESSION_NAMES),
+        "identity_names": np.array(names.IDENTITY_NAMES),
+        "texture_names": np.array(names.TEXTURE_NAMES),
+        "segment_names": np.array(names.SEGMENTS),
+        "hair_styles": np.array(names.HAIR_STYLES),
+        "camera": np.array(json.dumps(to_dict(STUDIO_CAMERA))),
+    }
     part = pathlib.Path(path).with_suffix(".part")
     with part.open("wb") as file:
         np.savez_compressed(file, **arrays, **described)
@@ -202,8 +208,8 @@ def save_truth(path, arrays: dict) -> None:
 def load_truth(path):
     """(Scene with fields [N, ...], dict of the other arrays) of a `truth.npz`.
 
-    The dict has: seed [N], png [N] file names, landmarks [N, 66, 2] px, coverage [N, H, W] float16, segments [N, H, W] uint8,
-    `*_names`, hair_styles and camera (a CameraConfig). InputError: missing, damaged or of another kind.
+    The dict has: seed [N], png [N] file names, landmarks [N, 66, 2] px, coverage [N, H, W] float16, segments
+    [N, H, W] uint8, `*_names`, hair_styles and camera (a CameraConfig). InputError: missing, damaged or of another kind.
     """
     import json
     import zipfile

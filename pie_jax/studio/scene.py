@@ -37,7 +37,9 @@ class Scene:
     hair_volume: Array  # [...] factor of the hair's thickness, 0.7..1.3
 
 
-def align_translation(head: Head, identity: Array, rotation: Array, *, camera: CameraConfig = STUDIO_CAMERA) -> jax.Array:
+def align_translation(
+    head: Head, identity: Array, rotation: Array, *, camera: CameraConfig = STUDIO_CAMERA
+) -> jax.Array:
     """Translation [..., 3] that frames a neutral head as FFHQ's alignment does.
 
     The point eyes + 0.1 (mouth - eyes) lies in the middle of the portrait whatever the rotation, and the larger of
@@ -46,8 +48,9 @@ def align_translation(head: Head, identity: Array, rotation: Array, *, camera: C
     """
     m = head.morphable
     chosen = jnp.asarray(m.landmark_vertices)[np.array([*range(36, 48), 48, 54])]
-    moved = jnp.einsum("kcn,...n->...kc", jnp.asarray(m.identity_basis)[chosen], identity,
-                       precision=jax.lax.Precision.HIGHEST)
+    moved = jnp.einsum(
+        "kcn,...n->...kc", jnp.asarray(m.identity_basis)[chosen], identity, precision=jax.lax.Precision.HIGHEST
+    )
     points = jnp.broadcast_to(jnp.asarray(m.mean_shape)[chosen], moved.shape) + moved
     right, left, mouth = points[..., :6, :].mean(-2), points[..., 6:12, :].mean(-2), points[..., 12:, :].mean(-2)
     eyes = 0.5 * (left + right)
@@ -66,15 +69,37 @@ def _crop_of(camera: CameraConfig, x: float, y: float):
     return (x - camera.crop_x) / camera.crop_size, (y - camera.crop_y) / camera.crop_size
 
 
-HAIR_COLOURS = np.array([
-    [0.09, 0.07, 0.065], [0.17, 0.11, 0.08], [0.30, 0.19, 0.12], [0.43, 0.28, 0.16], [0.66, 0.48, 0.27],
-    [0.80, 0.66, 0.42], [0.52, 0.22, 0.10], [0.58, 0.57, 0.56], [0.80, 0.79, 0.77]], np.float32)
-EYE_COLOURS = np.array([[0.24, 0.13, 0.07], [0.34, 0.20, 0.10], [0.28, 0.36, 0.22], [0.32, 0.46, 0.60],
-                        [0.42, 0.48, 0.52]], np.float32)
+HAIR_COLOURS = np.array(
+    [
+        [0.09, 0.07, 0.065],
+        [0.17, 0.11, 0.08],
+        [0.30, 0.19, 0.12],
+        [0.43, 0.28, 0.16],
+        [0.66, 0.48, 0.27],
+        [0.80, 0.66, 0.42],
+        [0.52, 0.22, 0.10],
+        [0.58, 0.57, 0.56],
+        [0.80, 0.79, 0.77],
+    ],
+    np.float32,
+)
+EYE_COLOURS = np.array(
+    [[0.24, 0.13, 0.07], [0.34, 0.20, 0.10], [0.28, 0.36, 0.22], [0.32, 0.46, 0.60], [0.42, 0.48, 0.52]], np.float32
+)
 _MEN = ("bald", "cropped", "short", "short", "side_part", "receding", "curly", "cropped")
 _WOMEN = ("bob", "long", "fringe", "tied_back", "long", "bob", "curly", "short")
 _CLEAR = ("smile", "smile", "smile", "jaw_open", "brow_raise", "frown", "pucker", "brow_furrow")  # one each, or none
-_RARE = ("blink", "blink_left", "blink_right", "lip_bite", "lip_roll", "mouth_left", "mouth_right", "jaw_left", "jaw_right")
+_RARE = (
+    "blink",
+    "blink_left",
+    "blink_right",
+    "lip_bite",
+    "lip_roll",
+    "mouth_left",
+    "mouth_right",
+    "jaw_left",
+    "jaw_right",
+)
 
 
 def sample_scenes(key: Array, count: int, *, head: Head, expression_scale: float = 1.0) -> Scene:
@@ -84,7 +109,7 @@ def sample_scenes(key: Array, count: int, *, head: Head, expression_scale: float
 
 def scenes_of_seeds(seeds, *, head: Head, expression_scale: float = 1.0) -> Scene:
     """The portrait of each integer of `seeds` [B]; it depends on nothing else, so a seed is a person."""
-    keys = jnp.stack([jax.random.key(int(seed)) for seed in seeds])
+    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
     return scenes_of_keys(keys, head=head, expression_scale=expression_scale)
 
 
@@ -139,23 +164,40 @@ def _sample(key, head: Head, expression_scale) -> Scene:
         clear[row, EXPRESSION_NAMES.index(name)] = FULL[name]
     expression = expression * rare + uniform(0.5, 1.1) * jnp.asarray(clear)[jax.random.randint(next(keys), (), 0, 12)]
     rotation = jnp.clip(normal(3) * jnp.array([0.10, 0.26, 0.03]), -0.6, 0.6)
-    gamma = light(uniform(-75.0, 75.0), uniform(-10.0, 60.0), uniform(0.40, 0.75), ambient=uniform(0.35, 0.60)).reshape(3, 9)
+    gamma = light(uniform(-75.0, 75.0), uniform(-10.0, 60.0), uniform(0.40, 0.75), ambient=uniform(0.35, 0.60)).reshape(
+        3, 9
+    )
     tint = 1.0 + 0.03 * normal(3, 1)
     gamma = (gamma.at[:, 0].add(AMBIENT_GAMMA) * tint).at[:, 0].add(-AMBIENT_GAMMA)
     back = uniform(0.15, 0.85, 1) + 0.10 * normal(3)
-    params = FaceParams(rotation=rotation, translation=align_translation(head, identity, rotation), identity=identity,
-                        texture=texture, expression=expression_scale * expression, illumination=gamma.reshape(27))
+    params = FaceParams(
+        rotation=rotation,
+        translation=align_translation(head, identity, rotation),
+        identity=identity,
+        texture=texture,
+        expression=expression_scale * expression,
+        illumination=gamma.reshape(27),
+    )
     return Scene(
-        params=params, gaze=0.10 * normal(2), eye_colour=jnp.asarray(EYE_COLOURS)[eyes], hair_colour=hair_colour,
-        cloth_colour=jnp.clip(uniform(0.08, 0.80, 1) + 0.15 * normal(3), 0.04, 0.95), background_top=jnp.clip(back, 0.05, 0.95),
-        background_bottom=jnp.clip(back * uniform(0.6, 1.1, 1), 0.05, 0.95), hair_style=style,
-        hair_volume=uniform(0.8, 1.2))
+        params=params,
+        gaze=0.10 * normal(2),
+        eye_colour=jnp.asarray(EYE_COLOURS)[eyes],
+        hair_colour=hair_colour,
+        cloth_colour=jnp.clip(uniform(0.08, 0.80, 1) + 0.15 * normal(3), 0.04, 0.95),
+        background_top=jnp.clip(back, 0.05, 0.95),
+        background_bottom=jnp.clip(back * uniform(0.6, 1.1, 1), 0.05, 0.95),
+        hair_style=style,
+        hair_volume=uniform(0.8, 1.2),
+    )
 
 
 def posed(head: Head, scene: Scene, rotation: Array, *, camera: CameraConfig = STUDIO_CAMERA) -> Scene:
     """The same portraits with another rotation [..., 3], framed anew as an aligned photo of that pose would be."""
-    params = dataclasses.replace(scene.params, rotation=rotation,
-                                 translation=align_translation(head, scene.params.identity, rotation, camera=camera))
+    params = dataclasses.replace(
+        scene.params,
+        rotation=rotation,
+        translation=align_translation(head, scene.params.identity, rotation, camera=camera),
+    )
     return dataclasses.replace(scene, params=params)
 
 

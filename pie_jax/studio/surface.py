@@ -163,9 +163,13 @@ def rows_y():
     """Heights of the grid rows, crown to under the chin; the slit rows occur once here."""
     top = CENTRE_Y + CROWN * np.sin(np.linspace(np.pi / 2 * 0.97, np.arcsin((0.56 - CENTRE_Y) / CROWN), 10)[:-1])
     brow = np.linspace(0.56, 0.43, 5)[:-1]
-    eye = EYE_Y + np.array([0.160, 0.130, 0.102, 0.077, 0.054, 0.034, 0.016, 0.0, -0.014, -0.030, -0.049, -0.072, -0.10, -0.13])
+    eye = EYE_Y + np.array(
+        [0.160, 0.130, 0.102, 0.077, 0.054, 0.034, 0.016, 0.0, -0.014, -0.030, -0.049, -0.072, -0.10, -0.13]
+    )
     nose = np.linspace(EYE_Y - 0.165, -0.155, 12)
-    mouth = MOUTH_Y + np.array([0.130, 0.105, 0.082, 0.062, 0.044, 0.028, 0.013, 0.0, -0.013, -0.028, -0.045, -0.064, -0.086, -0.11, -0.14])
+    mouth = MOUTH_Y + np.array(
+        [0.130, 0.105, 0.082, 0.062, 0.044, 0.028, 0.013, 0.0, -0.013, -0.028, -0.045, -0.064, -0.086, -0.11, -0.14]
+    )
     chin = np.linspace(MOUTH_Y - 0.18, -0.80, 9)
     below = CENTRE_Y - BOTTOM * np.array([0.905, 0.935, 0.962, 0.983, 0.996])
     return np.concatenate([top, brow, eye, nose, mouth, chin, below])
@@ -242,6 +246,11 @@ def build_skin() -> HeadSkin:
     mouth_wide = np.arange(mouth_columns[0] - 1, mouth_columns[-1] + 2)
     return HeadSkin(
         places=Places(position=opened, mouth_side=mouth_side, eye_side=eye_side, closed=closed),
-        triangles=np.asarray(triangles, np.int32), rows=h, columns=a,
-        mouth_upper=index[mouth_row, mouth_wide], mouth_lower=below[mouth_row, mouth_wide],
-        lids_upper=tuple(index[eye_row, c] for c in wider), lids_lower=tuple(below[eye_row, c] for c in wider))
+        triangles=np.asarray(triangles, np.int32),
+        rows=h,
+        columns=a,
+        mouth_upper=index[mouth_row, mouth_wide],
+        mouth_lower=below[mouth_row, mouth_wide],
+        lids_upper=tuple(index[eye_row, c] for c in wider),
+        lids_lower=tuple(below[eye_row, c] for c in wider),
+    )

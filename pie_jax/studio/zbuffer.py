@@ -20,8 +20,9 @@ WINDOWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 CANDIDATES = 8192  # about so many pixels a chunk
 
 
-def nearest_triangles(vertices_px: Array, triangles: Array, two_sided: Array, *, pixels: int,
-                      near: float = 6.0, far: float = 15.0) -> jax.Array:
+def nearest_triangles(
+    vertices_px: Array, triangles: Array, two_sided: Array, *, pixels: int, near: float = 6.0, far: float = 15.0
+) -> jax.Array:
     """Triangle ids [P, P] int32 of one image, -1 where nothing is, P = `pixels`.
 
     vertices_px [V, 3]: pixel x and y (first centre at 0.5) and camera depth in near..far. triangles [T, 3],
@@ -54,7 +55,9 @@ def nearest_triangles(vertices_px: Array, triangles: Array, two_sided: Array, *,
         low = window
         chunk = max(1, min(CANDIDATES // window**2, 1024))
         ids = jnp.nonzero(mask, size=triangles.shape[0] + chunk, fill_value=-1)[0]
-        keys = jax.lax.fori_loop(0, (jnp.sum(mask) + chunk - 1) // chunk, _chunk(ids, table, chunk, window, pixels), keys)
+        keys = jax.lax.fori_loop(
+            0, (jnp.sum(mask) + chunk - 1) // chunk, _chunk(ids, table, chunk, window, pixels), keys
+        )
     keys = keys[:-1].reshape(pixels, pixels)
     found = (keys & jnp.uint32(2**ID_BITS - 1)).astype(jnp.int32)
     return jnp.where(keys != jnp.uint32(NONE), found, -1)
@@ -72,7 +75,14 @@ def _chunk(ids, table, chunk, window, pixels):
         a = w1 + sx * w1x + sy * w1y  # [chunk, K, K]
         b = w2 + sx * w2x + sy * w2y
         px, py = left + sx, top + sy
-        inside = (a >= -1e-6) & (b >= -1e-6) & (a + b <= 1.0 + 1e-6) & (px < pixels) & (py < pixels) & (some >= 0)[:, None, None]
+        inside = (
+            (a >= -1e-6)
+            & (b >= -1e-6)
+            & (a + b <= 1.0 + 1e-6)
+            & (px < pixels)
+            & (py < pixels)
+            & (some >= 0)[:, None, None]
+        )
         level = jnp.clip(z0 + a * z1 + b * z2, 0.0, DEPTH_LEVELS).astype(jnp.uint32)
         key = (level << ID_BITS) | some.astype(jnp.uint32)[:, None, None]
         pixel = jnp.where(inside, (py * pixels + px).astype(jnp.int32), pixels * pixels)
