@@ -209,7 +209,8 @@ def load_truth(path):
     """(Scene with fields [N, ...], dict of the other arrays) of a `truth.npz`.
 
     The dict has: seed [N], png [N] file names, landmarks [N, 66, 2] px, coverage [N, H, W] float16, segments
-    [N, H, W] uint8, `*_names`, hair_styles and camera (a CameraConfig). InputError: missing, damaged or of another kind.
+    [N, H, W] uint8, `*_names`, hair_styles and camera (a CameraConfig).
+    InputError: missing, damaged or of another kind.
     """
     import json
     import zipfile

@@ -59,7 +59,11 @@ def occlusion(p: Places):
     dark = 0.30 * pair(x, y, 0.195, 0.275, 0.045, 0.055) + 0.16 * pair(x, y, EYE_X, 0.36, 0.12, 0.025)
     dark += 0.80 * pair(x, y, 0.052, -0.128, 0.028, 0.016) + 0.22 * gauss(x, y, 0, -0.145, 0.10, 0.022)
     dark += 0.20 * pair(x, y, 0.150, -0.085, 0.018, 0.045)
-    dark += 0.45 * np.exp(-0.5 * ((y - MOUTH_Y) / 0.011) ** 2) * smooth(ax, MOUTH_HALF_WIDTH + 0.035, MOUTH_HALF_WIDTH - 0.03)
+    dark += (
+        0.45
+        * np.exp(-0.5 * ((y - MOUTH_Y) / 0.011) ** 2)
+        * smooth(ax, MOUTH_HALF_WIDTH + 0.035, MOUTH_HALF_WIDTH - 0.03)
+    )
     dark += 0.18 * pair(x, y, 0.245, MOUTH_Y - 0.01, 0.025, 0.025) + 0.16 * gauss(x, y, 0, -0.445, 0.13, 0.028)
     dark += 0.08 * pair(x, y, 0.145, 0.10, 0.035, 0.10)
     fold = 0.17 + 0.45 * (-0.12 - y)
@@ -82,7 +86,11 @@ def mean_albedo(p: Places):
     """[N, 3] of the average person."""
     x, y, f = p.x, p.y, front(p.z)
     colour = np.tile(SKIN, (len(x), 1))
-    red = 0.5 * pair(x, y, 0.40, -0.08, 0.14, 0.12) + 0.45 * gauss(x, y, 0, -0.05, 0.09, 0.06) + 0.2 * gauss(x, y, 0, -0.70, 0.12, 0.1)
+    red = (
+        0.5 * pair(x, y, 0.40, -0.08, 0.14, 0.12)
+        + 0.45 * gauss(x, y, 0, -0.05, 0.09, 0.06)
+        + 0.2 * gauss(x, y, 0, -0.70, 0.12, 0.1)
+    )
     colour = colour + (red * f)[:, None] * np.array([0.035, -0.030, -0.030])
     colour = colour + (f * pair(x, y, 0.28, 0.15, 0.12, 0.035))[:, None] * np.array([-0.045, -0.050, -0.030])
     for mask, tone, strength in ((lip_mask(p), LIP, 0.9), (brow_mask(p), BROW, 0.80)):
@@ -102,7 +110,9 @@ def texture_fields():
         "skin_warmth": lambda p: rgb(ones(p), (0.015, -0.001, -0.020)),
         "skin_redness": lambda p: rgb(ones(p), (0.020, -0.014, -0.008)),
         "brow_lightness": lambda p: rgb(brow_mask(p), (0.120, 0.090, 0.060)),
-        "brow_thickness": lambda p: rgb(np.clip(brow_mask(p, 1.75) - brow_mask(p), 0, 1) - 0.25 * brow_mask(p), (-0.17, -0.15, -0.13)),
+        "brow_thickness": lambda p: rgb(
+            np.clip(brow_mask(p, 1.75) - brow_mask(p), 0, 1) - 0.25 * brow_mask(p), (-0.17, -0.15, -0.13)
+        ),
         "lip_redness": lambda p: rgb(lip_mask(p), (0.035, -0.055, -0.045)),
         "lip_lightness": lambda p: rgb(lip_mask(p), (0.060, 0.045, 0.045)),
         "beard": lambda p: rgb(beard_mask(p) * occlusion(p), (-0.165, -0.130, -0.105)),
@@ -111,7 +121,9 @@ def texture_fields():
         "blush": lambda p: rgb(front(p.z) * pair(p.x, p.y, 0.42, -0.08, 0.13, 0.10), (0.030, -0.038, -0.028)),
         "nose_redness": lambda p: rgb(front(p.z) * gauss(p.x, p.y, 0, -0.04, 0.10, 0.07), (0.022, -0.032, -0.026)),
         "freckles": lambda p: rgb(_freckles(p), (-0.090, -0.080, -0.060)),
-        "make_up": lambda p: rgb(front(p.z) * pair(p.x, p.y, EYE_X, 0.345, 0.13, 0.035) + 0.5 * lash_mask(p), (-0.085, -0.095, -0.055)),
+        "make_up": lambda p: rgb(
+            front(p.z) * pair(p.x, p.y, EYE_X, 0.345, 0.13, 0.035) + 0.5 * lash_mask(p), (-0.085, -0.095, -0.055)
+        ),
         "eye_rings": lambda p: rgb(front(p.z) * pair(p.x, p.y, 0.28, 0.165, 0.11, 0.035), (-0.045, -0.042, -0.026)),
         "lid_redness": lambda p: rgb(front(p.z) * pair(p.x, p.y, EYE_X, EYE_Y, 0.15, 0.06), (0.008, -0.016, -0.011)),
         "forehead_light": lambda p: rgb(front(p.z) * gauss(p.x, p.y, 0, 0.70, 0.35, 0.16), (0.030, 0.027, 0.025)),
