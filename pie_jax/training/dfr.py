@@ -35,18 +35,23 @@ def normalisation(vectors: np.ndarray) -> dict[str, np.ndarray]:
     return {"output_mean": vectors.mean(axis=0).astype(np.float32), "output_std": std.astype(np.float32)}
 
 
-def group_errors(predicted, truth, std) -> dict[str, jax.Array]:
-    """Mean squared error in deviations `std` [257] of every field of FaceParams; vectors [B, 257] -> scalars."""
+def group_errors(predicted, truth, std, *, importance=None) -> dict[str, jax.Array]:
+    """Mean squared error in deviations `std` [257] of every field of FaceParams; vectors [B, 257] -> scalars.
+
+    importance [257]: a weight for every component (see `face_losses.importance`), 1 when None.
+    """
     squared = jnp.square((predicted - truth) / std[None, :])
+    squared = squared if importance is None else squared * importance[None, :]
     return {name: jnp.mean(squared[:, part]) for name, part in VECTOR_SLICES.items()}
 
 
-def explained(predicted: np.ndarray, truth: np.ndarray, std: np.ndarray) -> dict[str, float]:
+def explained(predicted: np.ndarray, truth: np.ndarray, std: np.ndarray, *, importance=None) -> dict[str, float]:
     """Held-out figures: for every field 1 - error / variance (1 is perfect, 0 the mean), both in deviations `std`."""
+    scale = std if importance is None else std / np.sqrt(np.maximum(importance, 1e-12))
     figures = {}
     for name, part in VECTOR_SLICES.items():
-        error = np.sum(((predicted - truth)[:, part] / std[part]) ** 2)
-        spread = np.sum(((truth - truth.mean(axis=0))[:, part] / std[part]) ** 2)
+        error = np.sum(((predicted - truth)[:, part] / scale[part]) ** 2)
+        spread = np.sum(((truth - truth.mean(axis=0))[:, part] / scale[part]) ** 2)
         figures[f"explained_{name}"] = float(1.0 - error / max(spread, 1e-9))
     return figures
 

@@ -71,9 +71,12 @@ def self_supervised(model, vectors, crops_01, landmarks, camera, losses: Regress
     return found
 
 
-def supervised(model, vectors, truth, std, camera, losses: RegressorLossConfig) -> dict[str, jax.Array]:
-    """Terms (scalars, weighted) of FaceParams vectors [B, 257] against the studio's truth, deviations `std` [257]."""
-    errors = group_errors(vectors, truth, std)
+def supervised(model, vectors, truth, std, importance, camera, losses: RegressorLossConfig) -> dict[str, jax.Array]:
+    """Terms (scalars, weighted) of FaceParams vectors [B, 257] against the studio's truth.
+
+    std, importance [257]: deviations of the truth, and how much each component shows.
+    """
+    errors = group_errors(vectors, truth, std, importance=importance)
     points = face_losses.projected_landmarks(model, FaceParams.from_vector(vectors), camera)
     true_points = face_losses.projected_landmarks(model, FaceParams.from_vector(truth), camera)
     return {"truth": losses.truth * sum(errors.values()) / len(errors),
@@ -84,7 +87,8 @@ def make_step(configs: PackConfigs, losses: RegressorLossConfig, *, peak: float,
     """The step of `loop.run`.
 
     batch: any of {"studio": {"images", "params", "landmarks"}, "photos": uint8 portraits [B, H, W, 3]}; `painted` more
-    portraits are drawn from frozen["generator"]. frozen: {"morphable", "generator"?, "landmarks"?}.
+    portraits are drawn from frozen["generator"]. frozen: {"morphable", "generator"?, "landmarks"?}, and "importance"
+    [257] where there are studio rows.
     """
     from pie_jax.regressor import Regressor, update_batch_stats
 
@@ -114,7 +118,8 @@ def make_step(configs: PackConfigs, losses: RegressorLossConfig, *, peak: float,
         found = {}
         if studio:
             std = jax.lax.stop_gradient(weights["output_std"])
-            found |= supervised(frozen["morphable"], vectors[:count], rows["studio"]["params"], std, camera, losses)
+            found |= supervised(frozen["morphable"], vectors[:count], rows["studio"]["params"], std,
+                                frozen["importance"], camera, losses)
         if others:
             marks = None
             if "landmarks" in frozen:
@@ -207,6 +212,8 @@ def _run(arguments, configs: PackConfigs, losses, pack: Pack, data: StudioData |
         pack.require(PART)
         weights = pack.weights[PART]
     frozen = {"morphable": pack.morphable}
+    if data is not None:
+        frozen["importance"] = jnp.asarray(face_losses.importance(pack.morphable, weights["output_std"]))
     frozen |= {name: pack.weights[name] for name in ("generator", "landmarks") if name in pack.weights}
 
     def batch(step):
@@ -238,6 +245,7 @@ def evaluation(configs: PackConfigs, pack: Pack, data: StudioData):
     project = jax.jit(lambda model, vectors: face_losses.projected_landmarks(
         model, FaceParams.from_vector(vectors), configs.camera))
     true_points = np.asarray(project(pack.morphable, tail["params"]))
+    weight = face_losses.importance(pack.morphable, std)
 
     def evaluate(state):
         vectors = np.concatenate([np.asarray(look(state.ema, tail["images"][i:i + 32]))
@@ -246,7 +254,7 @@ def evaluation(configs: PackConfigs, pack: Pack, data: StudioData):
         px = np.linalg.norm(points - true_points, axis=-1).mean() * configs.camera.crop_size * 128
         rotation = VECTOR_SLICES["rotation"]
         degrees = np.degrees(np.abs(vectors - tail["params"])[:, rotation]).mean(axis=0)
-        return explained(vectors, tail["params"], std) | {
+        return explained(vectors, tail["params"], std, importance=weight) | {
             "pitch_error_degrees": float(degrees[0]), "yaw_error_degrees": float(degrees[1]),
             "landmark_error_px_of_128": float(px)}
 
