@@ -1,0 +1,121 @@
+"""`python -m pie_jax.training.demo_pack --pack DIR`: the demo pack from nothing, one command after another.
+
+Every stage is an ordinary training command with its own run folder, so the whole can be stopped at any time and
+called again: finished stages are skipped, the one at hand is resumed. `--scale` multiplies all budgets: 0.01 is a
+smoke test, 1 the shipped pack (about two hours on two CPU cores).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import sys
+
+from pie_jax.config import CONTROLS
+from pie_jax.errors import EXIT_OK, PieError
+
+SAMPLE_SEED = 12  # of the portrait that ships beside the pack, below every training seed
+
+
+def stages(arguments: argparse.Namespace) -> list[tuple[str, str, list[str]]]:
+    """(name, module, flags) of every stage in order."""
+    pack, runs, scale = str(arguments.pack), pathlib.Path(arguments.runs), arguments.scale
+
+    def run(name: str) -> list[str]:
+        return ["--pack", pack, "--run", str(runs / name), "--seed", str(arguments.seed)]
+
+    def minutes(value: float) -> list[str]:
+        return ["--minutes", f"{value * scale:.4g}"]
+
+    def count(value: int, least: int, multiple: int) -> str:
+        return str(max(round(value * scale / multiple) * multiple, least))
+
+    studio = ["--studio", "--data", str(runs / "studio")]
+    size = ["--resolution", str(arguments.resolution)]
+    return [
+        ("studio_data", "studio_data", ["--data", str(runs / "studio"), "--count", count(8016, 96, 48)]),
+        ("family_data", "family_data", ["--data", str(runs / "family"), "--count", count(15_000, 64, 1),
+                                        "--resolution", "128"]),
+        ("regressor", "regressor", [*run("regressor"), *studio, "--painted", "0", *minutes(9)]),
+        ("landmarks", "landmarks", [*run("landmarks"), *studio, *minutes(5)]),
+        ("perceptual", "perceptual", [*run("perceptual"), *studio, *minutes(3)]),
+        ("recognition", "recognition", [*run("recognition"), *studio, *minutes(4)]),
+        ("generator", "generator", [*run("generator"), "--data", str(runs / "family"), *size, *minutes(48)]),
+        ("dfr", "dfr", [*run("dfr"), "--codes", str(runs / "codes"), *minutes(3)]),
+        *((f"rignet_{control}", "rignet", [*run(f"rignet_{control}"), "--control", control,
+                                           "--codes", str(runs / "codes"), *minutes(6)]) for control in CONTROLS),
+        ("pool", "pool", ["--pack", pack]),
+        ("balance", "balance", ["--pack", pack]),
+    ]
+
+
+def begin(pack: str) -> None:
+    """The parts that are built and not trained: morphable model, camera, the portrait that ships beside them."""
+    import numpy as np
+
+    from pie_jax.images import save_png
+    from pie_jax.pack import update_configs, update_part
+    from pie_jax.studio.family import scenes_from_z
+    from pie_jax.studio.head import build_head
+    from pie_jax.studio.render import render_scenes
+    from pie_jax.studio.scene import STUDIO_CAMERA
+    from pie_jax.training.family_data import draw_z
+
+    head = build_head()
+    record = {"command": "python -m pie_jax.training.demo_pack", "source": "pie_jax.studio.head"}
+    update_part(pack, "morphable", head.morphable, record=record)
+    update_configs(pack, camera=STUDIO_CAMERA)
+    image = render_scenes(head, scenes_from_z(head, draw_z(SAMPLE_SEED, 1)), resolution=256).images[0]
+    save_png(pathlib.Path(pack) / "sample.png", np.asarray(image))
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m pie_jax.training.demo_pack", description=__doc__.split("\n")[0])
+    parser.add_argument("--pack", default="runs/demo_pack", metavar="DIR", help="the pack to make (default: %(default)s)")
+    parser.add_argument("--runs", default="runs", metavar="DIR", help="run folders and rendered data")
+    parser.add_argument("--resolution", type=int, default=64, help="of the generator (default: %(default)s)")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor of every budget (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", metavar="STAGE", help="these stages only, again even where finished")
+    arguments = parser.parse_args(argv)
+    todo = stages(arguments)
+    names = [name for name, _, _ in todo]
+    unknown = sorted(set(arguments.only or ()) - set(names))
+    if unknown:
+        parser.error(f"--only {unknown[0]}: expected some of {', '.join(names)}")
+    try:
+        return run_stages(arguments, todo)
+    except PieError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def run_stages(arguments: argparse.Namespace, todo: list[tuple[str, str, list[str]]]) -> int:
+    """Run what is not done; the list of finished stages is `demo_pack.json` in the runs folder."""
+    import importlib
+
+    from pie_jax.runtime import configure
+
+    configure()
+    runs = pathlib.Path(arguments.runs)
+    runs.mkdir(parents=True, exist_ok=True)
+    ledger = runs / "demo_pack.json"
+    finished = json.loads(ledger.read_text()) if ledger.is_file() else []
+    if not (pathlib.Path(arguments.pack) / "manifest.json").is_file():
+        begin(arguments.pack)
+    for name, module, flags in todo:
+        if name not in arguments.only if arguments.only else name in finished:
+            continue
+        print(f"demo_pack: {name}", file=sys.stderr, flush=True)
+        code = importlib.import_module(f"pie_jax.training.{module}").main(flags)
+        if code != EXIT_OK:
+            print(f"demo_pack: {name} ended with {code}; run the same command again to go on", file=sys.stderr)
+            return code
+        finished = sorted({*finished, name})
+        ledger.write_text(json.dumps(finished))
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
