@@ -19,6 +19,7 @@ IDENTITY, TEXTURE, EXPRESSION, ILLUMINATION, PARAMETERS = 80, 80, 64, 27, 257
 SIZES = {"rotation": 3, "translation": 3, "identity": IDENTITY, "texture": TEXTURE, "expression": EXPRESSION,
          "illumination": ILLUMINATION}
 VECTOR_ORDER = ("identity", "expression", "texture", "rotation", "illumination", "translation")  # of public regressors
+FLAT = 1e-6  # sine of the angle between two edges below which a triangle has no normal
 CONTROL_FIELDS = {"pose": "rotation", "expression": "expression", "illumination": "illumination"}
 
 _start = 0
@@ -132,7 +133,12 @@ def vertex_normals(vertices: Array, triangles: Array) -> jax.Array:
     check_shape("vertices", vertices, (None, 3))
     check_shape("triangles", triangles, (None, 3))
     corners = [vertices[..., triangles[:, k], :] for k in range(3)]
-    normals = normalise(jnp.cross(corners[1] - corners[0], corners[2] - corners[0]))
+    one, two = corners[1] - corners[0], corners[2] - corners[0]
+    normals = jnp.cross(one, two)
+    # The cross product of parallel edges is rounding, not always 0: it must not become a unit vector of chance.
+    scale = jnp.sum(one * one, axis=-1, keepdims=True) * jnp.sum(two * two, axis=-1, keepdims=True)
+    solid = jnp.sum(normals * normals, axis=-1, keepdims=True) > FLAT**2 * scale
+    normals = normalise(jnp.where(solid, normals, 0.0))
     total = jnp.zeros_like(vertices)
     for k in range(3):
         total = total.at[..., triangles[:, k], :].add(normals)

@@ -333,11 +333,12 @@ def _draw_windows(canvas, setup, windows, ends, side, first_code, per_image, wid
 
     With `ends` None every triangle has one window or none. The loop is a pipeline: each turn draws the candidates made
     the turn before. Its carry is what forces them to memory, so that a key meets its very own bits after the scatter
-    (recomputed in another fusion it may differ in the last bit, and the pixel would be lost).
+    (recomputed in another fusion it may differ in the last bit, and the pixel would be lost). For the same reason the
+    number of turns always depends on the data: a loop known to turn once would be dissolved.
     """
     count, pixels = windows.shape[0], canvas[0].shape[0]
     chunk = min(max(CHUNK // side**2, 1), count)
-    total = count if ends is None else ends[-1]
+    total = jnp.max(windows) * count if ends is None else ends[-1]
 
     def turn(i, state):
         canvas = _draw(state[:2], *state[2:])
