@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--channel-max", type=int, default=128)
     result.add_argument("--channel-min", type=int, default=16)
     result.add_argument("--learning-rate", type=float, default=3e-3)
-    result.add_argument("--region", type=float, default=12.0, help="weight of eyes and mouth in the loss")
+    result.add_argument("--region", type=float, default=30.0, help="weight of eyes and mouth in the loss")
     result.add_argument("--pair", type=float, default=8.0, help="weight of the difference within antithetic pairs")
     result.add_argument("--r1", type=float, default=None, help="R1 gamma (default: 0.0002 resolution^2 / batch)")
     result.add_argument("--mixing", type=float, default=0.5, help="share of style-mixed codes in the adversarial stage")

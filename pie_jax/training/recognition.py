@@ -1,9 +1,10 @@
 """Train the recognition network Psi (VGG-Face's architecture, any width) on studio identities.
 
-`python -m pie_jax.training.recognition --studio --pack DIR`: classification over the people of a studio set, whose
-portraits share a face and nothing else, by the cosine to one learned prototype a person (NormFace, arXiv 1704.06369).
-The prototypes are dropped; what is kept is fc7, the descriptor of PIE's recognition term. Held out: people never
-trained on.
+`python -m pie_jax.training.recognition --studio --pack DIR`: learns who is who in a studio set, in which a person's
+portraits share a face and nothing else. Each step shows two views of some people: a view must find its partner among
+all views by cosine (supervised contrastive, arXiv 2004.11362), and a linear head must tell the person's identity and
+texture coefficients, which gives the first layers something to learn before anyone is recognised. The head is
+dropped; what is kept is fc7, the descriptor of PIE's recognition term. Held out: people never trained on.
 """
 
 from __future__ import annotations
@@ -17,16 +18,19 @@ import optax
 
 from pie_jax.config import VGGConfig, to_dict
 from pie_jax.errors import UsageError
+from pie_jax.images import face_crop
+from pie_jax.morphable import VECTOR_SLICES
 from pie_jax.observe import describe
 from pie_jax.pack import PackConfigs, update_part
 from pie_jax.training import commands, loop
 from pie_jax.training.augment import degrade
+from pie_jax.training.standardise import standardise
 from pie_jax.training.studio_data import StudioData, add_data_arguments, open_data
 
 PART = "recognition"
 OPTIMISER = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam(b1=0.9, b2=0.99))
 SCALE = 16.0  # of the cosines inside the softmax
-MARGIN = 0.1  # taken from the right person's cosine (CosFace, arXiv 1801.09414)
+FACE = np.r_[VECTOR_SLICES["identity"], VECTOR_SLICES["texture"]]  # what stays the same in all views of a person
 
 
 def people_batch(data: StudioData, seed: int, step: int, size: int) -> dict[str, np.ndarray]:
@@ -34,24 +38,26 @@ def people_batch(data: StudioData, seed: int, step: int, size: int) -> dict[str,
     rng = np.random.default_rng((seed, step))
     person = rng.choice(data.training_rows // data.views, size // 2, replace=False)
     views = np.stack([rng.choice(data.views, 2, replace=False) for _ in person])
-    return data.rows((person[:, None] * data.views + views).ravel(), fields=("images", "person"))
+    return data.rows((person[:, None] * data.views + views).ravel(), fields=("images", "params"))
 
 
-def make_step(configs: PackConfigs, *, peak: float):
-    """The step of `loop.run`: weights {"vgg", "prototypes" [people, N]}, batch {"images" uint8, "person" [B]}."""
+def make_step(configs: PackConfigs, weights_of_face: np.ndarray, *, peak: float):
+    """The step of `loop.run`: weights {"vgg", "head"}, batch {"images" uint8, "params" [B, 257]}, two rows a person."""
     def loss(weights, key, rows):
         mirror_key, degrade_key = jax.random.split(key)
         images = rows["images"].astype(jnp.float32) / 255.0
         mirror = jax.random.bernoulli(mirror_key, 0.5, (images.shape[0], 1, 1, 1))
         images = jnp.where(mirror, images[:, :, ::-1], images)
         codes = describe(configs, {PART: weights["vgg"]}, degrade(degrade_key, images))
-        prototypes = weights["prototypes"]
-        prototypes = prototypes * jax.lax.rsqrt(jnp.sum(jnp.square(prototypes), axis=-1, keepdims=True) + 1e-12)
-        cosine = codes @ prototypes.T
-        right = jax.nn.one_hot(rows["person"], cosine.shape[1])
-        value = jnp.mean(optax.softmax_cross_entropy(SCALE * (cosine - MARGIN * right), right))
-        rate = jnp.mean((jnp.argmax(cosine, axis=-1) == rows["person"]).astype(jnp.float32))
-        return value, {"right": rate}
+        other = 1.0 - jnp.eye(len(codes))
+        cosine = SCALE * (codes @ codes.T) - 1e9 * (1.0 - other)
+        partner = jnp.arange(len(codes)) ^ 1  # rows 2i and 2i + 1 show one person
+        found = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(cosine, partner))
+        face = rows["params"][:, FACE]
+        told = codes @ weights["head"]["kernel"] + weights["head"]["bias"][None]
+        coefficients = jnp.mean(jnp.sum(jnp.square(told - face) * weights_of_face[None], axis=-1))
+        rate = jnp.mean((jnp.argmax(cosine, axis=-1) == partner).astype(jnp.float32))
+        return found + coefficients, {"contrast": found, "coefficients": coefficients, "right": rate}
 
     def step(state, rows):
         key = loop.step_key(state)
@@ -60,6 +66,13 @@ def make_step(configs: PackConfigs, *, peak: float):
         return loop.apply_gradients(state, gradients, optimiser=OPTIMISER, learning_rate=rate), {"loss": value} | found
 
     return step
+
+
+def shown_weights(faces: np.ndarray) -> np.ndarray:
+    """Weight [160] of each coefficient of faces [people, 160]: 1 / variance, the larger ones counting more; sum 1."""
+    variance = faces.var(axis=0)
+    weight = np.sqrt(variance) / (variance + 1e-6)  # an error of one deviation costs one deviation
+    return (weight / np.sum(weight * variance)).astype(np.float32)
 
 
 def verification(codes: np.ndarray, person: np.ndarray) -> dict[str, float]:
@@ -93,9 +106,15 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     people = data.training_rows // data.views
     if arguments.batch % 2 or arguments.batch // 2 > people:
         raise UsageError(f"--batch: expected an even number of at most {2 * people}, got {arguments.batch}")
-    key, init_key, prototype_key = jax.random.split(jax.random.key(arguments.seed), 3)
-    weights = {"vgg": VGG(config).init(init_key, jnp.zeros((1, config.resolution, config.resolution, 3)))["params"],
-               "prototypes": jax.random.normal(prototype_key, (people, config.fc_width))}
+    key, init_key, head_key = jax.random.split(jax.random.key(arguments.seed), 3)
+    faces = data.rows(np.arange(0, data.training_rows, data.views), fields=("params",))["params"][:, FACE]
+    weights_of_face = shown_weights(faces)
+    vgg = VGG(config).init(init_key, jnp.zeros((1, config.resolution, config.resolution, 3)))["params"]
+    first = jnp.asarray(data.tail(64, fields=("images",))["images"], jnp.float32) / 255.0
+    vgg = standardise(config, vgg, face_crop(first, configs.camera, resolution=config.resolution))
+    weights = {"vgg": vgg,
+               "head": {"kernel": jax.random.normal(head_key, (config.fc_width, len(FACE))),
+                        "bias": jnp.asarray(faces.mean(axis=0))}}
     index = np.arange(data.training_rows, min(len(data), data.training_rows + 600))
     tail = data.rows(index, fields=("images", "person"))
     look = jax.jit(lambda weights, images: describe(configs, {PART: weights}, images.astype(jnp.float32) / 255.0))
@@ -104,7 +123,8 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
         codes = [np.asarray(look(state.ema["vgg"], tail["images"][i:i + 60])) for i in range(0, len(index), 60)]
         return verification(np.concatenate(codes), tail["person"])
 
-    result = loop.run(arguments.run, loop.new_state(key, weights, OPTIMISER), make_step(configs, peak=arguments.rate),
+    step = make_step(configs, weights_of_face, peak=arguments.rate)
+    result = loop.run(arguments.run, loop.new_state(key, weights, OPTIMISER), step,
                       steps=arguments.steps, minutes=arguments.minutes, restart=arguments.restart,
                       batch_fn=lambda step: people_batch(data, arguments.seed, step, arguments.batch),
                       batch_size=arguments.batch, evaluate=evaluate, name=PART,

@@ -10,17 +10,21 @@ from __future__ import annotations
 import numpy as np
 
 
-def region_mask(landmarks: np.ndarray, resolution: int, *, sigma: tuple[float, float] = (0.05, 0.075)) -> np.ndarray:
-    """landmarks [N, 66, 2] in 0..1 -> [N, R, R, 1] float32 in 0..1: two Gaussians on the eyes, one on the mouth."""
+def region_mask(landmarks: np.ndarray, resolution: int) -> np.ndarray:
+    """landmarks [N, 66, 2] in 0..1 -> [N, R, R, 1] float32 in 0..1: where a face's expression is seen.
+
+    1 on the lids (narrow Gaussians: a blink moves few pixels), 0.4 around eyes, brows and mouth.
+    """
     grid = (np.arange(resolution, dtype=np.float32) + 0.5) / resolution
     mask = np.zeros((len(landmarks), resolution, resolution), np.float32)
-    lift = np.array([0.0, -0.015], np.float32)  # towards the brows
-    centres = ((landmarks[:, 36:42].mean(1) + lift, sigma[0]), (landmarks[:, 42:48].mean(1) + lift, sigma[0]),
-               (landmarks[:, 48:66].mean(1), sigma[1]))
-    for centre, width in centres:
+    brows = np.array([0.0, -0.015], np.float32)
+    eyes = [landmarks[:, 36:42].mean(1), landmarks[:, 42:48].mean(1)]
+    bumps = [(eye + brows, 0.05, 0.05, 0.4) for eye in eyes] + [(eye, 0.038, 0.022, 1.0) for eye in eyes]
+    bumps.append((landmarks[:, 48:66].mean(1), 0.075, 0.075, 0.4))
+    for centre, width, height, weight in bumps:
         x = np.exp(-0.5 * ((grid[None] - centre[:, :1]) / width) ** 2)
-        y = np.exp(-0.5 * ((grid[None] - centre[:, 1:]) / width) ** 2)
-        mask = np.maximum(mask, y[:, :, None] * x[:, None, :])
+        y = np.exp(-0.5 * ((grid[None] - centre[:, 1:]) / height) ** 2)
+        mask = np.maximum(mask, weight * y[:, :, None] * x[:, None, :])
     return mask[..., None]
 
 

@@ -25,7 +25,7 @@ def _halve(x: Array) -> jax.Array:
     return jnp.mean(x.reshape(batch, height // 2, 2, width // 2, 2, channels), axis=(2, 4))
 
 
-def reconstruction_loss(image: Array, target: Array, mask: Array, *, region: float = 12.0, pair: float = 8.0):
+def reconstruction_loss(image: Array, target: Array, mask: Array, *, region: float = 30.0, pair: float = 8.0):
     """image, target [2N, R, R, 3] in [-1, 1] (rows 2i, 2i + 1 a pair), mask [2N, R, R, 1] in [0, 1] -> scalar terms."""
     error, m = image - target, 1.0 + region * mask
     terms = {"value": 0.0, "gradient": 0.0, "pair": 0.0}
