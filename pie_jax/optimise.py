@@ -115,7 +115,7 @@ def start_stage(latent: Array, keys: Array, *, stage: StageConfig, index: int = 
     """
     check_shape("latent", latent, (None, None, None))
     batch = latent.shape[0]
-    latent = jnp.asarray(latent)
+    latent = jnp.array(latent)  # a copy: the state is donated, the caller's array is not
     if stage.space == "w":
         latent = jnp.repeat(latent[:, :1], latent.shape[1], axis=1)
     optimiser = jax.vmap(adadelta(stage).init)(latent)

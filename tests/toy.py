@@ -80,8 +80,10 @@ def _seed(key) -> int:
     return high << 32 | low
 
 
-def random_weights(key, tree, *, scale: float = 0.7):
+def random_weights(key, tree, *, equalised: bool = False):
     """Arrays for a tree of shapes: variance-keeping kernels, small biases, unit scales and variances.
+
+    equalised: the layers of a generator scale their kernels themselves, and their styles are 1 in the mean.
 
     By numpy: one compiled program for each shape would take a minute.
     """
@@ -93,9 +95,13 @@ def random_weights(key, tree, *, scale: float = 0.7):
         if name in ("scale", "var", "variance", "output_std"):
             return np.ones(shape, np.float32)
         noise = rng.normal(size=shape).astype(np.float32)
+        if equalised and name == "weight":
+            return noise
+        if equalised and name == "bias" and any(step.key == "affine" for step in path):
+            return 1 + np.float32(0.1) * noise
         if len(shape) < 2 or name in ("bias", "mean", "output_mean", "noise_const"):
             return np.float32(0.1) * noise
-        return np.float32(scale / np.sqrt(np.prod(shape[:-1]))) * noise
+        return np.float32(0.7 / np.sqrt(np.prod(shape[:-1]))) * noise
 
     return jax.device_put(structure.unflatten([leaf(path, s.shape) for path, s in leaves]))
 
@@ -110,7 +116,8 @@ def toy_pack(key, *, parts: tuple[str, ...] | None = None, pool_size: int = 12, 
     weights = {}
     for i, name in enumerate(names):
         if configs.of(name) is not None and (parts is None or name in parts):
-            weights[name] = _tame(name, random_weights(jax.random.fold_in(key, i), schema(name, configs)))
+            weights[name] = _tame(name, random_weights(
+                jax.random.fold_in(key, i), schema(name, configs), equalised=name == "generator"))
     side = configs.energy.render_resolution
     rng = np.random.default_rng(_seed(key))
     pool = Pool(images=jnp.asarray(rng.integers(0, 256, (pool_size, side, side, 3)), jnp.uint8),
