@@ -185,3 +185,13 @@ def scenes_from_z(head, z):
         background_top=_hue(0.5 * unit["background_hue"], 0.50 + 0.25 * unit["background_level"], 0.12),
         background_bottom=_hue(0.5 * unit["background_hue"], 0.42 + 0.22 * unit["background_level"], 0.12),
         hair_style=style.astype(jnp.int32), hair_volume=0.85 + 0.3 * jnp.abs(unit["hair_length"]))
+
+
+def draw_z(seed: int, count: int) -> np.ndarray:
+    """z [count, 512] float32 ~ N(0, 1), a function of the seed alone. Training draws from seeds of a million on."""
+    return np.random.default_rng(seed).standard_normal((count, Z_DIM), dtype=np.float32)
+
+
+def scenes_of_seeds(seeds, *, head):
+    """The portrait of each integer of `seeds` [B] within the family; seeds below a million were never trained on."""
+    return scenes_from_z(head, jnp.asarray(np.concatenate([draw_z(int(seed), 1) for seed in seeds])))

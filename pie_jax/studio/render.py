@@ -37,6 +37,10 @@ def parser() -> command.Parser:
     out.add_argument("--seed", type=int, default=0, help="first person; person i has seed SEED + i")
     out.add_argument("--count", type=int, default=16, help="people")
     out.add_argument("-o", "--out", required=True, metavar="DIR", help="folder to write into (made if missing)")
+    out.add_argument(
+        "--family", choices=("demo", "wide"), default="demo",
+        help="demo: the scenes that the demo generator knows; wide: all hair styles, people and expressions",
+    )
     out.add_argument("--resolution", type=int, default=128, help="pixels of a side")
     out.add_argument("--vary", nargs="+", metavar="CONTROL", help="draw these anew: pose, expression, illumination")
     out.add_argument("--vary-seed", type=int, default=1, help="which other draw --vary takes")
@@ -150,11 +154,13 @@ def _scenes(head, seeds, arguments, vary, expressions, lamp):
     from pie_jax.morphable import with_control
     from pie_jax.render import light
     from pie_jax.studio.names import EXPRESSION_NAMES
+    from pie_jax.studio import family
     from pie_jax.studio.scene import posed, scenes_of_seeds, with_params
 
-    scenes = scenes_of_seeds(seeds, head=head)
+    people = family.scenes_of_seeds if arguments.family == "demo" else scenes_of_seeds
+    scenes = people(seeds, head=head)
     if vary:
-        other = scenes_of_seeds((seeds + 1_000_003 * arguments.vary_seed) % (2**31 - 1), head=head)
+        other = people((seeds + 1_000_003 * arguments.vary_seed) % (2**31 - 1), head=head)
         for control in vary:
             scenes = dataclasses.replace(scenes, params=with_control(scenes.params, other.params, control))
     expression = scenes.params.expression * (0.0 if arguments.neutral else 1.0)

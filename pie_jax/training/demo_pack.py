@@ -56,17 +56,16 @@ def begin(pack: str) -> None:
 
     from pie_jax.images import save_png
     from pie_jax.pack import update_configs, update_part
-    from pie_jax.studio.family import scenes_from_z
+    from pie_jax.studio.family import scenes_of_seeds
     from pie_jax.studio.head import build_head
     from pie_jax.studio.render import render_scenes
     from pie_jax.studio.scene import STUDIO_CAMERA
-    from pie_jax.training.family_data import draw_z
 
     head = build_head()
     record = {"command": "python -m pie_jax.training.demo_pack", "source": "pie_jax.studio.head"}
     update_part(pack, "morphable", head.morphable, record=record)
     update_configs(pack, camera=STUDIO_CAMERA)
-    image = render_scenes(head, scenes_from_z(head, draw_z(SAMPLE_SEED, 1)), resolution=256).images[0]
+    image = render_scenes(head, scenes_of_seeds([SAMPLE_SEED], head=head), resolution=256).images[0]
     save_png(pathlib.Path(pack) / "sample.png", np.asarray(image))
 
 

@@ -61,11 +61,6 @@ def shrink(images: np.ndarray, resolution: int) -> np.ndarray:
     return (blocks.mean(axis=(-4, -2), dtype=np.float32) + 0.5).astype(np.uint8)
 
 
-def draw_z(seed: int, count: int) -> np.ndarray:
-    """z [count, 512] float32 ~ N(0, 1), a function of the seed alone."""
-    return np.random.default_rng(seed).standard_normal((count, 512), dtype=np.float32)
-
-
 def _render(head, z, resolution: int):
     """z [N, 512] -> images uint8 [N, R, R, 3], landmarks [N, 66, 2] in 0..1 of the portrait."""
     from pie_jax.studio.family import scenes_from_z
@@ -83,7 +78,7 @@ def _render(head, z, resolution: int):
 
 def make_pairs(seed: int, count: int) -> np.ndarray:
     """z [2 count, 512]: rows 2i and 2i + 1 differ in the sign of one expression factor."""
-    from pie_jax.studio.family import EXPRESSION_FACTORS, factors_from_z, flip, normalise
+    from pie_jax.studio.family import EXPRESSION_FACTORS, draw_z, factors_from_z, flip, normalise
 
     rng = np.random.default_rng(seed + 1)
     z = np.asarray(normalise(draw_z(seed, count)))
@@ -98,7 +93,7 @@ def make_pairs(seed: int, count: int) -> np.ndarray:
 
 def make_response(head, resolution: int) -> dict[str, np.ndarray]:
     """Held-out scenes and, for every factor of RESPONSE_FACTORS, the same scenes with it at both ends."""
-    from pie_jax.studio.family import FACTOR_INDEX, normalise, with_coordinate
+    from pie_jax.studio.family import FACTOR_INDEX, draw_z, normalise, with_coordinate
 
     z = np.asarray(normalise(draw_z(RESPONSE_SEED, RESPONSE_SCENES)))
     ends = np.stack([[np.asarray(with_coordinate(z, FACTOR_INDEX[name], u)) for u in (-1.0, 1.0)]
