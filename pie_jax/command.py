@@ -7,7 +7,6 @@ answer at once.
 from __future__ import annotations
 
 import argparse
-import difflib
 import errno
 import os
 import sys
@@ -16,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from pie_jax import __version__
-from pie_jax.errors import EXIT_INTERRUPTED, PieError, ResourceError, UsageError
+from pie_jax.errors import EXIT_INTERRUPTED, PieError, ResourceError, UsageError, choose, nearest
 
 DEVICES = ("auto", "cpu", "gpu", "tpu")
 
@@ -57,26 +56,6 @@ def did_you_mean(name: str, names: Iterable[str], *, count: int = 4) -> str:
     """'; did you mean a, b?' of the nearest of `names`, or '' where none is near."""
     near = nearest(name, names, count=count)
     return f"; did you mean {', '.join(near)}?" if near else ""
-
-
-def nearest(name: str, names: Iterable[str], *, count: int = 4) -> list[str]:
-    """Up to `count` of `names` that resemble `name`, the most similar first."""
-    names = list(dict.fromkeys(names))
-    lowered = {n.lower(): n for n in names}
-    near = difflib.get_close_matches(name.lower(), lowered, n=count, cutoff=0.5)
-    inside = [n for n in lowered if len(name) > 2 and (name.lower() in n or n in name.lower())]
-    return [lowered[n] for n in dict.fromkeys([*near, *inside])][:count]
-
-
-def choose(what: str, name: str, names: Iterable[str]) -> str:
-    """`name` if it is one of `names`; UsageError with the nearest (or with all, where they are few)."""
-    names = list(names)
-    if name in names:
-        return name
-    near = nearest(name, names)
-    hint = f"did you mean {', '.join(near)}?" if near else f"expected one of {', '.join(names[:12])}"
-    more = f" ({len(names)} in all)" if len(names) > 12 else ""
-    raise UsageError(f"{what}: unknown {name!r}; {hint}{more}")
 
 
 def list_of(what: str, values: list[str] | None, names: Iterable[str]) -> tuple[str, ...] | None:

@@ -3,6 +3,9 @@
 Every message is one line: the file or argument, the cause, the next step.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class PieError(Exception):
     """A failure with a cause and a next step; `exit_code` is what a command returns for it."""
@@ -49,3 +52,23 @@ class ResourceError(PieError):
 EXIT_OK = 0
 EXIT_SOME_FAILED = 1
 EXIT_INTERRUPTED = 130
+
+
+def nearest(name: str, names: Iterable[str], *, count: int = 4) -> list[str]:
+    """Up to `count` of `names` that resemble `name`, the most similar first."""
+    names = list(dict.fromkeys(names))
+    lowered = {n.lower(): n for n in names}
+    near = difflib.get_close_matches(name.lower(), lowered, n=count, cutoff=0.5)
+    inside = [n for n in lowered if len(name) > 2 and (name.lower() in n or n in name.lower())]
+    return [lowered[n] for n in dict.fromkeys([*near, *inside])][:count]
+
+
+def choose(what: str, name: str, names: Iterable[str]) -> str:
+    """`name` if it is one of `names`; UsageError with the nearest (or with all, where they are few)."""
+    names = list(names)
+    if name in names:
+        return name
+    near = nearest(name, names)
+    hint = f"did you mean {', '.join(near)}?" if near else f"expected one of {', '.join(names[:12])}"
+    more = f" ({len(names)} in all)" if len(names) > 12 else ""
+    raise UsageError(f"{what}: unknown {name!r}; {hint}{more}")

@@ -14,7 +14,7 @@ import numpy as np
 from pie_jax import __version__, command, figures
 from pie_jax.edit.arguments import ANGLES, LIGHT, Sweep
 from pie_jax.embed.photos import read_json
-from pie_jax.errors import EXIT_OK, UsageError
+from pie_jax.errors import EXIT_OK, UsageError, choose
 from pie_jax.images import replace_file, save_png
 from pie_jax.images.files import shown
 from pie_jax.morphable import FaceParams
@@ -66,12 +66,12 @@ def _request(arguments: argparse.Namespace, pack: Pack, embedding: Embedding) ->
     request = {name: getattr(arguments, name) for name in (*ANGLES, "light") if getattr(arguments, name) is not None}
     if arguments.expression:
         for name in arguments.expression:
-            command.choose("--expression", name, expression_names(pack))
+            choose("--expression", name, expression_names(pack))
         request["expression"] = arguments.expression
     if arguments.like is not None:
         request["like"] = (params_of(pack, arguments.like), arguments.control)
     if arguments.sweep and arguments.sweep.name not in (*ANGLES, *LIGHT):
-        command.choose("--sweep", arguments.sweep.name, (*ANGLES, *LIGHT, *expression_names(pack)))
+        choose("--sweep", arguments.sweep.name, (*ANGLES, *LIGHT, *expression_names(pack)))
     if not request and not arguments.sweep:
         raise UsageError("nothing to change; give --yaw, --pitch, --roll, --expression, --light, --like or --sweep")
     return request

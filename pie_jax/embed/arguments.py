@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from pie_jax import command
 from pie_jax.config import CONTROLS, TERMS, EmbedConfig, EnergyConfig, StageConfig
-from pie_jax.errors import UsageError
+from pie_jax.errors import UsageError, choose
 
 PRESETS = {
     # PIE's schedule: W, then W+ (arXiv 2009.09485)
@@ -74,7 +74,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         raise UsageError(f"--samples: expected 1 or more, got {arguments.samples}")
     if not 0 <= arguments.seed < 2**31:
         raise UsageError(f"--seed: expected 0 to {2**31 - 1}, got {arguments.seed}")
-    command.choose("--preset", arguments.preset, PRESETS)
+    choose("--preset", arguments.preset, PRESETS)
     arguments.steps = _steps(arguments.steps)
     arguments.control = command.list_of("--control", arguments.control, CONTROLS)
     arguments.terms = command.list_of("--terms", arguments.terms, TERMS)
@@ -99,7 +99,7 @@ def _weight(text: str) -> tuple[str, float]:
     parts = {"synthesis": "l2, perceptual", "recognition": "recognition_w, recognition_edit"}
     if name in parts:
         raise UsageError(f"--weight: the term {name!r} has a weight for each part: {parts[name]}")
-    command.choose("--weight", name, WEIGHTS)
+    choose("--weight", name, WEIGHTS)
     if value < 0:
         raise UsageError(f"--weight {name}: expected 0 or more, got {value:g}")
     return name, value

@@ -15,9 +15,8 @@ import numpy as np
 
 from pie_jax import observe
 from pie_jax.arrays import Array
-from pie_jax.command import choose
 from pie_jax.config import CONTROLS
-from pie_jax.errors import PackError, UsageError
+from pie_jax.errors import PackError, UsageError, choose
 from pie_jax.images import load_portrait
 from pie_jax.morphable import FaceParams, with_control
 from pie_jax.pack import Pack
