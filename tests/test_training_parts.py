@@ -281,3 +281,56 @@ def test_normalisation_floors_quiet_components():
     scale = dfr.normalisation(vectors)
     assert scale["output_std"][5] == pytest.approx(0.1, rel=0.2)
     assert dfr.explained(vectors, vectors, scale["output_std"])["explained_identity"] == 1.0
+
+
+# --------------------------------------------------------------------------------------- studio data
+def test_views_of_a_family_person_share_the_face_and_nothing_else():
+    from pie_jax.studio.family import FACTOR_INDEX, factors_from_z
+
+    z = studio_data.family_people(jax.random.key(0), 4, 3)
+    factors = np.asarray(factors_from_z(z)).reshape(4, 3, -1)
+    spread = factors.std(axis=1).mean(axis=0)
+    assert spread[FACTOR_INDEX["identity_0"]] < 0.1 and spread[FACTOR_INDEX["skin"]] < 0.1
+    assert spread[FACTOR_INDEX["jaw_open"]] > 0.2 and spread[FACTOR_INDEX["yaw"]] > 0.2
+    assert factors.mean(axis=1).std(axis=0)[FACTOR_INDEX["identity_0"]] > 0.2
+
+
+def test_studio_rows_are_split_by_person(data_folder):
+    data = studio_data.open_data(data_folder)
+    assert (len(data), data.people, data.held_out_people, data.training_rows) == (32, 16, 2, 28)
+    batch = data.batch(0, 5, 200, fields=("params", "person"))
+    assert batch["person"].max() < 14
+    np.testing.assert_array_equal(batch["params"], data.batch(0, 5, 200, fields=("params",))["params"])
+    assert set(data.tail(10, fields=("person",))["person"]) == {14, 15}
+    pairs = recognition.people_batch(data, 0, 0, 6)
+    person = np.argmax(pairs["params"][:, None, 0] == data.params[None, :, 0], axis=1) // data.views
+    np.testing.assert_array_equal(person[::2], person[1::2])
+    assert len(set(person)) == 3
+
+
+def test_a_studio_set_of_wrong_size_is_refused(tmp_path, data_folder):
+    with pytest.raises(UsageError, match="--count"):
+        studio_data.build(tmp_path, count=50, views=6, resolution=32, seed=0)
+    with pytest.raises(PieError, match="holds another set"):
+        studio_data.build(data_folder, count=64, views=2, resolution=32, seed=0)
+
+
+def test_a_standardised_vgg_starts_in_standard_units():
+    from pie_jax.training.standardise import standardise
+    from pie_jax.vgg import VGG
+
+    config = dataclasses.replace(toy.CONFIGS.recognition, num_classes=0, layers=("conv1_1", "conv5_3"))
+    images = jax.random.uniform(jax.random.key(0), (16, 32, 32, 3))
+    weights = VGG(config).init(jax.random.key(1), images)["params"]
+    features = VGG(config).apply({"params": standardise(config, weights, images)}, images)
+    np.testing.assert_allclose(features["fc7_pre"].mean(axis=0), 0.0, atol=1e-3)
+    np.testing.assert_allclose(features["fc7_pre"].std(axis=0), 1.0, atol=1e-2)
+    assert abs(float(features["conv5_3"].mean()) - 0.4) < 0.1  # the mean of a normal variable's positive part
+
+
+def test_components_count_by_what_they_move():
+    model = toy.toy_morphable()
+    louder = dataclasses.replace(model, identity_basis=model.identity_basis.at[..., 0].multiply(10.0))
+    weight = face_losses.importance(louder, np.ones(257, np.float32))
+    assert weight[0] > 20 * weight[1] and weight[:80].mean() == pytest.approx(1, rel=1e-4)
+    np.testing.assert_array_equal(weight[224:], 1.0)

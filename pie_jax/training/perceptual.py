@@ -25,6 +25,7 @@ from pie_jax.pack import update_part
 from pie_jax.training import commands, loop
 from pie_jax.training.augment import degrade
 from pie_jax.training.dfr import normalisation
+from pie_jax.training.standardise import standardise
 from pie_jax.training.studio_data import SEGMENT_RESOLUTION, StudioData, add_data_arguments, open_data
 
 PART = "perceptual"
@@ -145,7 +146,11 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     picked = picked_params()
     scale = normalisation(np.asarray(data.params[:data.training_rows]))
     frozen = {"mean": jnp.asarray(scale["output_mean"][picked]), "std": jnp.asarray(scale["output_std"][picked])}
-    weights = {"vgg": VGG(small).init(init_key, jnp.zeros((1, small.resolution, small.resolution, 3)))["params"],
+    vgg = VGG(small).init(init_key, jnp.zeros((1, small.resolution, small.resolution, 3)))["params"]
+    first = jnp.asarray(data.tail(48, fields=("images",))["images"], jnp.float32) / 255.0
+    first, _ = windows(init_key, resize_area(first, config.resolution), jnp.zeros((len(first), 32, 32), jnp.int32),
+                       size=small.resolution)
+    weights = {"vgg": standardise(small, vgg, first),
                "heads": new_heads(head_key, config, segments=len(SEGMENTS), outputs=len(picked))}
     fields = ("images", "segments", "params")
     tail = data.tail(64, fields=fields)
