@@ -257,6 +257,23 @@ def test_rigs_are_chained_in_the_stated_order(pack, embeddings):
     assert np.abs(edit_portrait(pack, embeddings[0], **request) - edit_portrait(pack, embeddings[0])).max() > 0
 
 
+def test_a_measured_response_is_inverted(pack, embeddings):
+    from pie_jax.portrait.edits import _batched, invert
+
+    response = {"slope": [0.8, 0.1, float("nan")], "correlation": [0.9, 0.9, 0.9]}
+    measured = dataclasses.replace(pack, manifest=Manifest({**pack.manifest, "training": {
+        "rignet_pose": {"response": response}}}))
+    source = _batched(embeddings[0].params)
+    wanted = dataclasses.replace(source, rotation=source.rotation + np.float32([[0.1, 0.2, 0.3]]))
+    got = invert(measured, source, wanted, control="pose")
+    np.testing.assert_allclose(got.rotation - source.rotation, [[0.125, 0.4, 0.3]], rtol=1e-5)  # at most doubled
+    assert invert(pack, source, wanted, control="pose") is wanted
+    assert invert(measured, source, wanted, control="expression") is wanted
+    request = {"pitch": 20.0}
+    assert np.abs(edit_portrait(measured, embeddings[0], **request)
+                  - edit_portrait(measured, embeddings[0], invert_response=False, **request)).max() > 0
+
+
 def test_like_takes_only_the_control(pack, portraits, embeddings, tmp_path):
     _, pose = edit_latent(pack, embeddings[0], like=(embeddings[1], ["pose"]))
     np.testing.assert_array_equal(pose.rotation, embeddings[1].portrait_params.rotation)

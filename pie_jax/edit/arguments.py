@@ -62,6 +62,7 @@ def parser() -> command.Parser:
     p.add_argument("--sweep", metavar="NAME=FROM:TO:COUNT",
                    help="a row of edits, or a film; NAME: yaw, pitch, roll, azimuth, elevation, intensity, a component")
     p.add_argument("--grid", action="store_true", help="put the unedited synthesis and the rendering beside the edit")
+    p.add_argument("--raw", action="store_true", help="do not make up for the measured weakness of the rigs")
     p.add_argument("--components", action="store_true", help="list the names of the expression components and stop")
     command.add_common(p)
     p.set_defaults(pack=None)

@@ -37,11 +37,12 @@ def run(arguments: argparse.Namespace) -> int:
     check_pack(pack, embedding)
     request = _request(arguments, pack, embedding)
     path = _out(arguments)
+    how = {"order": arguments.order, "invert_response": not arguments.raw}
     if arguments.sweep:
-        _write_sweep(path, pack, embedding, request, arguments.sweep)
+        _write_sweep(path, pack, embedding, request, arguments.sweep, how)
         found: dict = {"frames": arguments.sweep.count}
     else:
-        image = edit_portrait(pack, embedding, order=arguments.order, **request)
+        image = edit_portrait(pack, embedding, **how, **request)
         target, asked = target_params(pack, embedding.params, **request)
         found = _compare(pack, embedding, target, asked, request, image)
         picture = _grid(pack, embedding, target, image, request) if arguments.grid else image
@@ -137,8 +138,10 @@ def _words(request: dict) -> str:
     return ", ".join(words)
 
 
-def _write_sweep(path: pathlib.Path, pack: Pack, embedding: Embedding, request: dict, sweep: Sweep) -> None:
-    images = [edit_portrait(pack, embedding, **_with_value(request, sweep.name, value)) for value in sweep.values()]
+def _write_sweep(path: pathlib.Path, pack: Pack, embedding: Embedding, request: dict, sweep: Sweep,
+                 how: dict) -> None:
+    requests = [_with_value(request, sweep.name, value) for value in sweep.values()]
+    images = [edit_portrait(pack, embedding, **how, **each) for each in requests]
     facts = {**_facts(embedding, request), "sweep": dataclasses.asdict(sweep)}
     if path.suffix.lower() == ".png":
         unit = "°" if sweep.name in (*ANGLES, "azimuth", "elevation") else ""

@@ -16,8 +16,6 @@ import pathlib
 import tempfile
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
 from pie_jax.config import EmbedConfig, to_dict
 from pie_jax.errors import InputError, PieError, ResourceError, UsageError
 from pie_jax.images.files import replace_file, shown
@@ -33,9 +31,8 @@ class Photo:
 
     path: pathlib.Path
     sha256: str = ""
-    portrait: np.ndarray | None = None  # [R, R, 3] in 0..1
     folder: pathlib.Path | None = None
-    plan: str = "new"  # "new", "resume", "finished" (skip), "again"
+    plan: str = "new"  # "new", "resume", "again", "finished" (skip it), "done" (in this run)
     error: PieError | None = None
     load_seconds: float = 0.0
 

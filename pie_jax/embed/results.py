@@ -26,18 +26,22 @@ _LIGHT = (60.0, 20.0, 1.0)
 _GROUND = np.float32(0.93)
 
 
-def write_results(pack: Pack, photo: Photo, embedding: Embedding, *, settings: str, seconds: dict,
+def write_results(pack: Pack, photo: Photo, portrait: np.ndarray, embedding: Embedding, *, settings: str, seconds: dict,
                   pack_folder: pathlib.Path) -> dict:
-    """Write all files into `photo.folder`, report.json last; returns the report. Raises ResourceError."""
+    """Write all files into `photo.folder`, report.json last; returns the report. Raises ResourceError.
+
+    portrait: [H, W, 3] in 0..1, as it was embedded. settings: `settings_hash` of the run.
+    """
     folder = photo.folder
     began = time.perf_counter()
     synthesis = synthesis_of(pack, embedding)
-    sheet = grid(pack, photo.portrait, embedding, synthesis, title=photo.path.name)
+    sheet = grid(pack, portrait, embedding, synthesis, title=photo.path.name)
     edit_seconds = time.perf_counter() - began
     report = dict(embedding.report)
     report["seconds"] = {key: round(float(value), 3) for key, value in
                          {**report["seconds"], **seconds, "edit": edit_seconds}.items()}
-    report |= {"photo": {"name": photo.path.name, "sha256": photo.sha256}, "settings": settings, "version": __version__,
+    done = settings if report["outcome"] == "finished" else None  # what failed is done again by a rerun
+    report |= {"photo": {"name": photo.path.name, "sha256": photo.sha256}, "settings": done, "version": __version__,
                "jax": jax.__version__, "device": jax.devices()[0].device_kind, "config": to_dict(embedding.config),
                "pack": {"name": embedding.pack_name, "hash": embedding.pack_hash, "folder": str(pack_folder)}}
     facts = {"version": __version__, "pack": embedding.pack_name, "pack_hash": embedding.pack_hash}
@@ -60,7 +64,7 @@ def grid(pack: Pack, portrait: np.ndarray, embedding: Embedding, synthesis: np.n
     numbers = embedding.report["figures"]
     tiles = [figures.Tile(image=portrait, label="portrait", detail="the photo"),
              figures.Tile(image=synthesis, label="synthesis",
-                          detail=f"{numbers['psnr_db']:.1f} dB, SSIM {numbers['ssim']:.2f}")]
+                          detail=f"{numbers['psnr_db'] or 0:.1f} dB, SSIM {numbers['ssim'] or 0:.2f}")]
     if embedding.params is not None and pack.morphable is not None:
         image, coverage = render_params(pack, embedding.params)
         shown_image = image * coverage[..., None] + _GROUND * (1 - coverage[..., None])

@@ -63,12 +63,12 @@ def _sample(folder: pathlib.Path) -> str:
 
 
 def _open(photo: Photo, resolution: int, progress: Progress) -> None:
-    """Decode a photo; what is wrong with it is kept with it."""
+    """Decode a photo once to know that it can be; what is wrong with it is kept with it, its pixels are not."""
     if photo.error is not None:
         return
     began = time.perf_counter()
     try:
-        photo.portrait = load_portrait(photo.path, resolution=resolution, notice=lambda t: progress.note(f"note: {t}"))
+        load_portrait(photo.path, resolution=resolution, notice=lambda text: progress.note(f"note: {text}"))
         photo.sha256 = file_hash(photo.path)
     except InputError as error:
         photo.error = error
@@ -156,27 +156,30 @@ class _Work:
 
     def _batch(self, pack: Pack, group: list[Photo], starts: list[Checkpoint | None], batch: int,
                interruption: Interruption, pack_seconds: float) -> None:
+        portraits = []
         for photo in group:
             _make_folder(photo)
+            portraits.append(load_portrait(photo.path, resolution=pack.configs.generator.resolution,
+                                           notice=lambda text: None))  # said when it was first opened
         self.at_work, self.snapshot, self.saved_at = group, None, time.monotonic()
         first = shown(group[0].path.name)
         self.progress.start(first if len(group) == 1 else f"{first} + {len(group) - 1}")
         try:
-            embeddings = embed_portraits(pack, [photo.portrait for photo in group], config=self.config, batch=batch,
-                                         resume=starts, progress=self._progress)
+            embeddings = embed_portraits(pack, portraits, config=self.config, batch=batch, resume=starts,
+                                         progress=self._progress)
         except ValueError as error:
             if not any(starts):
                 raise
             self.progress.note(f"note: checkpoint of another version ({error}); starting from the beginning")
-            embeddings = embed_portraits(pack, [photo.portrait for photo in group], config=self.config, batch=batch,
-                                         progress=self._progress)
-        for photo, embedding in zip(group, embeddings, strict=True):
+            embeddings = embed_portraits(pack, portraits, config=self.config, batch=batch, progress=self._progress)
+        for photo, portrait, embedding in zip(group, portraits, embeddings, strict=True):
             with interruption.busy:
                 seconds = {"load": photo.load_seconds + pack_seconds}
                 settings = settings_hash(self.config, pack_hash=self.pack_hash, photo_sha256=photo.sha256)
-                report = write_results(pack, photo, embedding, settings=settings, seconds=seconds,
+                report = write_results(pack, photo, portrait, embedding, settings=settings, seconds=seconds,
                                        pack_folder=self.pack_folder)
                 (photo.folder / "checkpoint.npz").unlink(missing_ok=True)
+                photo.plan = "done"
             self._add_row(photo, report)
             if embedding.report["outcome"] != "finished":
                 term = embedding.report["incidents"][-1]["term"] if embedding.report["incidents"] else "a value"
@@ -202,6 +205,8 @@ class _Work:
         if self.snapshot is None:
             return
         for photo, checkpoint in zip(self.at_work, self.snapshot(), strict=True):
+            if photo.plan == "done":
+                continue
             settings = settings_hash(self.config, pack_hash=self.pack_hash, photo_sha256=photo.sha256)
             checkpoint.save(photo.folder / "checkpoint.npz", facts={
                 "settings": settings, "photo": photo.sha256, "version": __version__})
@@ -271,10 +276,8 @@ def _read_report(folder: pathlib.Path) -> dict:
 
 def _line(photo: Photo, report: dict) -> str:
     figures, seconds = report["figures"], report["seconds"]
-    facts = [f"{figures['psnr_db']:.2f} dB", f"SSIM {figures['ssim']:.3f}"]
-    if "identity_cosine" in figures:
-        facts.append(f"identity {figures['identity_cosine']:.3f}")
-    if "landmark_error_px224" in figures:
-        facts.append(f"landmarks {figures['landmark_error_px224']:.1f} px")
+    words = {"psnr_db": "{:.2f} dB", "ssim": "SSIM {:.3f}", "identity_cosine": "identity {:.3f}",
+             "landmark_error_px224": "landmarks {:.1f} px"}
+    facts = [text.format(figures[name]) for name, text in words.items() if figures.get(name) is not None]
     facts.append(duration(seconds["compile"] + seconds["optimise"] + seconds["edit"]))
     return f"{shown(photo.folder)}  " + "  ".join(facts)

@@ -128,11 +128,15 @@ class _BatchRun:
         self.incidents: list[list[dict]] = [list(s.incidents) if s else [] for s in self.starts]
         self.seconds_before = [s.seconds if s else 0.0 for s in self.starts]
         self.compile_seconds = self.optimise_seconds = 0.0
+        self.compiled = False
         self.computed = 0  # steps made here, not before an interruption
 
     def embeddings(self, first_stage: int, load_seconds: float) -> list[Embedding]:
         stages = self.config.stages
-        target = energies.prepare_target(self.pack, jnp.asarray(self.images))
+        self._tell("compile", first_stage, 0, None, lambda: [])
+        began = time.perf_counter()
+        target = jax.block_until_ready(energies.prepare_target(self.pack, jnp.asarray(self.images)))
+        self.compile_seconds = time.perf_counter() - began
         inputs = energies.energy_inputs(self.pack, target, config=self.config.energy)
         seeds = [portrait_seed(image, self.config.seed) for image in self.images]
         keys = optimise.portrait_keys(np.asarray(seeds, np.uint32))
@@ -170,12 +174,12 @@ class _BatchRun:
         return int(stage.steps - np.asarray(state.step).min())
 
     def _compile(self, state, inputs, index: int) -> None:
-        if self.compile_seconds:
+        if self.compiled:
             return
-        self._tell("compile", index, 0, None, lambda: [])
         began = time.perf_counter()
         optimise.compile_chunk(state, inputs, energy=self.energy, stage=self.config.stages[index])
-        self.compile_seconds = time.perf_counter() - began
+        self.compile_seconds += time.perf_counter() - began
+        self.compiled = True
 
     def _note_incidents(self, index: int, incidents) -> None:
         for incident in incidents:
@@ -280,7 +284,7 @@ def _figures(own: dict) -> dict:
     for name, key in (("landmark_error", "landmark_error_px224"), ("identity_cosine", "identity_cosine")):
         if name in own:
             figures[key] = own[name]
-    return {key: float(value) for key, value in figures.items()}
+    return {key: float(value) if np.isfinite(value) else None for key, value in figures.items()}
 
 
 def _last_values(trace: dict[str, np.ndarray]) -> dict:
