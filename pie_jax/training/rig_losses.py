@@ -39,9 +39,9 @@ class RigLossConfig:
     edit: float = 1.0
     consistency: float = 1.0
     landmark: float = 50.0  # inside the render losses, squared crop widths
-    control: float = 1.0
+    control: float = 2.0
     rest: float = 1.0
-    keep: float = 0.02
+    keep: float = 0.005
     render_rows: int = 4
     generator_rows: int = 0
     source: str = "regressor"  # whose FaceParams a row starts from: of the image, or "dfr"

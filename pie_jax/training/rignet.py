@@ -23,6 +23,7 @@ from pie_jax.observe import regress
 from pie_jax.pack import Pack, PackConfigs, load_pack, update_part
 from pie_jax.training import codes, commands, loop
 from pie_jax.training.dfr import normalisation
+from pie_jax.training.face_losses import importance
 from pie_jax.training.rig_losses import RigLossConfig, apply_rig, response, rest_weights, terms
 
 NEEDS = (*codes.PARTS, "dfr", "morphable")
@@ -56,18 +57,23 @@ def make_step(config: RigNetConfig, configs: PackConfigs, losses: RigLossConfig,
 
 
 def frozen_of(pack: Pack, pool: codes.Codes) -> dict:
-    """The arrays that do not move while a rig is trained."""
-    train_theta = np.asarray(pool.theta[:len(pool) - pool.held_out])
+    """The arrays that do not move while a rig is trained.
+
+    "std" [257] is the unit in which parameters are compared: their deviation in the pool, larger for components that
+    hardly show (`face_losses.importance`), most of which are the regressor's noise.
+    """
+    deviation = normalisation(np.asarray(pool.theta[:len(pool) - pool.held_out]))["output_std"]
+    std = deviation / np.sqrt(np.maximum(importance(pack.morphable, deviation), 1e-3))
     return {"dfr": pack.weights["dfr"], "generator": pack.weights["generator"], "regressor": pack.weights["regressor"],
-            "morphable": pack.morphable, "std": jnp.asarray(normalisation(train_theta)["output_std"]),
+            "morphable": pack.morphable, "std": jnp.asarray(std),
             "w_std": jnp.asarray(np.maximum(np.std(pool.w_a, axis=0), 1e-3).astype(np.float32))}
 
 
-def measure_response(config: RigNetConfig, configs: PackConfigs, weights, frozen, rows) -> dict:
+def measure_response(config: RigNetConfig, configs: PackConfigs, weights, frozen, rows, *, curves: bool = True) -> dict:
     """The exact response on held-out `rows`: every code is asked for the control of its neighbour in the list.
 
     Returns {"gain", "cosine", "rest_drift" (root mean square change of the rest, in deviations), "slope" [P],
-    "correlation" [P], "curves": {parameter index: {"asked": deviations from the pool's mean, "got": mean answers}}}.
+    "correlation" [P], "curves": {parameter index: {"asked" and "got" in "unit"s from "mean"}}}.
     """
     look = jax.jit(lambda weights, frozen, w_plus, source, target: regress(
         configs, frozen, codes.paint(configs, frozen, apply_rig(config, weights, w_plus, source, target),
@@ -91,16 +97,21 @@ def measure_response(config: RigNetConfig, configs: PackConfigs, weights, frozen
              for name, weight in rest_weights(config.control).items()]
     found["rest_drift"] = float(np.sqrt(sum(drift) / sum(rest_weights(config.control).values())))
     found["std"] = std[part]
-    mean, curves = theta[:, part].mean(axis=0), {}
-    for index in np.argsort(-theta[:, part].std(axis=0))[:min(CURVES, len(mean))]:
-        at = part.start + int(index)
+    if not curves:
+        return found
+    deviation, mean = theta[:, part].std(axis=0), theta[:, part].mean(axis=0)
+    shown = deviation / std[part]
+    found["curves"] = {}
+    for index in np.argsort(-shown)[:min(CURVES, len(mean))]:
+        at, unit = part.start + int(index), max(float(deviation[index]), 1e-6)
         answers = []
         for offset in CURVE:
             asked = theta.copy()
-            asked[:, at] = mean[index] + offset * std[at]
-            answers.append(float(((ask(asked)[:, at] - mean[index]) / std[at]).mean()))
-        curves[str(int(index))] = {"asked": list(CURVE), "got": [round(x, 4) for x in answers]}
-    return found | {"curves": curves}
+            asked[:, at] = mean[index] + offset * unit
+            answers.append(float(((ask(asked)[:, at] - mean[index]) / unit).mean()))
+        found["curves"][str(int(index))] = {"asked": list(CURVE), "got": [round(x, 4) for x in answers],
+                                            "unit": round(unit, 5), "mean": round(float(mean[index]), 5)}
+    return found
 
 
 def _plain(found: dict) -> dict:
@@ -132,7 +143,7 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     tail = pool.tail(64)
 
     def evaluate(state):
-        found = measure_response(config, configs, state.ema, frozen, tail)
+        found = measure_response(config, configs, state.ema, frozen, tail, curves=False)
         return {"gain": found["gain"], "cosine": found["cosine"], "rest_drift": found["rest_drift"]}
 
     result = loop.run(arguments.run or f"runs/{part}", loop.new_state(key, weights, transform), step, frozen=frozen,
