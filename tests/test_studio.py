@@ -10,7 +10,7 @@ import pytest
 from pie_jax import morphable, render
 from pie_jax.geometry import px_from_world
 from pie_jax.morphable import FaceParams
-from pie_jax.studio import names
+from pie_jax.studio import names, sheet
 from pie_jax.studio.drawing import _draw_batch, render_scenes, scene_vertices
 from pie_jax.studio.head import build_head
 from pie_jax.studio.render import contact_sheet, load_truth, main
@@ -23,6 +23,7 @@ from pie_jax.studio.scene import (
     scenes_of_seeds,
     with_params,
 )
+from pie_jax.studio.sheet import changed
 from pie_jax.studio.zbuffer import nearest_triangles
 
 RESOLUTION = 32
@@ -370,5 +371,20 @@ def test_a_folder_that_cannot_be_written_is_exit_code_7(tmp_path, capsys):
 
 
 def test_contact_sheet_fills_with_black():
-    sheet = contact_sheet(np.full((5, 4, 4, 3), 255, np.uint8), columns=3)
-    assert sheet.shape == (8, 12, 3) and (sheet[4:, 8:] == 0).all() and (sheet[:4] == 255).all()
+    picture = contact_sheet(np.full((5, 4, 4, 3), 255, np.uint8), columns=3)
+    assert picture.shape == (8, 12, 3) and (picture[4:, 8:] == 0).all() and (picture[:4] == 255).all()
+
+
+def test_changes_of_the_sheet_are_one_thing_at_a_time(head, scenes):
+    neutral, turned, smiling = (changed(head, scenes, c) for c in ({}, {"yaw": 30.0}, {"expression": {"smile": 1.0}}))
+    np.testing.assert_array_equal(neutral.params.expression, 0)
+    np.testing.assert_allclose(turned.params.rotation[:, 1], np.deg2rad(30), atol=1e-6)
+    np.testing.assert_array_equal(turned.params.illumination, neutral.params.illumination)
+    np.testing.assert_allclose(smiling.params.expression[0], expression(smile=1))
+    np.testing.assert_array_equal(smiling.params.translation, neutral.params.translation)
+
+
+@pytest.mark.parametrize("arguments", [["-o", "x.jpg"], ["-o", "x.png", "--people", "0"], []])
+def test_wrong_arguments_of_the_sheet(arguments, capsys):
+    assert sheet.main(arguments) == 2
+    assert capsys.readouterr().err.count("\n") == 1

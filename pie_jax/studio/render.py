@@ -153,8 +153,8 @@ def _scenes(head, seeds, arguments, vary, expressions, lamp):
 
     from pie_jax.morphable import with_control
     from pie_jax.render import light
-    from pie_jax.studio.names import EXPRESSION_NAMES
     from pie_jax.studio import family
+    from pie_jax.studio.names import EXPRESSION_NAMES
     from pie_jax.studio.scene import posed, scenes_of_seeds, with_params
 
     people = family.scenes_of_seeds if arguments.family == "demo" else scenes_of_seeds
