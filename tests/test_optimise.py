@@ -41,6 +41,10 @@ def target(batch=2, layers=3, scale=1.0):
     return scale * jax.random.normal(jax.random.key(5), (batch, layers, 4))
 
 
+def compilations():
+    return optimise._run_chunk._cache_size() + optimise._run_step._cache_size()
+
+
 def test_equals_the_textbook_recurrence():
     """AdaDelta, arXiv 1212.5701, algorithm 1, in numpy."""
     aim, energy = target(), Quadratic(noise=0.0)
@@ -153,8 +157,22 @@ def test_a_slower_retry_can_recover():
 def test_one_compilation_for_all_stages_and_portraits():
     energy = Quadratic(noise=0.25)
     optimise.compile_chunk(begin(), target(), energy=energy, stage=STAGE)
-    count = optimise._run_chunk._cache_size()
+    count = compilations()
     for stage in (STAGE, dataclasses.replace(STAGE, space="w", steps=7)):
         state = begin(stage=stage)
         optimise.run_stage(state, target(scale=2.0), energy=Quadratic(noise=0.25), stage=stage)
-    assert optimise._run_chunk._cache_size() == count
+    assert compilations() == count
+
+
+def test_the_scan_and_single_steps_are_one_algorithm():
+    """Accelerators scan a chunk, a CPU calls one compiled step: same latents, same trace."""
+    energy, aim, stage = Quadratic(noise=0.25), target(), optimise._what_compiles(STAGE)
+    more = {"energy": energy, "stage": stage}
+    scanned, singles = begin(), begin()
+    for _ in range(3):  # 15 > 12 steps
+        scanned, trace = optimise._run_chunk(scanned, aim, jnp.int32(12), jnp.asarray(False), **more)
+        singles, same = optimise._run_steps(singles, aim, jnp.int32(12), jnp.asarray(False), **more)
+        np.testing.assert_array_equal(trace["step"], same["step"])
+        moved = np.asarray(trace["step"]) >= 0
+        np.testing.assert_allclose(trace["energy"][moved], same["energy"][moved], rtol=1e-5)
+    np.testing.assert_allclose(scanned.latent, singles.latent, rtol=1e-5, atol=1e-7)
