@@ -15,7 +15,7 @@ import sys
 from pie_jax.config import CONTROLS
 from pie_jax.errors import EXIT_OK, PieError
 
-SAMPLE_SEED = 12  # of the portrait that ships beside the pack, below every training seed
+SAMPLE_SEED = 16  # of the person that ships beside the pack, smiling a little; below every training seed
 
 
 def stages(arguments: argparse.Namespace) -> list[tuple[str, str, list[str]]]:
@@ -37,15 +37,16 @@ def stages(arguments: argparse.Namespace) -> list[tuple[str, str, list[str]]]:
         ("studio_data", "studio_data", ["--data", str(runs / "studio"), "--count", count(8016, 96, 48)]),
         ("family_data", "family_data", ["--data", str(runs / "family"), "--count", count(15_000, 64, 1),
                                         "--resolution", "128"]),
-        ("regressor", "regressor", [*run("regressor"), *studio, "--painted", "0", *minutes(9)]),
+        ("regressor", "regressor", [*run("regressor"), *studio, "--painted", "0", *minutes(18)]),
         ("landmarks", "landmarks", [*run("landmarks"), *studio, *minutes(5)]),
         ("perceptual", "perceptual", [*run("perceptual"), *studio, *minutes(3)]),
         ("recognition", "recognition", [*run("recognition"), *studio, *minutes(4)]),
-        ("generator", "generator", [*run("generator"), "--data", str(runs / "family"), *size, *minutes(48)]),
-        ("dfr", "dfr", [*run("dfr"), "--codes", str(runs / "codes"), *minutes(3)]),
+        ("generator", "generator", [*run("generator"), "--data", str(runs / "family"), *size, *minutes(62)]),
+        ("dfr", "dfr", [*run("dfr"), "--codes", str(runs / "codes"), "--count", "4000", *minutes(1)]),
         *((f"rignet_{control}", "rignet", [*run(f"rignet_{control}"), "--control", control,
-                                           "--codes", str(runs / "codes"), *minutes(6)]) for control in CONTROLS),
-        ("pool", "pool", ["--pack", pack]),
+                                           "--codes", str(runs / "codes"), "--count", "4000", *minutes(2.5)])
+          for control in CONTROLS),
+        ("pool", "pool", ["--pack", pack, "--size", "500"]),
         ("balance", "balance", ["--pack", pack]),
     ]
 
@@ -58,20 +59,25 @@ def begin(pack: str) -> None:
     from pie_jax.pack import update_configs, update_part
     from pie_jax.studio.family import scenes_of_seeds
     from pie_jax.studio.head import build_head
+    from pie_jax.studio.names import EXPRESSION_NAMES
     from pie_jax.studio.render import render_scenes
-    from pie_jax.studio.scene import STUDIO_CAMERA
+    from pie_jax.studio.scene import STUDIO_CAMERA, with_params
 
     head = build_head()
     record = {"command": "python -m pie_jax.training.demo_pack", "source": "pie_jax.studio.head"}
     update_part(pack, "morphable", head.morphable, record=record)
     update_configs(pack, camera=STUDIO_CAMERA)
-    image = render_scenes(head, scenes_of_seeds([SAMPLE_SEED], head=head), resolution=256).images[0]
+    scene = scenes_of_seeds([SAMPLE_SEED], head=head)
+    smile = np.zeros((1, len(EXPRESSION_NAMES)), np.float32)
+    smile[:, EXPRESSION_NAMES.index("smile")] = 1.0
+    image = render_scenes(head, with_params(scene, expression=smile), resolution=256).images[0]
     save_png(pathlib.Path(pack) / "sample.png", np.asarray(image))
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pie_jax.training.demo_pack", description=__doc__.split("\n")[0])
-    parser.add_argument("--pack", default="runs/demo_pack", metavar="DIR", help="the pack to make (default: %(default)s)")
+    parser.add_argument("--pack", default="runs/demo_pack", metavar="DIR",
+                        help="the pack to make (default: %(default)s)")
     parser.add_argument("--runs", default="runs", metavar="DIR", help="run folders and rendered data")
     parser.add_argument("--resolution", type=int, default=64, help="of the generator (default: %(default)s)")
     parser.add_argument("--scale", type=float, default=1.0, help="factor of every budget (default: %(default)s)")
