@@ -96,7 +96,12 @@ def configure(device: str) -> None:
 
 
 def guarded(work: Callable[[], int], *, debug: bool) -> int:
-    """`work()`'s exit code; errors become one line on stderr and their own exit code, without a traceback."""
+    """`work()`'s exit code; errors become one line on stderr and their own exit code, without a traceback.
+
+    Call it before JAX is imported: XLA's own log lines are then kept off stderr too, unless `debug`.
+    """
+    if not debug:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         return work()
     except PieError as error:

@@ -103,11 +103,11 @@ class Progress:
         tail = "  ".join(facts)
         label = self._label[:max(8, columns - len(tail) - 16)]
         width = min(28, columns - len(tail) - len(label) - 4)
-        pieces = [label] if label else []
-        if width >= 6:
-            pieces.append(_bar(fraction, width, self.stream))
-        pieces.append(tail)
-        self._write("\r\x1b[2K" + "  ".join(pieces)[:columns])
+        if width >= 6:  # the bar has colour codes: it must not be cut
+            text = "  ".join([*([label] if label else []), _bar(fraction, width, self.stream), tail])
+        else:
+            text = "  ".join([*([label] if label else []), tail])[:columns]
+        self._write("\r\x1b[2K" + text)
         self._drawn = True
 
     def _write(self, text: str) -> None:

@@ -52,6 +52,7 @@ def test_one_bar_on_a_terminal(clock, monkeypatch):
         bar.note("between")
         bar.update(1000, 1000)
     text = stream.getvalue()
+    assert "ETA 10 s" in text and "done" in text
     assert text.count("\n") == 1 and "█" in text and "0.01234" in text and text.endswith("\r\x1b[2K")
     plain = text.replace("\x1b[36m", "").replace("\x1b[90m", "").replace("\x1b[0m", "")
     assert max(len(part) for part in plain.split("\r\x1b[2K")) < 90

@@ -23,7 +23,7 @@ from pie_jax.portrait import Embedding, edit_portrait, render_params
 from pie_jax.portrait.edits import AXES, check_pack, expression_names, params_of, target_params
 
 _FRAME_MILLISECONDS = 80
-_GROUND = np.float32(0.93)
+_GROUND = np.float32(0.6)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ _YAWS = (18.0, -18.0)
 _EXPRESSIONS = ("jaw_open", "smile")
 _EXPRESSION_SIGMAS = 2.0
 _LIGHT = (60.0, 20.0, 1.0)
-_GROUND = np.float32(0.93)
+_GROUND = np.float32(0.6)
 
 
 def write_results(pack: Pack, photo: Photo, portrait: np.ndarray, embedding: Embedding, *, settings: str, seconds: dict,
