@@ -25,6 +25,7 @@ from pie_jax.arrays import Array
 from pie_jax.config import EnergyConfig, StageConfig
 from pie_jax.layers import to_w_plus
 from pie_jax.pack import Pack, find_pack, load_pack, update_configs
+from pie_jax.runtime import configure
 from pie_jax.training import commands
 
 # Pull of each part relative to L2. Synthesis leads: its two parts together outweigh what comes with random samples of
@@ -137,7 +138,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def work():
-        commands.configure_jax()
+        configure()
         folder = find_pack(arguments.pack)
         pack = load_pack(folder)
         pack.require("generator")
