@@ -131,7 +131,7 @@ def start_stage(latent: Array, keys: Array, *, stage: StageConfig, index: int = 
 
 
 def problem_names(terms: tuple[str, ...]) -> tuple[str, ...]:
-    """What an index in `State.problem` means: the terms in order, then the sum, its gradient, the new latent."""
+    """What an index in `State.problem` means: the terms sorted, then the sum, its gradient, the new latent."""
     return (*terms, "energy", "gradient", "latent")
 
 
@@ -163,6 +163,7 @@ def _update(state: State, inputs, steps: Array, tied: Array, *, energy: Energy, 
     updates, optimiser = jax.vmap(adadelta(stage).update)(gradient, state.optimiser, state.latent)
     latent = state.latent + updates * state.scale[:, None, None]
 
+    terms = dict(sorted(terms.items()))  # the order in which they leave a jit, and so that of `problem_names`
     finite = [jnp.isfinite(value) for value in terms.values()]
     finite += [jnp.isfinite(energies), _all_finite(gradient), _all_finite(latent)]
     finite = jnp.stack(finite)  # [problems, B]
@@ -289,7 +290,7 @@ def run_stage(state: State, inputs, *, energy: Energy, stage: StageConfig, trace
         state, chunk = run_chunk(state, inputs, energy=energy, stage=stage)
         chunk, problem = jax.device_get((chunk, state.problem))
         chunk_steps = chunk.pop("step")
-        names = problem_names(tuple(name for name in chunk if name != "energy"))
+        names = problem_names(tuple(sorted(name for name in chunk if name != "energy")))
         for name, values in chunk.items():
             trace.setdefault(name, np.full((stage.steps, batch), np.nan, values.dtype))
             row, column = np.nonzero(chunk_steps >= 0)

@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
@@ -22,6 +23,20 @@ def test_weights_give_the_asked_pulls():
         assert 0.8 < photometric / landmark < 1.25
         assert got[f"weight_{term}"] * np.hypot(photometric, landmark) == pytest.approx(
             balance.RATIOS[term] * pull["l2"], rel=0.01)
+
+
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """Parts, not in alphabetical order, whose gradients have the lengths 3, 5 and 7."""
+
+    def parts(self, inputs, latent, keys):
+        first = latent[:, 0, 0]
+        return {"l2": 3.0 * first, "edit": 5.0 * first, "identity": 7.0 * first}
+
+
+def test_pulls_are_the_gradients_of_the_parts_they_are_named_after():
+    keys = jax.random.split(jax.random.key(0), 2)
+    assert balance._pulls(Known(), None, jnp.ones((2, 3, 4)), keys, draws=1) == {"edit": 5.0, "identity": 7.0, "l2": 3.0}
 
 
 def test_a_pack_with_synthesis_alone_is_balanced_and_says_why():

@@ -37,16 +37,17 @@ NEAR = (StageConfig(space="w", steps=150, chunk=25), StageConfig(space="w_plus",
 
 @partial(jax.jit, static_argnames="described")
 def _pull(inputs: energies.Inputs, latent: Array, keys: Array, which: Array, *, described: energies.PortraitEnergy):
-    """Length [B] of the gradient of part number `which` to the latents."""
+    """Length [B] of the gradient of part number `which`, in the order of sorted names, to the latents."""
     def one(x):
-        return jnp.sum(jnp.stack(list(described.parts(inputs, x, keys).values()))[which])
+        parts = described.parts(inputs, x, keys)
+        return jnp.sum(jnp.stack([parts[name] for name in sorted(parts)])[which])
 
     return jnp.sqrt(jnp.sum(jnp.square(jax.grad(one)(latent)), axis=(1, 2)))
 
 
 def _pulls(described, inputs, latent, keys, *, draws: int) -> dict[str, float]:
     """Median over portraits and draws of v of every part's pull."""
-    names = list(jax.eval_shape(lambda i, x, k: described.parts(i, x, k), inputs, latent, keys))
+    names = sorted(jax.eval_shape(lambda i, x, k: described.parts(i, x, k), inputs, latent, keys))
     found = {}
     for index, name in enumerate(names):
         values = []
