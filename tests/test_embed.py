@@ -238,16 +238,16 @@ def test_a_signal_saves_and_a_rerun_ends_the_same(pack_folder, tmp_path, environ
     whole = call(command_line(pack_folder, tmp_path / "whole"))
     assert whole.returncode == 0, whole.stderr
     for number in (signal.SIGINT, signal.SIGTERM):
-        process = subprocess.Popen(command_line(pack_folder, tmp_path / "cut"), env=environment, text=True,
-                                   stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-        for line in process.stderr:
-            if ": step " in line:
-                break
-        process.send_signal(number)
-        began = time.monotonic()
-        rest = process.stderr.read()
-        assert process.wait() == 130, rest
-        assert time.monotonic() - began < 5
+        with subprocess.Popen(command_line(pack_folder, tmp_path / "cut"), env=environment, text=True,
+                              stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+            for line in process.stderr:
+                if ": step " in line:
+                    break
+            process.send_signal(number)
+            began = time.monotonic()
+            rest = process.stderr.read()
+            assert process.wait() == 130, rest
+            assert time.monotonic() - began < 5
         assert "interrupted, saved; to go on: python -m pie_jax.embed" in rest and str(tmp_path / "cut") in rest
         assert {p.name for p in (tmp_path / "cut" / "a").iterdir()} == {"checkpoint.npz"}
     again = call(command_line(pack_folder, tmp_path / "cut"))
