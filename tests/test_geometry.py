@@ -73,7 +73,8 @@ def test_gradients(angles):
             world = geometry.world_from_model(points, rotation, translation)
             return geometry.px_from_world(world, CameraConfig(), resolution=64)
 
-        check_grads(jax.jit(place), (points, jnp.array(angles), jnp.array([0.1, 0.2, 0.3])), order=1, modes=["rev", "fwd"])
+        arguments = points, jnp.array(angles), jnp.array([0.1, 0.2, 0.3])
+        check_grads(jax.jit(place), arguments, order=1, modes=["rev", "fwd"])
 
 
 def test_wrong_shapes_are_named():
