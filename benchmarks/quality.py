@@ -92,7 +92,7 @@ def measure(pack, head, seed: int, config, folder: pathlib.Path) -> dict:
     row = {"seed": seed, "seconds": round(time.perf_counter() - began, 2), "pack": pack.hash[:12],
            "outcome": embedding.report["outcome"]}
     synthesis = edit_portrait(pack, embedding)
-    row |= {"psnr_db": embedding.report["psnr_db"], "ssim": embedding.report["ssim"]}
+    row |= {name: embedding.report["figures"][name] for name in ("psnr_db", "ssim")}
     pictures = [photo, synthesis]
     for name, edit in edits().items():
         image = edit_portrait(pack, embedding, **edit)

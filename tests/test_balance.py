@@ -17,12 +17,13 @@ def test_weights_give_the_asked_pulls():
             "invariance_photometric": 0.5, "invariance_landmark": 90.0, "recognition_w": 4.0, "recognition_edit": 0.4}
     got = balance._weights(pull, balance.RATIOS)
     for name in ("perceptual", "identity", "recognition_w", "recognition_edit"):
-        assert got[f"weight_{name}"] * pull[name] == pytest.approx(balance.RATIOS[name] * pull["l2"], rel=0.01)
+        assert got[f"weight_{name}"] * pull[name] == pytest.approx(
+            balance.LEVEL * balance.RATIOS[name] * pull["l2"], rel=0.01)
     for term in ("edit", "invariance"):
         photometric, landmark = pull[f"{term}_photometric"], got["weight_landmark"] * pull[f"{term}_landmark"]
         assert 0.8 < photometric / landmark < 1.25
         assert got[f"weight_{term}"] * np.hypot(photometric, landmark) == pytest.approx(
-            balance.RATIOS[term] * pull["l2"], rel=0.01)
+            balance.LEVEL * balance.RATIOS[term] * pull["l2"], rel=0.01)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +47,8 @@ def test_a_pack_with_synthesis_alone_is_balanced_and_says_why():
     stages = (StageConfig(space="w", steps=4, chunk=4),)
     portraits = toy.portraits(jax.random.key(1), 2, pack=pack)
     config, evidence = balance.balance_weights(jax.random.key(2), pack, portraits, near=stages, draws=1)
-    assert config.weight_l2 == 1.0 and config.weight_perceptual != 1.0 and config.weight_edit == 1.0
+    assert config.weight_l2 == balance.LEVEL and config.weight_perceptual != 1.0 and config.weight_edit == 1.0
     assert set(evidence["pull"]) == {"mean", "near"} and set(evidence["pull"]["near"]) == {"l2", "perceptual"}
     pulls = [evidence["pull"][place] for place in ("mean", "near")]
-    ratio = np.prod([config.weight_perceptual * p["perceptual"] / p["l2"] for p in pulls]) ** 0.5
+    ratio = np.prod([config.weight_perceptual / config.weight_l2 * p["perceptual"] / p["l2"] for p in pulls]) ** 0.5
     assert ratio == pytest.approx(1.0, rel=0.01)

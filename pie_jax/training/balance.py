@@ -32,6 +32,9 @@ from pie_jax.training import commands
 # v, whose gradients point another way each step; those of the portrait itself (identity, recognition) stay gentle.
 RATIOS = {"l2": 1.0, "perceptual": 1.0, "identity": 0.1, "edit": 0.2, "invariance": 0.2, "recognition_w": 0.2,
           "recognition_edit": 0.1}
+# AdaDelta forgets the energy's scale only where gradients are well above the root of its epsilon (1e-4): the L2 part, a
+# mean over pixels, pulls at a single coordinate with about that much, so all parts are raised alike.
+LEVEL = 1000.0
 NEAR = (StageConfig(space="w", steps=150, chunk=25), StageConfig(space="w_plus", steps=75, chunk=25))
 
 
@@ -70,7 +73,7 @@ def balance_weights(key: Array, pack: Pack, portraits: Array, *, ratios: dict[st
       near: stages of synthesis alone that lead to the second place.
       draws: samples of v for each portrait and place.
     Returns:
-      the EnergyConfig, and the evidence: {"ratios", "portraits", "draws", "near_steps", "pull": {place: {part: x}}}.
+      the EnergyConfig, and the evidence: {"ratios", "level", "portraits", "draws", "near_steps", "pull": {place: {part: x}}}.
     """
     ratios = RATIOS if ratios is None else ratios
     plain = dataclasses.replace(pack.configs.energy, **{f"weight_{name}": 1.0 for name in (
@@ -95,7 +98,7 @@ def balance_weights(key: Array, pack: Pack, portraits: Array, *, ratios: dict[st
     pull["near"] = _pulls(described, inputs, latent, keys, draws=draws)
 
     mean = {name: float(np.sqrt(pull["mean"][name] * pull["near"][name])) for name in pull["mean"]}
-    evidence = {"ratios": ratios, "portraits": batch, "draws": draws, "near_steps": [stage.steps for stage in near],
+    evidence = {"ratios": ratios, "level": LEVEL, "portraits": batch, "draws": draws, "near_steps": [stage.steps for stage in near],
                 "pull": pull}
     return dataclasses.replace(pack.configs.energy, **_weights(mean, ratios)), evidence
 
@@ -103,9 +106,9 @@ def balance_weights(key: Array, pack: Pack, portraits: Array, *, ratios: dict[st
 def _weights(pull: dict[str, float], ratios: dict[str, float]) -> dict[str, float]:
     """EnergyConfig fields from the pulls of the unweighted parts; three digits, for they are no better known."""
     def to(name, value):
-        return float(f"{ratios[name] * pull['l2'] / value:.3g}") if value > 0 else 1.0
+        return float(f"{LEVEL * ratios[name] * pull['l2'] / value:.3g}") if value > 0 else LEVEL
 
-    weights = {"weight_l2": 1.0}
+    weights = {"weight_l2": LEVEL}
     for name in ("perceptual", "identity", "recognition_w", "recognition_edit"):
         if name in pull:
             weights[f"weight_{name}"] = to(name, pull[name])
