@@ -73,7 +73,8 @@ def balance_weights(key: Array, pack: Pack, portraits: Array, *, ratios: dict[st
       near: stages of synthesis alone that lead to the second place.
       draws: samples of v for each portrait and place.
     Returns:
-      the EnergyConfig, and the evidence: {"ratios", "level", "portraits", "draws", "near_steps", "pull": {place: {part: x}}}.
+      the EnergyConfig, and the evidence: {"ratios", "level", "portraits", "draws", "near_steps",
+      "pull": {place: {part: x}}}.
     """
     ratios = RATIOS if ratios is None else ratios
     plain = dataclasses.replace(pack.configs.energy, **{f"weight_{name}": 1.0 for name in (
@@ -98,8 +99,8 @@ def balance_weights(key: Array, pack: Pack, portraits: Array, *, ratios: dict[st
     pull["near"] = _pulls(described, inputs, latent, keys, draws=draws)
 
     mean = {name: float(np.sqrt(pull["mean"][name] * pull["near"][name])) for name in pull["mean"]}
-    evidence = {"ratios": ratios, "level": LEVEL, "portraits": batch, "draws": draws, "near_steps": [stage.steps for stage in near],
-                "pull": pull}
+    evidence = {"ratios": ratios, "level": LEVEL, "portraits": batch, "draws": draws,
+                "near_steps": [stage.steps for stage in near], "pull": pull}
     return dataclasses.replace(pack.configs.energy, **_weights(mean, ratios)), evidence
 
 

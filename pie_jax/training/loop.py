@@ -254,8 +254,12 @@ class _Loop:
             return run_steps
 
         def run_chunk(state, batches, frozen, clock_fraction, total_steps, *, length):
-            return jax.lax.scan(lambda carry, batch: one(carry, batch, frozen, clock_fraction, total_steps), state, batches,
-                                length=length)
+            def body(carry, batch):
+                return one(carry, batch, frozen, clock_fraction, total_steps)
+
+            return jax.lax.scan(body, state, batches, length=length)
+
+
         return jax.jit(run_chunk, static_argnames="length", donate_argnums=0)
 
     def _batches(self, first: int, length: int):
