@@ -124,8 +124,8 @@ def _grid(pack: Pack, embedding: Embedding, target: FaceParams, image: np.ndarra
         rendering, coverage = render_params(pack, target)
         rendering = rendering * coverage[..., None] + _GROUND * (1 - coverage[..., None])
         tiles.append(figures.Tile(image=rendering, label="asked for", detail="rendering"))
-    tiles.append(figures.Tile(image=image, label="edit", detail=_words(request)))
-    return figures.grid(tiles, columns=len(tiles))
+    tiles.append(figures.Tile(image=image, label="edit", detail="after"))
+    return figures.grid(tiles, columns=len(tiles), title=_words(request))
 
 
 def _words(request: dict) -> str:
