@@ -296,6 +296,20 @@ def test_views_of_a_family_person_share_the_face_and_nothing_else():
     assert factors.mean(axis=1).std(axis=0)[FACTOR_INDEX["identity_0"]] > 0.2
 
 
+def test_the_code_of_a_scene_closes_its_circles_and_the_mapping_is_fitted_to_it():
+    from pie_jax.config import GeneratorConfig
+    from pie_jax.studio.family import FACTOR_INDEX, FACTORS, code_features
+    from pie_jax.training.supervised import fit_mapping
+
+    values = jnp.zeros((2, len(FACTORS))).at[:, FACTOR_INDEX["cloth_hue"]].set(jnp.array([-1.0, 1.0]))
+    first, last = code_features(values)
+    np.testing.assert_allclose(first[len(FACTORS):], last[len(FACTORS):], atol=1e-5)  # hue -1 is hue 1
+    np.testing.assert_array_equal(code_features(values)[:, :len(FACTORS)], values)
+    _, r2 = fit_mapping(GeneratorConfig(resolution=32, mapping_layers=2, mapping_lr_multiplier=1.0,
+                                        mapping_linear_output=True), count=4000)
+    assert r2 > 0.99
+
+
 def test_studio_rows_are_split_by_person(data_folder):
     data = studio_data.open_data(data_folder)
     assert (len(data), data.people, data.held_out_people, data.training_rows) == (32, 16, 2, 28)

@@ -45,7 +45,7 @@ FACTORS = (
     Factor(name="pucker", low=0.0, high=1.0, spread="sparse"),
     Factor(name="frown", low=0.0, high=1.0, spread="sparse"),
     Factor(name="brow_furrow", low=0.0, high=1.0, spread="sparse"),
-    Factor(name="squint", low=0.0, high=1.0, spread="sparse"),
+    Factor(name="squint", low=0.0, high=0.5, spread="sparse"),  # at 1 the lids nearly meet: no blink could be seen
     Factor(name="yaw", low=-0.42, high=0.42),
     Factor(name="pitch", low=-0.14, high=0.14),
     Factor(name="light_azimuth", low=-65.0, high=65.0),  # degrees
@@ -112,6 +112,17 @@ def flip(z, index):
 def physical(values):
     """Factor values [..., F] in [-1, 1] -> dict of name -> [...] in the factor's own unit."""
     return {f.name: f.low + (values[..., i] + 1.0) * 0.5 * (f.high - f.low) for i, f in enumerate(FACTORS)}
+
+
+def code_features(values):
+    """Factor values [..., F] -> [..., F + 5]: what W carries of them.
+
+    The values themselves, and five functions of them that a style cannot make of a straight line: cosine and sine of
+    both hues, which run round a circle, and the side of hair_length, where short hair becomes long.
+    """
+    hues = jnp.pi * jnp.stack([values[..., FACTOR_INDEX[name]] for name in ("cloth_hue", "background_hue")], axis=-1)
+    side = jnp.clip(values[..., FACTOR_INDEX["hair_length"], None] / 0.25, -1.0, 1.0)
+    return jnp.concatenate([values, jnp.cos(hues), jnp.sin(hues), side], axis=-1)
 
 
 HAIR = (((0.10, 0.07, 0.06), (0.33, 0.21, 0.13), (0.75, 0.58, 0.34)))  # dark, brown, fair

@@ -83,7 +83,8 @@ def make_pairs(seed: int, count: int) -> np.ndarray:
     rng = np.random.default_rng(seed + 1)
     z = np.asarray(normalise(draw_z(seed, count)))
     main, rest = EXPRESSION_FACTORS[:4], EXPRESSION_FACTORS[4:]
-    which = np.where(rng.random(count) < 0.7, rng.choice(main, count), rng.choice(rest, count))
+    share = (0.2, 0.25, 0.35, 0.2)  # of jaw_open, smile, blink, brow_raise: a blink moves the fewest pixels
+    which = np.where(rng.random(count) < 0.7, rng.choice(main, count, p=share), rng.choice(rest, count))
     partner = np.asarray(flip(z, which))
     # a sparse factor may be squashed to the same value on both sides
     same = np.all(np.asarray(factors_from_z(z)) == np.asarray(factors_from_z(partner)), axis=1)

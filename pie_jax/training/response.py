@@ -13,14 +13,14 @@ import numpy as np
 def region_mask(landmarks: np.ndarray, resolution: int) -> np.ndarray:
     """landmarks [N, 66, 2] in 0..1 -> [N, R, R, 1] float32 in 0..1: where a face's expression is seen.
 
-    1 on the lids (narrow Gaussians: a blink moves few pixels), 0.4 around eyes, brows and mouth.
+    1 on the lids (narrow Gaussians: a blink moves few pixels), 0.3 around eyes, brows and mouth.
     """
     grid = (np.arange(resolution, dtype=np.float32) + 0.5) / resolution
     mask = np.zeros((len(landmarks), resolution, resolution), np.float32)
     brows = np.array([0.0, -0.015], np.float32)
     eyes = [landmarks[:, 36:42].mean(1), landmarks[:, 42:48].mean(1)]
-    bumps = [(eye + brows, 0.05, 0.05, 0.4) for eye in eyes] + [(eye, 0.038, 0.022, 1.0) for eye in eyes]
-    bumps.append((landmarks[:, 48:66].mean(1), 0.075, 0.075, 0.4))
+    bumps = [(eye + brows, 0.05, 0.05, 0.3) for eye in eyes] + [(eye, 0.038, 0.022, 1.0) for eye in eyes]
+    bumps.append((landmarks[:, 48:66].mean(1), 0.075, 0.075, 0.3))
     for centre, width, height, weight in bumps:
         x = np.exp(-0.5 * ((grid[None] - centre[:, :1]) / width) ** 2)
         y = np.exp(-0.5 * ((grid[None] - centre[:, 1:]) / height) ** 2)

@@ -40,18 +40,19 @@ def reconstruction_loss(image: Array, target: Array, mask: Array, *, region: flo
 
 
 def mapping_target(z: Array, *, dim: int, span: int = 96) -> jax.Array:
-    """z [B, Z] -> the code the mapping is fitted to: factor values along fixed orthonormal directions, unit variance.
+    """z [B, Z] -> the code the mapping is fitted to: the scene's features along fixed orthonormal directions.
 
     Edits of a scene are then straight lines in W, and the synthesis network starts from codes that mean something.
     """
-    from pie_jax.studio.family import FACTORS, factors_from_z
+    from pie_jax.studio.family import FACTORS, code_features, factors_from_z
 
-    values = factors_from_z(z)
-    return values @ code_directions(dim=dim, span=span)[: len(FACTORS)] * jnp.sqrt(dim / len(FACTORS))
+    features = code_features(factors_from_z(z))
+    directions = code_directions(dim=dim, span=span)[: features.shape[-1]]
+    return features @ directions * jnp.sqrt(dim / len(FACTORS))
 
 
 def code_directions(*, dim: int, span: int = 96) -> jax.Array:
-    """[span, dim] orthonormal rows: the subspace of W that carries codes (first rows: the factors)."""
+    """[span, dim] orthonormal rows: the subspace of W that carries codes (first rows: the scene's features)."""
     q, _ = jnp.linalg.qr(jax.random.normal(jax.random.key(4), (dim, span)))
     return q.T
 
