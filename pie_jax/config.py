@@ -70,6 +70,7 @@ class VGGConfig:
     layers: tuple[str, ...] = ("conv1_1", "conv1_2", "conv3_2", "conv4_2")
     fc_width: int = 0  # > 0 adds fc6 and fc7 of that width (4096 in VGG-Face)
     num_classes: int = 0  # > 0 adds fc8
+    heads: bool = False  # LPIPS's linear heads (arXiv 1801.03924): features whose mean squares sum to its distance
     mean_rgb: tuple[float, float, float] = (123.675, 116.28, 103.53)  # of 0..255 RGB
     std_rgb: tuple[float, float, float] = (58.395, 57.12, 57.375)
 
@@ -93,6 +94,7 @@ class LandmarkConfig:
     depth: int = 4  # down-samplings inside an hourglass
     resolution: int = 256  # of the crop it reads; heat maps have a quarter of it
     num_points: int = LANDMARKS
+    crop_scale: float = 1.0  # side of the square it reads, in sides of the face crop, about the same centre
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,8 +110,10 @@ class RigNetConfig:
     w_dim: int = 512
     width: int = 32
     activation: str = "elu"  # "none", "elu", "leaky_relu"
+    encoder_layers: int = 1  # all of the same width
     hidden_layers: int = 0  # extra per-layer hidden layers between encoder and decoder
     hidden_width: int = 64
+    activated_output: bool = False  # the activation also follows the decoder
     input: str = "difference"
 
     def __post_init__(self):

@@ -26,6 +26,13 @@ def crop_camera(camera: CameraConfig) -> CameraConfig:
     return dataclasses.replace(camera, crop_x=0.0, crop_y=0.0, crop_size=1.0)
 
 
+def grown_crop(camera: CameraConfig, *, scale: float) -> CameraConfig:
+    """The camera with its face crop `scale` times as large about the same centre (for cropping, not for rendering)."""
+    shift = 0.5 * (1.0 - scale) * camera.crop_size
+    return dataclasses.replace(camera, crop_x=camera.crop_x + shift, crop_y=camera.crop_y + shift,
+                               crop_size=scale * camera.crop_size)
+
+
 def map_z(config: GeneratorConfig, weights: Weights, z: Array) -> jax.Array:
     """z [B, Z] ~ N(0, I) -> w [B, D] by the generator's mapping network."""
     networks = importlib.import_module(f"pie_jax.{config.architecture}")
@@ -49,11 +56,14 @@ def regress(configs: PackConfigs, weights: Weights, portraits: Array) -> jax.Arr
 
 
 def find_landmarks(configs: PackConfigs, weights: Weights, portraits: Array) -> jax.Array:
-    """Portraits [B, H, W, 3] -> landmarks [B, 66, 2], 0..1 of the face crop."""
+    """Portraits [B, H, W, 3] -> landmarks [B, 66, 2], 0..1 of the face crop, whatever square the network reads."""
     from pie_jax.landmarks import LandmarkNet, soft_argmax
 
-    crops = face_crop(jnp.clip(portraits, 0.0, 1.0), configs.camera, resolution=configs.landmarks.resolution)
-    return soft_argmax(LandmarkNet(configs.landmarks).apply({"params": weights["landmarks"]}, crops)[-1])
+    scale = configs.landmarks.crop_scale
+    square = grown_crop(configs.camera, scale=scale)
+    crops = face_crop(jnp.clip(portraits, 0.0, 1.0), square, resolution=configs.landmarks.resolution)
+    points = soft_argmax(LandmarkNet(configs.landmarks).apply({"params": weights["landmarks"]}, crops)[-1])
+    return points if scale == 1.0 else 0.5 + scale * (points - 0.5)
 
 
 def describe(configs: PackConfigs, weights: Weights, portraits: Array) -> jax.Array:

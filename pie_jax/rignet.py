@@ -7,6 +7,7 @@
 Layout of RigNet's weights, all style layers stacked (D = w_dim, N = width, P = size of the control input):
 
     encoder_kernel [L, D, N], encoder_bias [L, N]
+    encoder{i}_kernel [L, N, N], encoder{i}_bias [L, N]              i = 1 .. config.encoder_layers - 1
     hidden{i}_kernel [L, N + P or H, H], hidden{i}_bias [L, H]       config.hidden_layers of them
     decoder_kernel [L, N + P or H, D], decoder_bias [L, D]
 
@@ -61,10 +62,13 @@ class RigNet(nn.Module):
         activation = _ACTIVATIONS[config.activation]
         told = jnp.broadcast_to(control_input[:, None, :], (*w_plus.shape[:2], control_input.shape[-1]))
         x = activation(self._linear("encoder", w_plus, config.width))
+        for i in range(1, config.encoder_layers):
+            x = activation(self._linear(f"encoder{i}", x, config.width))
         x = jnp.concatenate([x, told], axis=-1)
         for i in range(config.hidden_layers):
             x = activation(self._linear(f"hidden{i}", x, config.hidden_width))
-        return w_plus + self._linear("decoder", x, config.w_dim, scale=1e-3)
+        moved = self._linear("decoder", x, config.w_dim, scale=1e-3)
+        return w_plus + (activation(moved) if config.activated_output else moved)
 
     def _linear(self, name: str, x: Array, features: int, *, scale: float = 1.0) -> jax.Array:
         """x [B, L, I] -> [B, L, features], its own matrix for every layer."""

@@ -6,8 +6,13 @@ Layout of the weights: conv{b}_{i}/kernel [3, 3, I, O], /bias [O]; fc6/kernel [R
 224 px, MatConvNet's own shape; a torch Linear wants its CHW columns permuted), fc7/kernel [fc_width, fc_width],
 fc8/kernel [fc_width, num_classes], each with /bias. Only the layers that the config needs exist.
 
-Sources: arXiv 1409.1556; VGG-Face (Parkhi et al., BMVC 2015). For VGG-Face: mean_rgb (129.186, 104.762, 93.594),
-std_rgb (1, 1, 1), resolution 224, fc_width 4096, num_classes 2622.
+With config.heads also head_{layer} [C] for each layer asked for, LPIPS's linear heads (not negative): the features are
+then unit vectors over the channels times sqrt(C head), so that the mean squared differences of all layers sum to LPIPS.
+The published distance has heads at conv1_2, conv2_2, conv3_3, conv4_3, conv5_3.
+
+Sources: arXiv 1409.1556; LPIPS (arXiv 1801.03924; richzhang/PerceptualSimilarity lpips/lpips.py); VGG-Face (Parkhi et
+al., BMVC 2015). For VGG-Face: mean_rgb (129.186, 104.762, 93.594), std_rgb (1, 1, 1), resolution 224, fc_width 4096,
+num_classes 2622.
 """
 
 from __future__ import annotations
@@ -88,7 +93,7 @@ class VGG(nn.Module):
             channels = config.width * min(2 ** (block - 1), 8)
             x = jax.nn.relu(Conv(channels, padding=1, use_bias=True, name=name)(x))
             if name in config.layers:
-                features[name] = x
+                features[name] = self._weighed(name, x) if config.heads else x
         if config.fc_width > 0:
             x = max_pool(x)
             features["fc6"] = jax.nn.relu(Flat(config.fc_width, name="fc6")(x))
@@ -98,6 +103,15 @@ class VGG(nn.Module):
             if config.num_classes > 0:
                 features["fc8"] = nn.Dense(config.num_classes, name="fc8")(features["fc7"])
         return features
+
+    def _weighed(self, name: str, x: Array) -> jax.Array:
+        """x [B, H, W, C] as unit vectors times sqrt(C head): LPIPS is the mean square of a difference of such."""
+        channels = x.shape[-1]
+        head = self.param(f"head_{name}", nn.initializers.constant(1.0 / channels), (channels,))
+        squared = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+        # a pixel where all channels are 0 stays 0: the root, of slope infinity there, is taken of 1
+        length = jnp.sqrt(jnp.where(squared > 0, squared, 1.0))
+        return x / (length + 1e-10) * jnp.sqrt(channels * jnp.maximum(head, 0.0)).reshape(1, 1, 1, -1)
 
 
 class Flat(nn.Module):
