@@ -39,12 +39,14 @@ class GeneratorConfig:
     channel_base: int = 32768  # channels at resolution r: channel_base / r, kept in channel_min..channel_max
     channel_max: int = 512
     channel_min: int = 1
+    synthesis: str = "skip"  # stylegan2: an image at each resolution, summed; "resnet": residual blocks, one image
     clamp: float | None = None  # activations are clamped to +-clamp where a checkpoint says so
     bias_before_blur: bool = False  # stylegan1: up-sampling layers of rosinality/style-based-gan-pytorch
     instance_norm_eps: float = 1e-8  # stylegan1; 1e-5 there
 
     def __post_init__(self):
         _require(self.architecture in ("stylegan1", "stylegan2"), f"architecture: unknown {self.architecture!r}")
+        _require(self.synthesis in ("skip", "resnet"), f"synthesis: unknown {self.synthesis!r}")
         _require(_is_power_of_two(self.resolution) and 8 <= self.resolution <= 1024,
                  f"resolution: expected a power of two in 8..1024, got {self.resolution}")
 

@@ -1,4 +1,4 @@
-"""StyleGAN2: mapping, synthesis with skip outputs, and the residual discriminator.
+"""StyleGAN2: mapping, synthesis with skip outputs or residual blocks, and the residual discriminator.
 
 Linen modules used through `init` / `apply` only; each takes a `GeneratorConfig`:
 
@@ -15,6 +15,7 @@ official networks' up to transposition, no value is rescaled:
     synthesis/b4/conv1, synthesis/bN/{conv0,conv1}/      conv0 doubles the resolution
         weight [3, 3, I, O]; bias [O]; noise_strength []; noise_const [N, N]; affine/weight [D, I]; affine/bias [I]
     synthesis/bN/torgb/weight [1, 1, C_N, 3]; bias [3]; affine/weight [D, C_N]; affine/bias [C_N]
+    synthesis/bN/skip/weight [1, 1, I, C_N]              only in "resnet" synthesis, where only N = R has a torgb
 
 `noise_const` is a buffer: its gradient is zero (stop_gradient), so training leaves it alone as long as it uses
 no weight decay; `trainable_mask` marks it for `optax.masked`. Style index (k = log2 N): conv0 reads
@@ -77,7 +78,11 @@ class Mapping(nn.Module):
 
 
 class SynthesisBlock(nn.Module):
-    """One resolution: (conv0 that doubles,) conv1 and toRGB, summed into the up-sampled image."""
+    """One resolution: (conv0 that doubles,) conv1 and toRGB, summed into the up-sampled image.
+
+    With `config.synthesis` "resnet" the input, projected and up-sampled, is added to conv1's output instead, both by
+    sqrt(1/2), and only the last block has a toRGB.
+    """
 
     config: GeneratorConfig
     resolution: int
@@ -89,6 +94,8 @@ class SynthesisBlock(nn.Module):
         config, resolution = self.config, self.resolution
         channels = config.channels(resolution)
         settings = {"resolution": resolution, "clamp": config.clamp, "dtype": self.dtype}
+        residual = config.synthesis == "resnet" and x is not None
+        half = math.sqrt(0.5) if residual else 1.0
         noises = (None, None)
         if key is not None:
             noises = jax.random.normal(key, (2, w_plus.shape[0], resolution, resolution, 1))
@@ -96,8 +103,15 @@ class SynthesisBlock(nn.Module):
             const = self.param("const", scaled_normal(1.0), (4, 4, channels))
             x = jnp.broadcast_to(const[None], (w_plus.shape[0], 4, 4, channels))
         else:
+            before = x
             x = ModulatedConv(channels, up=True, **settings, name="conv0")(x, w_plus[:, 0], noises[0])
-        x = ModulatedConv(channels, **settings, name="conv1")(x, w_plus[:, 1], noises[1])
+        x = ModulatedConv(channels, gain=half, **settings, name="conv1")(x, w_plus[:, 1], noises[1])
+        if residual:
+            project = EqualizedConv(channels, 1, use_bias=False, activate=False, gain=half, dtype=self.dtype,
+                                    name="skip")
+            x = x + upsample(project(before))
+        if config.synthesis == "resnet" and resolution < config.resolution:
+            return x, None
         rgb = ToRGB(clamp=config.clamp, dtype=self.dtype, name="torgb")(x, w_plus[:, 2])
         return x, rgb if image is None else upsample(image) + rgb
 
@@ -106,7 +120,8 @@ class Synthesis(nn.Module):
     """w_plus [B, L, D] -> image_pm1 [B, R, R, 3] float32, in about [-1, 1] (arXiv 1912.04958, figure 7b).
 
     `resolution` stops at a lower one: the partial sum of the skip outputs there, which is the image without its
-    finer detail, at a fraction of the cost. `noise_key` draws fresh noise in place of the stored buffers
+    finer detail, at a fraction of the cost (residual blocks have none: the mean over pixels of the full image, which
+    saves nothing). `noise_key` draws fresh noise in place of the stored buffers
     (adversarial training); embedding leaves it None. ValueError when w_plus or resolution does not fit the config.
     """
 
@@ -123,13 +138,19 @@ class Synthesis(nn.Module):
         w_plus = w_plus.astype(jnp.float32)
         x = image = None
         for i, size in enumerate(config.block_resolutions):
-            if size > resolution:
+            if size > resolution and config.synthesis == "skip":
                 break
             first = max(2 * i - 1, 0)
             styles = w_plus[:, first:first + 3] if i else jnp.concatenate([w_plus[:, :1], w_plus[:, :2]], axis=1)
             key = None if noise_key is None else jax.random.fold_in(noise_key, size)
             x, image = SynthesisBlock(config, size, self.dtype, name=f"b{size}")(x, image, styles, key)
-        return image
+        return image if image.shape[1] == resolution else _mean_pool(image, image.shape[1] // resolution)
+
+
+def _mean_pool(image: Array, ratio: int) -> jax.Array:
+    """image [B, H, W, 3] -> [B, H / ratio, W / ratio, 3]."""
+    batch, height, width, channels = image.shape
+    return jnp.mean(image.reshape(batch, height // ratio, ratio, width // ratio, ratio, channels), axis=(2, 4))
 
 
 class Discriminator(nn.Module):

@@ -105,12 +105,14 @@ class ModulatedConv(nn.Module):
     """Style-modulated 3x3 convolution with demodulation, noise, bias and leaky ReLU (arXiv 1912.04958, figure 2).
 
     Weights: weight [3, 3, I, O], bias [O], noise_strength [], noise_const [R, R] (a buffer: its gradient is
-    zero), affine/weight [D, I], affine/bias [I] (starts at 1). `up` doubles the resolution.
+    zero), affine/weight [D, I], affine/bias [I] (starts at 1). `up` doubles the resolution; `gain` scales the output
+    and its clamp (residual blocks).
     """
 
     features: int
     resolution: int  # of the output
     up: bool = False
+    gain: float = 1.0
     clamp: float | None = None
     dtype: Any = jnp.float32
 
@@ -134,7 +136,7 @@ class ModulatedConv(nn.Module):
         if noise is None:
             noise = jax.lax.stop_gradient(const)[None, :, :, None]
         x = x + (noise * strength.reshape(1, 1, 1, 1)).astype(self.dtype) + bias.astype(self.dtype).reshape(1, 1, 1, -1)
-        return leaky_relu(x, clamp=self.clamp)
+        return leaky_relu(x, gain=SQRT2 * self.gain, clamp=None if self.clamp is None else self.clamp * self.gain)
 
 
 class ToRGB(nn.Module):
