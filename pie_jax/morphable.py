@@ -97,7 +97,11 @@ def _linear(mean: Array, *terms: tuple[Array, Array]) -> jax.Array:
     """mean [V, 3] + sum of basis [V, 3, N] @ coefficients [..., N]."""
     total = None
     for basis, coefficients in terms:
-        part = jnp.einsum("vcn,...n->...vc", basis, coefficients, precision=jax.lax.Precision.HIGHEST)
+        # Columns of vertices, turned round afterwards: the other order makes XLA:CPU transpose the basis every time.
+        flat = coefficients.reshape(-1, coefficients.shape[-1])
+        part = jax.lax.dot_general(basis.reshape(-1, basis.shape[-1]), flat, (((1,), (1,)), ((), ())),
+                                   precision=jax.lax.Precision.HIGHEST)
+        part = part.T.reshape(*coefficients.shape[:-1], *mean.shape)
         total = part if total is None else total + part
     return jnp.broadcast_to(mean, total.shape) + total
 
@@ -116,9 +120,15 @@ def albedo(model: MorphableModel, params: FaceParams) -> jax.Array:
     return _linear(model.mean_albedo, (model.texture_basis, params.texture))
 
 
+def _dot(a, b):
+    """Sum over the three components, [..., 3] -> [..., 1]: written out, because a reduction over 3 is slow on CPUs."""
+    x, y, z = (a[..., i:i + 1] * b[..., i:i + 1] for i in range(3))
+    return x + y + z
+
+
 def normalise(vectors: Array) -> jax.Array:
     """Unit vectors [..., 3]; a zero vector stays zero with a zero gradient."""
-    squared = jnp.sum(vectors * vectors, axis=-1, keepdims=True)
+    squared = _dot(vectors, vectors)
     # sqrt has an infinite slope at 0: the length of a zero vector is replaced before the root, not after it.
     positive = squared > 0
     return jnp.where(positive, vectors * jax.lax.rsqrt(jnp.where(positive, squared, 1.0)), 0.0)
@@ -136,8 +146,7 @@ def vertex_normals(vertices: Array, triangles: Array) -> jax.Array:
     one, two = corners[1] - corners[0], corners[2] - corners[0]
     normals = jnp.cross(one, two)
     # The cross product of parallel edges is rounding, not always 0: it must not become a unit vector of chance.
-    scale = jnp.sum(one * one, axis=-1, keepdims=True) * jnp.sum(two * two, axis=-1, keepdims=True)
-    solid = jnp.sum(normals * normals, axis=-1, keepdims=True) > FLAT**2 * scale
+    solid = _dot(normals, normals) > FLAT**2 * _dot(one, one) * _dot(two, two)
     normals = normalise(jnp.where(solid, normals, 0.0))
     total = jnp.zeros_like(vertices)
     for k in range(3):

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 
+from pie_jax import layers
 from pie_jax.arrays import Array, Weights
 from pie_jax.config import CameraConfig, GeneratorConfig
 from pie_jax.images import face_crop, from_pm1
@@ -24,6 +26,35 @@ DESCRIPTOR = "fc7"  # layer of the recognition network (VGG-Face)
 def crop_camera(camera: CameraConfig) -> CameraConfig:
     """The same camera looking at the face crop alone."""
     return dataclasses.replace(camera, crop_x=0.0, crop_y=0.0, crop_size=1.0)
+
+
+def variables(weights: Weights) -> dict[str, Weights]:
+    """The argument of `apply` for a network's weights, which may carry a branch "frozen" (see `freeze`)."""
+    return {"params": {name: branch for name, branch in weights.items() if name != "frozen"},
+            "frozen": weights.get("frozen", {})}
+
+
+@partial(jax.jit, static_argnames="configs")
+def freeze(configs: PackConfigs, weights: dict[str, Weights]) -> dict[str, Weights]:
+    """A pack's weights with all that depends on them alone, made once: a branch "frozen" in a network that has such.
+
+    Every function of this module gives the same with them as without, but for rounding, in fewer passes.
+    """
+    made = {name: {**tree} for name, tree in weights.items()}
+    if "generator" in made:
+        networks, config = importlib.import_module(f"pie_jax.{configs.generator.architecture}"), configs.generator
+        made["generator"]["frozen"] = layers.freeze(networks.Synthesis(config), made["generator"]["synthesis"],
+                                                    jnp.zeros((1, config.num_layers, config.w_dim)))
+    for part in ("regressor", "perceptual", "recognition"):
+        if part in made:
+            config = configs.of(part)
+            if part == "regressor":
+                network = importlib.import_module("pie_jax.regressor").Regressor(config)
+            else:
+                network = importlib.import_module("pie_jax.vgg").VGG(config)
+            crop = jnp.zeros((1, config.resolution, config.resolution, 3))
+            made[part]["frozen"] = layers.freeze(network, made[part], crop)
+    return made
 
 
 def grown_crop(camera: CameraConfig, *, scale: float) -> CameraConfig:
@@ -44,7 +75,8 @@ def synthesise(config: GeneratorConfig, weights: Weights, w_plus: Array, *, reso
     """w_plus [B, L, D] -> portraits [B, R, R, 3], about 0..1 and not clipped."""
     networks = importlib.import_module(f"pie_jax.{config.architecture}")
     network = networks.Synthesis(config) if precision == "float32" else networks.Synthesis(config, jnp.dtype(precision))
-    return from_pm1(network.apply({"params": weights["synthesis"]}, w_plus, resolution=resolution))
+    known = {"params": weights["synthesis"], "frozen": weights.get("frozen", {})}
+    return from_pm1(network.apply(known, w_plus, resolution=resolution))
 
 
 def regress(configs: PackConfigs, weights: Weights, portraits: Array) -> jax.Array:
@@ -52,7 +84,7 @@ def regress(configs: PackConfigs, weights: Weights, portraits: Array) -> jax.Arr
     from pie_jax.regressor import Regressor
 
     crops = face_crop(jnp.clip(portraits, 0.0, 1.0), configs.camera, resolution=configs.regressor.resolution)
-    return Regressor(configs.regressor).apply({"params": weights["regressor"]}, crops)
+    return Regressor(configs.regressor).apply(variables(weights["regressor"]), crops)
 
 
 def find_landmarks(configs: PackConfigs, weights: Weights, portraits: Array) -> jax.Array:
@@ -71,7 +103,7 @@ def describe(configs: PackConfigs, weights: Weights, portraits: Array) -> jax.Ar
     from pie_jax.vgg import VGG
 
     crops = face_crop(jnp.clip(portraits, 0.0, 1.0), configs.camera, resolution=configs.recognition.resolution)
-    features = VGG(configs.recognition).apply({"params": weights["recognition"]}, crops)[DESCRIPTOR]
+    features = VGG(configs.recognition).apply(variables(weights["recognition"]), crops)[DESCRIPTOR]
     # inside the root, so that a descriptor of zeros has a finite gradient
     return features * jax.lax.rsqrt(jnp.sum(jnp.square(features), axis=-1, keepdims=True) + 1e-12)
 
@@ -80,7 +112,7 @@ def perceive(configs: PackConfigs, weights: Weights, portraits: Array) -> dict[s
     """Portraits [B, H, W, 3] -> perceptual features {layer: [B, h, w, C]}."""
     from pie_jax.vgg import VGG
 
-    features = VGG(configs.perceptual).apply({"params": weights["perceptual"]}, portraits)
+    features = VGG(configs.perceptual).apply(variables(weights["perceptual"]), portraits)
     return {name: features[name] for name in configs.perceptual.layers}
 
 

@@ -13,7 +13,17 @@ from pie_jax.energy.terms import edit_term, identity_term, invariance_term, reco
 from pie_jax.errors import PackError
 from pie_jax.images import face_crop
 from pie_jax.morphable import FaceParams, MorphableModel, with_control
-from pie_jax.observe import crop_camera, describe, find_landmarks, perceive, reconstruct, regress, rig, synthesise
+from pie_jax.observe import (
+    crop_camera,
+    describe,
+    find_landmarks,
+    freeze,
+    perceive,
+    reconstruct,
+    regress,
+    rig,
+    synthesise,
+)
 from pie_jax.pack import Pack, PackConfigs, Pool
 from pie_jax.render import render, render_vertices
 from pie_jax.samples import draw
@@ -301,5 +311,5 @@ def energy_inputs(pack: Pack, target: Target, *, config: EnergyConfig | None = N
     """All arrays that `portrait_energy(pack, config=config)` reads, for the portraits of `target`."""
     config = pack.configs.energy if config is None else config
     factors = {name: jnp.asarray(weight, target.portrait.dtype) for name, weight in part_weights(config).items()}
-    weights = {name: tree for name, tree in pack.weights.items() if name != "landmarks"}
+    weights = freeze(pack.configs, {name: tree for name, tree in pack.weights.items() if name != "landmarks"})
     return Inputs(weights=weights, morphable=pack.morphable, pool=pack.pool, target=target, factors=factors)

@@ -11,10 +11,11 @@ Conventions, told once:
 - `dtype` is the type of activations and of the multiplied weights; styles, demodulation and images are float32.
 """
 
+from pie_jax.layers.convolution import conv, turned
+from pie_jax.layers.frozen import freeze, frozen
 from pie_jax.layers.plain import BatchNorm, Conv, update_batch_stats
 from pie_jax.layers.resampling import (
     binomial_blur,
-    conv,
     down_conv,
     downsample,
     fir,
@@ -38,6 +39,7 @@ from pie_jax.layers.style import (
 
 __all__ = [
     "SQRT2", "BatchNorm", "Conv", "EqualizedConv", "EqualizedDense", "ModulatedConv", "ToRGB", "binomial_blur", "conv",
-    "down_conv", "downsample", "fir", "instance_norm", "leaky_relu", "nearest_up_conv", "normalize_second_moment",
-    "scaled_normal", "to_w_plus", "truncate", "up_conv", "update_batch_stats", "upsample",
+    "down_conv", "downsample", "fir", "freeze", "frozen", "instance_norm", "leaky_relu", "nearest_up_conv",
+    "normalize_second_moment", "scaled_normal", "to_w_plus", "truncate", "turned", "up_conv", "update_batch_stats",
+    "upsample",
 ]

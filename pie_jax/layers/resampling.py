@@ -1,4 +1,4 @@
-"""Convolution, FIR resampling and the up-sampling convolutions of StyleGAN 1 and 2, as functions of arrays.
+"""FIR resampling and the up-sampling convolutions of StyleGAN 1 and 2, as functions of arrays.
 
 FIR resampling is separable sums of shifted slices; nothing here is a depthwise convolution. An up-sampling convolution
 is four small ones, a phase each, and no multiplication meets an inserted zero.
@@ -12,14 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from pie_jax.arrays import Array
-
-_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-
-
-def conv(x: Array, weight: Array, *, padding: int | tuple[int, int] = 1, stride: int = 1) -> jax.Array:
-    """Cross-correlation of x [B, H, W, I] with weight [kh, kw, I, O], zero padded by `padding` pixels on each side."""
-    pad = (padding, padding) if isinstance(padding, int) else padding
-    return jax.lax.conv_general_dilated(x, weight, (stride, stride), [pad, pad], dimension_numbers=_DIMENSIONS)
+from pie_jax.layers.convolution import DIMENSIONS, conv
 
 
 def _pad2d(x: Array, low: int, high: int) -> jax.Array:
@@ -70,28 +63,46 @@ def downsample(x: Array) -> jax.Array:
     return x
 
 
+PhaseKernels = tuple[tuple[Array, ...], tuple[Array, ...]]
+
+
+def phase_kernels(weight: Array) -> PhaseKernels:
+    """weight [3, 3, I, O] of `up_conv` -> the kernels of its four phases, forward and back to x.
+
+    They are slices, but a convolution wants them side by side in memory: with frozen weights they are made once.
+    """
+    forward, back = [], []
+    even, odd = weight[::-2], weight[1:2]  # rows: taps on (x[i-1], x[i]), and on x[i]
+    transposed = weight.swapaxes(2, 3)
+    even_back, odd_back = transposed[::2], transposed[1:2]
+    for a in (0, 1):
+        for b in (0, 1):
+            forward.append((odd if a else even)[:, 1:2] if b else (odd if a else even)[:, ::-2])
+            back.append((odd_back if a else even_back)[:, 1:2] if b else (odd_back if a else even_back)[:, ::2])
+    return tuple(forward), tuple(back)
+
+
 @jax.custom_vjp
-def _transposed_phases(x: Array, weight: Array) -> tuple[jax.Array, ...]:
+def _transposed_phases(x: Array, weight: Array, kernels: PhaseKernels | None) -> tuple[jax.Array, ...]:
     """Transposed 3x3 convolution with stride 2: x [B, H, W, I] -> 4 x [B, H+1, W+1, O], phase 2a+b for y[a::2, b::2].
 
     y[2i + k] += x[i] weight[k] in each direction, so a phase is a convolution with 2x2, 2x1, 1x2 or 1x1 taps and no
     multiplication meets an inserted zero. The odd phases are one shorter; their last row / column is zero.
     """
-    even, odd = weight[::-2], weight[1:2]  # rows: taps on (x[i-1], x[i]), and on x[i]
-    return tuple(
-        jax.lax.conv_general_dilated(
-            x, (odd if a else even)[:, 1:2] if b else (odd if a else even)[:, ::-2], (1, 1),
-            [(0, 1) if a else (1, 1), (0, 1) if b else (1, 1)], dimension_numbers=_DIMENSIONS)
-        for a in (0, 1) for b in (0, 1))
+    kernels = phase_kernels(weight) if kernels is None else kernels
+    pads = (1, 1), (0, 1)
+    return tuple(jax.lax.conv_general_dilated(x, kernels[0][2 * a + b], (1, 1), [pads[a], pads[b]],
+                                              dimension_numbers=DIMENSIONS) for a in (0, 1) for b in (0, 1))
 
 
-def _transposed_phases_forward(x, weight):
-    return _transposed_phases(x, weight), (x, weight)
+def _transposed_phases_forward(x, weight, kernels):
+    return _transposed_phases(x, weight, kernels), (x, weight, kernels)
 
 
 def _transposed_phases_backward(saved, g):
-    x, weight = saved
+    x, weight, kernels = saved
     height, width, channels = x.shape[1:]
+    made = phase_kernels(weight) if kernels is None else kernels  # here too, so that the second derivative sees them
     # One dot over the nine taps in both directions: XLA's own gradient to a dilated or 2x2 kernel is 5 to 20 times
     # slower on CPUs. What nobody asks for is removed under jit.
     taps = []
@@ -102,16 +113,14 @@ def _transposed_phases_backward(saved, g):
     stacked = jnp.concatenate(taps, axis=-1)
     flat = stacked.reshape(-1, stacked.shape[-1])
     d_weight = jnp.matmul(x.reshape(-1, channels).T, flat).reshape(channels, 3, 3, -1).transpose(1, 2, 0, 3)
-    transposed = weight.swapaxes(2, 3)
-    even, odd = transposed[::2], transposed[1:2]
     d_x = None
     for a in (0, 1):
         for b in (0, 1):
-            kernel = (odd if a else even)[:, 1:2] if b else (odd if a else even)[:, ::2]
             part = g[2 * a + b][:, :height + 1 - a, :width + 1 - b]
-            part = jax.lax.conv_general_dilated(part, kernel, (1, 1), "VALID", dimension_numbers=_DIMENSIONS)
+            part = jax.lax.conv_general_dilated(part, made[1][2 * a + b], (1, 1), "VALID",
+                                                dimension_numbers=DIMENSIONS)
             d_x = part if d_x is None else d_x + part
-    return d_x, d_weight
+    return d_x, d_weight, jax.tree.map(jnp.zeros_like, kernels)
 
 
 _transposed_phases.defvjp(_transposed_phases_forward, _transposed_phases_backward)
@@ -130,14 +139,14 @@ def _fir_phases(even: Array, odd: Array, axis: int) -> tuple[jax.Array, jax.Arra
     return first, second
 
 
-def up_conv(x: Array, weight: Array) -> jax.Array:
+def up_conv(x: Array, weight: Array, *, kernels: PhaseKernels | None = None) -> jax.Array:
     """[B, H, W, I] -> [B, 2H, 2W, O]: transposed 3x3 convolution with stride 2, then the FIR filter with gain 4.
 
     Equal to `fir(conv(x dilated by 2, weight[::-1, ::-1], padding 2), padding=(1, 1), gain=4)`; it is not
     upsample-then-convolve, which differs at the border. Computed in four phases (see `_transposed_phases`), filtered
-    as phases and interleaved once.
+    as phases and interleaved once. kernels: `phase_kernels(weight)`, if they are at hand.
     """
-    t = _transposed_phases(x, weight)
+    t = _transposed_phases(x, weight, kernels)
     left, right = (_fir_phases(t[b], t[2 + b], 1) for b in (0, 1))  # column phases, each (even rows, odd rows)
     rows = [_interleave(*_fir_phases(left[a], right[a], 2), axis=2) for a in (0, 1)]
     return _interleave(*rows, axis=1)
@@ -161,7 +170,7 @@ def nearest_up_conv(x: Array, weight: Array) -> jax.Array:
         columns = []
         for b, kernel in enumerate(halves(by_row.swapaxes(0, 1))):
             columns.append(jax.lax.conv_general_dilated(
-                x, kernel.swapaxes(0, 1), (1, 1), [(1 - a, a), (1 - b, b)], dimension_numbers=_DIMENSIONS))
+                x, kernel.swapaxes(0, 1), (1, 1), [(1 - a, a), (1 - b, b)], dimension_numbers=DIMENSIONS))
         rows.append(_interleave(*columns, axis=2))
     return _interleave(*rows, axis=1)
 

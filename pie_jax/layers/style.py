@@ -6,6 +6,7 @@ Sources: StyleGAN2 (arXiv 1912.04958); semantics of NVlabs/stylegan2-ada-pytorch
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -13,7 +14,9 @@ import jax
 import jax.numpy as jnp
 
 from pie_jax.arrays import Array
-from pie_jax.layers.resampling import conv, down_conv, downsample, up_conv
+from pie_jax.layers.convolution import conv, turned
+from pie_jax.layers.frozen import frozen
+from pie_jax.layers.resampling import down_conv, downsample, phase_kernels, up_conv
 
 SQRT2 = math.sqrt(2.0)
 
@@ -66,7 +69,8 @@ class EqualizedDense(nn.Module):
         fan_in = x.shape[-1]
         weight = self.param("weight", scaled_normal(1.0 / self.lr_multiplier), (fan_in, self.features))
         bias = self.param("bias", nn.initializers.constant(self.bias_init / self.lr_multiplier), (self.features,))
-        y = jnp.matmul(x, weight * (self.gain * self.lr_multiplier / math.sqrt(fan_in)))
+        # The scale goes on the output, which is smaller than the weights.
+        y = jnp.matmul(x, weight) * (self.gain * self.lr_multiplier / math.sqrt(fan_in))
         return y + (bias * self.lr_multiplier).reshape((1,) * (y.ndim - 1) + (-1,))
 
 
@@ -126,12 +130,20 @@ class ModulatedConv(nn.Module):
         const = self.param("noise_const", scaled_normal(1.0), (self.resolution, self.resolution))
         style = EqualizedDense(channels, bias_init=1.0, name="affine")(w)
 
-        # The common factor 1/sqrt(9 I) cancels in the demodulation; it keeps bfloat16 products small.
-        weight = weight * (1.0 / math.sqrt(9 * channels))
+        def power():
+            return jnp.sum(jnp.square(weight), axis=(0, 1))
+
+        # The run-time scale 1/sqrt(9 I) of the weight sits on the styles. It cancels in the demodulation.
+        style = style * (1.0 / math.sqrt(9 * channels))
+        known = frozen(self, "power", power)
         demodulation = jax.lax.rsqrt(
-            jnp.matmul(jnp.square(style), jnp.sum(jnp.square(weight), axis=(0, 1))) + 1e-8 / (9 * channels))
+            jnp.matmul(jnp.square(style), power() if known is None else known) + 1e-8 / (9 * channels))
         x = x.astype(self.dtype) * style.astype(self.dtype)[:, None, None, :]
-        x = (up_conv if self.up else conv)(x, weight.astype(self.dtype))
+        cast = partial(jax.tree.map, lambda a: a.astype(self.dtype))
+        if self.up:
+            x = up_conv(x, cast(weight), kernels=cast(frozen(self, "kernels", lambda: phase_kernels(weight))))
+        else:
+            x = conv(x, cast(weight), back=cast(frozen(self, "back", lambda: turned(weight))))
         x = x * demodulation.astype(self.dtype)[:, None, None, :]
         if noise is None:
             noise = jax.lax.stop_gradient(const)[None, :, :, None]

@@ -1,0 +1,93 @@
+"""Cross-correlation with the forms that pay on a CPU: a dot for tiny maps, blocks for strides, stored flipped kernels.
+
+XLA:CPU reaches the machine's peak on a plain 3x3 convolution of 4x4 maps and more. Below that it is ten times too slow
+(a dot over the gathered taps is not), and the gradient to the input spends more on turning the kernel round than on
+multiplying: a network whose weights are frozen keeps it turned round (`turned`, see `layers.frozen`).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from pie_jax.arrays import Array
+
+DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+_TINY = 2  # maps of up to this side are convolved by one dot
+
+
+def turned(weight: Array) -> jax.Array:
+    """weight [kh, kw, I, O] -> [kh, kw, O, I], the taps reversed: the kernel that leads a gradient back."""
+    return jnp.flip(weight, (0, 1)).swapaxes(2, 3)
+
+
+def conv(x: Array, weight: Array, *, padding: int | tuple[int, int] = 1, stride: int = 1,
+         back: Array | None = None) -> jax.Array:
+    """Cross-correlation of x [B, H, W, I] with weight [kh, kw, I, O], zero padded by `padding` pixels on each side.
+
+    back: `turned(weight)`, if it is at hand; it is used for the gradient to x where stride is 1.
+    """
+    pad = (padding, padding) if isinstance(padding, int) else padding
+    height, width = (1 + (n + sum(pad) - k) // stride for n, k in zip(x.shape[1:3], weight.shape[:2]))
+    if max(height, width) <= _TINY:
+        return _by_dot(x, weight, pad, stride, height, width)
+    if back is not None and stride == 1:
+        return _with_back(x, weight, back, pad)
+    return jax.lax.conv_general_dilated(x, weight, (stride, stride), [pad, pad], dimension_numbers=DIMENSIONS)
+
+
+def _by_dot(x, weight, pad, stride, height, width):
+    kh, kw, channels, features = weight.shape
+    x = jnp.pad(x, ((0, 0), pad, pad, (0, 0)))
+    taps = [x[:, i:i + stride * (height - 1) + 1:stride, j:j + stride * (width - 1) + 1:stride]
+            for i in range(kh) for j in range(kw)]
+    rows = jnp.concatenate(taps, axis=-1).reshape(-1, kh * kw * channels)
+    return jnp.matmul(rows, weight.reshape(-1, features)).reshape(x.shape[0], height, width, features)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _with_back(x, weight, back, pad):
+    return jax.lax.conv_general_dilated(x, weight, (1, 1), [pad, pad], dimension_numbers=DIMENSIONS)
+
+
+def _with_back_forward(x, weight, back, pad):
+    return _with_back(x, weight, back, pad), (x, weight, back)
+
+
+def _with_back_backward(pad, saved, g):
+    x, weight, back = saved
+    # What nobody asks for, here the gradient to frozen weights, is removed under jit.
+    _, to_weight = jax.vjp(lambda k: jax.lax.conv_general_dilated(
+        x, k, (1, 1), [pad, pad], dimension_numbers=DIMENSIONS), weight)
+    pads = [(k - 1 - pad[0], k - 1 - pad[1]) for k in weight.shape[:2]]
+    d_x = jax.lax.conv_general_dilated(g, back, (1, 1), pads, dimension_numbers=DIMENSIONS)
+    return d_x, to_weight(g)[0], jnp.zeros_like(back)
+
+
+_with_back.defvjp(_with_back_forward, _with_back_backward)
+
+
+def blocks(x: Array) -> jax.Array:
+    """[B, H, W, C] -> [B, H/2, W/2, 4C]: the four pixels of a 2x2 block side by side."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height // 2, 2, width // 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(batch, height // 2, width // 2, 4 * channels)
+
+
+def block_weight(weight: Array) -> jax.Array:
+    """weight [k, k, I, O] of a stride-2 convolution, k and padding (k - 1) / 2 odd -> [m, m, 4I, O] on `blocks`.
+
+    m = (k + 1) / 2; the block kernel is padded by (m / 2, m / 2 - 1), see `block_padding`.
+    """
+    k, _, channels, features = weight.shape
+    weight = jnp.pad(weight, ((1, 0), (1, 0), (0, 0), (0, 0)))
+    m = (k + 1) // 2
+    weight = weight.reshape(m, 2, m, 2, channels, features).transpose(0, 2, 1, 3, 4, 5)
+    return weight.reshape(m, m, 4 * channels, features)
+
+
+def block_padding(k: int) -> tuple[int, int]:
+    """The padding of a `block_weight` made of a k x k kernel."""
+    return (k + 1) // 4, (k + 1) // 4 - 1

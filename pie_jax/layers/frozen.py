@@ -1,0 +1,40 @@
+"""Values that depend on frozen weights alone, made once and not in every step.
+
+A layer says what it can make beforehand, `frozen(self, "back", lambda: ...)`, and does without it when it gets None.
+`freeze` makes all such values of a network; they travel beside its weights in the collection "frozen":
+
+    values = freeze(module, weights, x)                              # x: any input of the right shape
+    y = module.apply({"params": weights, "frozen": values}, x)       # the same function of x, with fewer passes
+
+The weights themselves still get their gradient, if anyone asks; the frozen values are constants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from pie_jax.arrays import Weights
+
+COLLECTION = "frozen"
+
+
+def frozen(module: nn.Module, name: str, compute: Callable[[], Any]) -> Any:
+    """`compute()` as it was made by `freeze`, or None in a network whose weights may still move."""
+    if module.has_variable(COLLECTION, name):
+        return module.get_variable(COLLECTION, name)
+    if module.is_initializing() or not module.is_mutable_collection(COLLECTION):
+        return None
+    return module.variable(COLLECTION, name, lambda: jax.lax.stop_gradient(compute())).value
+
+
+def freeze(module: nn.Module, weights: Weights, *inputs, **settings) -> Weights:
+    """All frozen values of `module` with `weights`, a nested dict ({} when it has none).
+
+    inputs, settings: what `module` is called with; only their shapes matter. Under jit nothing but the frozen values
+    is computed.
+    """
+    return module.apply({"params": weights}, *inputs, mutable=[COLLECTION], **settings)[1].get(COLLECTION, {})

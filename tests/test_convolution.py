@@ -1,0 +1,78 @@
+"""The forms of a convolution and what frozen weights keep: the same function and gradient as the plain one."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_layers import correlate, pad
+
+from pie_jax import layers
+from pie_jax.layers import convolution
+
+
+def close(a, b, tolerance=2e-5):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=tolerance, rtol=tolerance), a, b)
+
+
+def value_and_gradient(function, *arguments):
+    """Of a loss that is not linear in the output."""
+    return jax.jit(jax.value_and_grad(lambda *a: jnp.sum(jnp.sin(function(*a))), argnums=tuple(range(len(arguments)))))(
+        *arguments)
+
+
+@pytest.mark.parametrize("side, stride", [(1, 1), (2, 1), (4, 2), (3, 1), (5, 2)])
+def test_tiny_maps_are_convolved_by_a_dot(side, stride):
+    keys = jax.random.split(jax.random.key(0), 2)
+    x, weight = jax.random.normal(keys[0], (2, side, side, 3)), jax.random.normal(keys[1], (3, 3, 3, 4))
+    np.testing.assert_allclose(layers.conv(x, weight, stride=stride),
+                               correlate(pad(np.asarray(x), 1, 1), np.asarray(weight), stride=stride), atol=1e-5)
+
+    def plain(x, weight):
+        return jax.lax.conv_general_dilated(x, weight, (stride, stride), [(1, 1)] * 2, dimension_numbers=(
+            "NHWC", "HWIO", "NHWC"))
+
+    close(value_and_gradient(lambda *a: layers.conv(*a, stride=stride), x, weight),
+          value_and_gradient(plain, x, weight))
+
+
+@pytest.mark.parametrize("size, padding", [(3, 1), (3, (2, 0)), (1, 0), (5, (1, 3))])
+def test_the_stored_kernel_gives_the_gradient(size, padding):
+    keys = jax.random.split(jax.random.key(1), 2)
+    x, weight = jax.random.normal(keys[0], (2, 6, 6, 3)), jax.random.normal(keys[1], (size, size, 3, 4))
+    back = layers.turned(weight)
+    close(value_and_gradient(lambda *a: layers.conv(*a, padding=padding, back=back), x, weight),
+          value_and_gradient(lambda *a: layers.conv(*a, padding=padding), x, weight))
+
+
+@pytest.mark.parametrize("size", [3, 7])
+def test_a_strided_convolution_on_blocks(size):
+    keys = jax.random.split(jax.random.key(2), 2)
+    x, weight = jax.random.normal(keys[0], (1, 8, 12, 3)), jax.random.normal(keys[1], (size, size, 3, 4))
+    y = layers.conv(convolution.blocks(x), convolution.block_weight(weight), padding=convolution.block_padding(size))
+    np.testing.assert_allclose(
+        y, correlate(pad(np.asarray(x), size // 2, size // 2), np.asarray(weight), stride=2), atol=2e-5)
+
+
+class Net(nn.Module):
+    """One layer of each kind that keeps something."""
+
+    @nn.compact
+    def __call__(self, x, w):
+        x = layers.Conv(4, 7, 2, padding=3, name="strided")(x)
+        x = layers.Conv(4, padding=1, name="plain")(x)
+        x = layers.ModulatedConv(5, 4, name="same")(x, w)
+        return layers.ModulatedConv(3, 8, up=True, name="up")(x, w)
+
+
+def test_a_frozen_network_is_the_same_function():
+    keys = jax.random.split(jax.random.key(3), 3)
+    x, w = jax.random.normal(keys[0], (2, 8, 8, 3)), jax.random.normal(keys[1], (2, 6))
+    weights = jax.jit(Net().init)(keys[2], x, w)
+    assert set(weights) == {"params"}  # nothing is kept of weights that may still move
+    values = jax.jit(lambda p: layers.freeze(Net(), p, x, w))(weights["params"])
+    assert set(values) == {"strided", "plain", "same", "up"} and set(values["same"]) == {"power", "back"}
+    close(value_and_gradient(lambda x, w: Net().apply({**weights, "frozen": values}, x, w), x, w),
+          value_and_gradient(lambda x, w: Net().apply(weights, x, w), x, w))
+    dense = {"weight": jnp.ones((4, 2)), "bias": jnp.ones(2)}
+    assert layers.freeze(layers.EqualizedDense(2), dense, jnp.ones((1, 4))) == {}
