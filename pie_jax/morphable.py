@@ -120,18 +120,24 @@ def albedo(model: MorphableModel, params: FaceParams) -> jax.Array:
     return _linear(model.mean_albedo, (model.texture_basis, params.texture))
 
 
-def _dot(a, b):
-    """Sum over the three components, [..., 3] -> [..., 1]: written out, because a reduction over 3 is slow on CPUs."""
-    x, y, z = (a[..., i:i + 1] * b[..., i:i + 1] for i in range(3))
-    return x + y + z
-
-
 def normalise(vectors: Array) -> jax.Array:
     """Unit vectors [..., 3]; a zero vector stays zero with a zero gradient."""
-    squared = _dot(vectors, vectors)
+    return jnp.stack(_unit([vectors[..., i] for i in range(3)]), axis=-1)
+
+
+# Vectors below are lists of three arrays: reducing or broadcasting over an axis of 3 is slow on a CPU.
+
+
+def _dot(a, b):
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+def _unit(vector):
+    squared = _dot(vector, vector)
     # sqrt has an infinite slope at 0: the length of a zero vector is replaced before the root, not after it.
     positive = squared > 0
-    return jnp.where(positive, vectors * jax.lax.rsqrt(jnp.where(positive, squared, 1.0)), 0.0)
+    inverse = jax.lax.rsqrt(jnp.where(positive, squared, 1.0))
+    return [jnp.where(positive, x * inverse, 0.0) for x in vector]
 
 
 def vertex_normals(vertices: Array, triangles: Array) -> jax.Array:
@@ -143,11 +149,11 @@ def vertex_normals(vertices: Array, triangles: Array) -> jax.Array:
     check_shape("vertices", vertices, (None, 3))
     check_shape("triangles", triangles, (None, 3))
     corners = [vertices[..., triangles[:, k], :] for k in range(3)]
-    one, two = corners[1] - corners[0], corners[2] - corners[0]
-    normals = jnp.cross(one, two)
+    one, two = ([corners[k][..., i] - corners[0][..., i] for i in range(3)] for k in (1, 2))
+    normals = [one[i - 2] * two[i - 1] - one[i - 1] * two[i - 2] for i in range(3)]
     # The cross product of parallel edges is rounding, not always 0: it must not become a unit vector of chance.
     solid = _dot(normals, normals) > FLAT**2 * _dot(one, one) * _dot(two, two)
-    normals = normalise(jnp.where(solid, normals, 0.0))
+    normals = jnp.stack(_unit([jnp.where(solid, x, 0.0) for x in normals]), axis=-1)
     total = jnp.zeros_like(vertices)
     for k in range(3):
         total = total.at[..., triangles[:, k], :].add(normals)

@@ -31,7 +31,13 @@ __all__ = ["Regressor", "update_batch_stats"]
 
 def max_pool(x: Array) -> jax.Array:
     """3x3 maximum with stride 2, padded by 1 with -inf; [B, H, W, C] -> [B, ceil(H/2), ceil(W/2), C]."""
-    return nn.max_pool(x, (3, 3), (2, 2), [(1, 1), (1, 1)])
+    height, width = x.shape[1:3]
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
+    # Maxima of slices: the gradient of XLA's own window is a scatter, which is slow on a CPU.
+    rows = [x[:, i:i + height:2] for i in range(3)]
+    x = jnp.maximum(jnp.maximum(rows[0], rows[1]), rows[2])
+    columns = [x[:, :, i:i + width:2] for i in range(3)]
+    return jnp.maximum(jnp.maximum(columns[0], columns[1]), columns[2])
 
 
 class ResidualBlock(nn.Module):
