@@ -69,7 +69,7 @@ def _basel(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Converted:
     tensors = checkpoint.state_dict()
     count = tensors["shapeMU"].size
     folder = Path(getattr(arguments, "deep3d", None) or checkpoint.path.parent)
-    helpers = _helpers(folder)
+    helpers = _helpers(folder, checkpoint.path.parent)
     keep = slice(None)
     if helpers is not None:
         tensors |= helpers
@@ -125,20 +125,27 @@ def _check_index(index: np.ndarray, size: int, name: str, folder: Path) -> None:
         raise PackError(f"{folder}: {name} names vertices that are not among the {size} of the model")
 
 
-def _helpers(folder: Path) -> dict[str, np.ndarray] | None:
-    """The tensors of Deep3D's folder BFM (trimIndex, idx, tri, keypoints ... and expPC, expEV), or None."""
+def is_helper(checkpoint: Checkpoint) -> bool:
+    """Whether a file is one of Deep3D's that `_helpers` reads."""
+    names = set(checkpoint.tree) if checkpoint.format == "mat" and isinstance(checkpoint.tree, dict) else set()
+    return bool(names & {"trimIndex", "idx", "tri_mask2"}) and not names & {"idBase", "shapePC"}
+
+
+def _helpers(folder: Path, beside: Path) -> dict[str, np.ndarray] | None:
+    """The tensors of Deep3D's folder BFM (trimIndex, idx, tri, keypoints ... and expPC, expEV), or None.
+
+    Exp_Pca.bin, which Deep3D does not have either, may also lie `beside` the model.
+    """
     found: dict[str, np.ndarray] = {}
     for file in sorted(folder.glob("*.mat")) if folder.is_dir() else ():
         if file.stat().st_size > 64 * 2**20:
             continue
-        tree = read(file).tree
-        for needed in ("trimIndex", "idx", "tri_mask2"):
-            if needed in tree and not set(tree) & {"idBase", "shapePC"}:
-                found |= {k: v for k, v in tree.items() if isinstance(v, np.ndarray)}
+        checkpoint = read(file)
+        if is_helper(checkpoint):
+            found |= {k: v for k, v in checkpoint.tree.items() if isinstance(v, np.ndarray)}
     if not {"trimIndex", "idx", "tri", "keypoints"} <= set(found):
         return None
-    found.pop("select_id", None)
-    components = _expression_file(folder)
+    components = _expression_file(folder if (folder / "Exp_Pca.bin").is_file() else beside)
     deviations = folder / "std_exp.txt"
     if components is not None and deviations.is_file():
         found["expPC"] = components

@@ -135,8 +135,11 @@ class _Work:
         pack = load_pack(folder)
         self.pack_folder = folder
         pack_seconds = time.perf_counter() - began
-        for what, why in portrait_energy(pack, config=self.config.energy).missing:
+        energy = portrait_energy(pack, config=self.config.energy)
+        for what, why in energy.missing:
             self.progress.note(f"note: {what} is left out of the energy: {why}")
+        if energy.missing and len(energy.terms) == 1:
+            self.progress.note(f"note: the energy is the term {energy.terms[0]} alone")
         starts = {id(photo): self._checkpoint(photo) for photo in todo}
         good = [photo for photo in self.photos if photo.error is None]
         batch = min(self.arguments.batch, len(good))  # the same when a run is resumed

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
 
 from pie_jax import command
 from pie_jax.errors import EXIT_OK, PackError
-
-_USE = {
-    "generator": "embed, edit",
-    "morphable": "embed, edit, rendering",
-    "regressor": "edit, terms edit, identity, invariance",
-    "landmarks": "landmark error, terms edit, invariance",
-    "perceptual": "term synthesis",
-    "recognition": "identity cosine, term recognition",
-    "pool": "terms edit, invariance, recognition",
-    "dfr": "training of rigs",
-    "rignet_pose": "edits of pose",
-    "rignet_expression": "edits of expression",
-    "rignet_illumination": "edits of light",
-}
+from pie_jax.packs.catalogue import CATALOGUE
 
 
 def parser() -> command.Parser:
@@ -30,7 +18,8 @@ def parser() -> command.Parser:
     command.add_debug(p)
     p.add_argument("--json", action="store_true", help="write to stdout as JSON")
     p.add_argument("action", choices=("status", "verify", "list"),
-                   help="status: parts, sizes, training; verify: read every part and check it; list: packs that ship")
+                   help="status: parts, sizes, hashes, licences, what is missing and where its owner publishes it; "
+                        "verify: read every part and compare its hash; list: packs that ship")
     p.add_argument("pack", nargs="?", default="demo", metavar="DIR",
                    help="folder of a pack, or the name of one that ships")
     return p
@@ -71,13 +60,17 @@ def _facts(folder, manifest) -> dict:
 
     generator = configs_of(manifest).generator
     entries = manifest.get("parts", {})
+    training, own = manifest.get("training", {}), manifest.get("licence", "")
     parts = {name: {"bytes": entries[name].get("bytes", 0), "storage": entries[name].get("storage", ""),
-                    "sha256": entries[name]["sha256"]} for name in PARTS if name in entries}
+                    "sha256": entries[name]["sha256"], "licence": training.get(name, {}).get("licence", own)}
+             for name in PARTS if name in entries}
+    missing = [name for name in PARTS if name not in entries]
     return {"name": manifest.get("name", folder.name), "folder": str(folder), "hash": pack_hash(manifest),
-            "licence": manifest.get("licence", ""), "resolution": generator.resolution if generator else None,
+            "licence": own, "resolution": generator.resolution if generator else None,
             "architecture": generator.architecture if generator else None,
             "bytes": sum(part["bytes"] for part in parts.values()), "parts": parts,
-            "missing": [name for name in PARTS if name not in entries], "training": manifest.get("training", {})}
+            "missing": missing, "disabled": {name: dataclasses.asdict(CATALOGUE[name]) for name in missing},
+            "training": training}
 
 
 def _status(name: str, as_json: bool) -> int:
@@ -91,12 +84,21 @@ def _status(name: str, as_json: bool) -> int:
     generator = f"{facts['architecture']}, {facts['resolution']} px" if facts["resolution"] else "no generator yet"
     print(f"{facts['name']}  {generator}  {facts['bytes'] / 2**20:.1f} MiB  hash {facts['hash'][:12]}")
     print(f"{facts['folder']}\nlicence: {facts['licence'] or 'none named'}\n")
-    print(f"{'part':<21}{'MiB':>7}  {'stored':<9}{'steps':>8}  needed for")
+    print(f"{'part':<21}{'MiB':>8}  {'stored':<9}{'sha256':<14}{'steps':>8}  needed for")
     for part, entry in facts["parts"].items():
         steps = facts["training"].get(part, {}).get("steps", "")
-        print(f"{part:<21}{entry['bytes'] / 2**20:>7.2f}  {entry['storage']:<9}{steps:>8}  {_USE[part]}")
+        print(f"{part:<21}{entry['bytes'] / 2**20:>8.2f}  {entry['storage']:<9}{entry['sha256'][:12]:<14}{steps:>8}  "
+              f"{CATALOGUE[part].use}")
+    for part, entry in facts["parts"].items():
+        source = facts["training"].get(part, {}).get("converted_from", {}).get("file")
+        if source or entry["licence"] != facts["licence"]:
+            print(f"{part}: {f'from {source}; ' if source else ''}licence: {entry['licence'] or 'none named'}")
+    if facts["missing"]:
+        print("\nmissing (nothing is ever downloaded: get the file from its owner, or make the part)")
     for part in facts["missing"]:
-        print(f"{part:<21}{'-':>7}  {'missing':<9}{'':>8}  {_USE[part]}")
+        entry = CATALOGUE[part]
+        print(f"{part:<21}without it: {entry.disables}\n{'':<21}published by: {entry.published}\n"
+              f"{'':<21}{entry.command}")
     for part, record in facts["training"].items():
         held_out = record.get("held_out") if isinstance(record, dict) else None
         if held_out:
