@@ -14,7 +14,7 @@ from typing import Any
 
 from converters.pickles.refusal import Refusal
 
-MAX_OPERATIONS = 5_000_000
+MAX_OPERATIONS = 2_000_000
 _LARGE = 4096  # longer bytes are not copied but stay views of the file
 _MARK = object()
 

@@ -4,7 +4,7 @@ MAX_BYTES = 8 * 2**30  # all arrays of one file
 MAX_RATIO = 200  # of inflated to stored bytes; weights compress by 1.1, tables of zeros by more
 SMALL = 16 * 2**20  # below this no ratio is looked at
 MAX_DEPTH = 200  # of nested containers
-MAX_NODES = 1_000_000  # containers and leaves of one tree
+MAX_NODES = 200_000  # containers and leaves of one tree
 
 
 class Refusal(ValueError):

@@ -1,15 +1,17 @@
 """StyleGAN2 in NVIDIA's TensorFlow pickles (stylegan2, stylegan2-ada): the third network of (G, D, Gs).
 
-Source of names and semantics: NVlabs/stylegan2, training/networks_stylegan2.py (read, not copied). A convolution's
-weight is stored as it is used; only "Skip" is 1x1, so nothing is turned.
+Source of names and semantics: NVlabs/stylegan2, training/networks_stylegan2.py and dnnlib/tflib/ops/upfirdn_2d.py
+(read, not copied). Before its transposed convolution TensorFlow turns the kernel of Conv0_up by 180 degrees.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from converters.pickles import Checkpoint, Node, state_dict
-from converters.stylegan.layouts import channel_fields, check_blocks, log2, numbers, plane, plus_one, require
+from converters.stylegan.layouts import channel_fields, check_blocks, log2, numbers, plane, plus_one, require, turned
 from converters.stylegan.plan import Options, Plan
 from converters.table import Known, Rule
 from pie_jax.config import GeneratorConfig
@@ -101,7 +103,8 @@ def _rules(config: GeneratorConfig):
             names["torgb"] = "ToRGB"
         for layer, name in names.items():
             source, target = f"synthesis/{n}x{n}/{name}", f"synthesis/b{n}/{layer}"
-            yield Rule(target=f"{target}/weight", source=f"{source}/weight")
+            yield Rule(target=f"{target}/weight", source=f"{source}/weight",
+                       layout=turned if layer == "conv0" else np.asarray)
             yield Rule(target=f"{target}/bias", source=f"{source}/bias")
             yield Rule(target=f"{target}/affine/weight", source=f"{source}/mod_weight")
             yield Rule(target=f"{target}/affine/bias", source=f"{source}/mod_bias", layout=plus_one)
