@@ -50,6 +50,17 @@ def test_arrays_are_views_of_the_file(tmp_path):
     assert not array.flags.owndata and not array.flags.writeable
 
 
+def test_torch_zip_without_checksums(tmp_path):
+    data = bytearray(files.torch_zip(tmp_path / "a.pt", {"a": A}).read_bytes())
+    for signature, place in ((b"PK\3\4", 14), (b"PK\1\2", 16)):
+        at = data.find(signature)
+        while at >= 0:
+            data[at + place:at + place + 4] = bytes(4)
+            at = data.find(signature, at + 1)
+    (tmp_path / "b.pt").write_bytes(bytes(data))
+    same(read(tmp_path / "b.pt").state_dict(), {"a": A})
+
+
 def test_torchscript(tmp_path):
     inner = Call("__torch__.torch.nn.Conv2d", (), {"weight": A, "training": False})
     path = files.torchscript(tmp_path / "net.pt", Call("__torch__.Net", (), {"conv1": inner, "bias": B}))
@@ -357,6 +368,8 @@ def test_what_is_no_checkpoint(tmp_path):
         assert _refused(path, message)
     path.unlink()
     assert _refused(path, "cannot be read")
+    os.mkfifo(path)
+    assert _refused(path, "neither a file nor a folder")
     (tmp_path / "folder").mkdir()
     assert _refused(tmp_path / "folder", "not a face model")
 

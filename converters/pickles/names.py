@@ -170,6 +170,7 @@ TORCH: dict[str, Callable[[tuple], Any] | None] = BASE | {
     "torch.jit._pickle.build_boollist": _sequence, "torch.jit._pickle.build_tensorlist": _sequence,
     "torch.jit._pickle.restore_type_tag": lambda arguments: arguments[0],
     "torch.storage.UntypedStorage": None, "torch.storage.TypedStorage": None,
+    "torch.float32": None, "torch.float16": None, "torch.bfloat16": None, "torch.int64": None,
 } | {f"torch.{kind}Storage": None for kind in _TENSOR_TYPES} | {f"torch.cuda.{kind}Storage": None
                                                                 for kind in _TENSOR_TYPES}
 

@@ -34,6 +34,8 @@ def read(path: str | os.PathLike) -> Checkpoint:
             from converters.pickles.obj_folder import read_obj_folder
 
             return Checkpoint(path=path, format="obj-folder", tree=read_obj_folder(path))
+        if path.exists() and not path.is_file():
+            raise Refusal("neither a file nor a folder")
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if not size:
@@ -44,8 +46,8 @@ def read(path: str | os.PathLike) -> Checkpoint:
         raise PackError(f"{path}: {refusal}{_NOT_WEIGHTS}") from refusal
     except OSError as error:
         raise PackError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, struct.error,
-            zlib.error) as error:
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, SyntaxError,
+            struct.error, zlib.error) as error:
         cause = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise PackError(f"{path}: damaged ({cause}){_NOT_WEIGHTS}") from error
     return Checkpoint(path=path, format=name, tree=tree)

@@ -99,7 +99,7 @@ class Archive:
                 raise Refusal(f"the member {name} is damaged ({error})") from error
         if len(piece) != info.file_size:
             raise Refusal(f"the member {name} is not of the size it declares")
-        if zlib.crc32(piece) != info.CRC:
+        if info.CRC and zlib.crc32(piece) != info.CRC:  # 0: torch was told to compute none
             raise Refusal(f"the member {name} is damaged: its checksum is another")
         return piece
 
