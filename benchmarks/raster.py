@@ -4,24 +4,20 @@
 
 Rows: the demo's morphable head at 64 and 128 px, and a grid head of 35 712 vertices / 70 680 triangles (the size of
 Deep3DFaceRecon's mesh, 35 709 / 70 789) at 224 px. `raster` is rasterize + interpolate three channels, gradient to
-vertices and colours; `render` is FaceParams to image and landmarks, gradient to the FaceParams. Median of blocked
-runs; compile apart. `cpu_ms` is the process's processor time, which other programs on the machine disturb less.
+vertices and colours; `render` is FaceParams to image and landmarks, gradient to the FaceParams. What the columns are
+is told in `benchmarks.harness`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import statistics
 import sys
-import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import harness
 from pie_jax import raster, render
 from pie_jax.config import CameraConfig
 from pie_jax.morphable import FaceParams, MorphableModel
@@ -48,23 +44,14 @@ def grid_head(rows: int = 186, columns: int = 192) -> MorphableModel:
         landmark_vertices=jnp.arange(66, dtype=jnp.int32), expression_names=())
 
 
-def measure(function, *arguments, runs: int) -> dict[str, float]:
-    """Compile seconds, then the median wall and processor milliseconds of one blocked call."""
-    start = time.perf_counter()
-    compiled = jax.jit(function).lower(*arguments).compile()
-    compile_s = time.perf_counter() - start
-    jax.block_until_ready(compiled(*arguments))
-    wall, processor = [], []
-    for _ in range(runs):
-        start, start_cpu = time.perf_counter(), time.process_time()
-        jax.block_until_ready(compiled(*arguments))
-        wall.append(time.perf_counter() - start)
-        processor.append(time.process_time() - start_cpu)
-    return {"ms": round(1e3 * statistics.median(wall), 2), "ms_min": round(1e3 * min(wall), 2),
-            "cpu_ms": round(1e3 * statistics.median(processor), 2), "compile_s": round(compile_s, 2)}
+def measure(function, *arguments, runs: int, peak: harness.Ceilings) -> dict[str, float]:
+    """One row's figures of a function: compile apart, blocked runs, share of the roofline."""
+    program = harness.compile_program(function, *arguments)
+    spread = harness.run_blocked({"run": lambda: program.call(*arguments)}, runs=runs)["run"]
+    return {**program.row(), **spread.row(), **harness.roofline(program, spread, peak)}
 
 
-def case(model: MorphableModel, resolution: int, *, runs: int) -> dict[str, dict[str, float]]:
+def case(model: MorphableModel, resolution: int, *, runs: int, peak: harness.Ceilings) -> dict[str, dict[str, float]]:
     """The four timings of one mesh at one size."""
     camera = CameraConfig()
     params = FaceParams.from_vector(0.1 * jax.random.normal(jax.random.key(0), (257,)))
@@ -87,34 +74,31 @@ def case(model: MorphableModel, resolution: int, *, runs: int) -> dict[str, dict
         return jnp.mean(jnp.square(rendering.image - target)) + 1e-4 * jnp.mean(jnp.square(rendering.landmarks))
 
     return {
-        "raster_forward": measure(drawn, vertices, colours, model.triangles, runs=runs),
+        "raster_forward": measure(drawn, vertices, colours, model.triangles, runs=runs, peak=peak),
         "raster_gradient": measure(jax.value_and_grad(drawn_error, (0, 1)), vertices, colours, model.triangles, target,
-                                   runs=runs),
-        "render_forward": measure(rendered, params, model, runs=runs),
-        "render_gradient": measure(jax.value_and_grad(rendered_error), params, model, target, runs=runs),
+                                   runs=runs, peak=peak),
+        "render_forward": measure(rendered, params, model, runs=runs, peak=peak),
+        "render_gradient": measure(jax.value_and_grad(rendered_error), params, model, target, runs=runs, peak=peak),
     }
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", metavar="FILE", help="append one JSON line a case to this file")
+    parser.add_argument("--out", metavar="FILE", help="append one JSON line a timing to this file")
     parser.add_argument("--runs", type=int, default=25, help="blocked runs a timing (default: %(default)s)")
     arguments = parser.parse_args(argv)
-    device = jax.devices()[0]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    harness.start()
+    peak = harness.ceilings()
     demo = jax.tree.map(jnp.asarray, build_head().morphable)
     for name, model, resolution in (("demo", demo, 64), ("demo", demo, 128), ("grid", grid_head(), 224)):
-        row = {"benchmark": "raster", "mesh": name, "vertices": len(model.mean_shape),
-               "triangles": len(model.triangles), "resolution": resolution,
-               **case(model, resolution, runs=arguments.runs), "runs": arguments.runs,
-               "device": device.device_kind, "cores": cores,
-               "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
-               "jax": jax.__version__, "python": platform.python_version()}
-        print(f"{name} {row['vertices']} vertices / {row['triangles']} triangles at {resolution} px: "
-              + ", ".join(f"{key} {row[key]['ms']} ms" for key in row if key.startswith(("raster_", "render_"))))
+        mesh = {"benchmark": "raster", "mesh": name, "vertices": len(model.mean_shape),
+                "triangles": len(model.triangles), "resolution": resolution}
+        figures = case(model, resolution, runs=arguments.runs, peak=peak)
+        rows = [{**mesh, "case": key, **values, **harness.describe_machine()} for key, values in figures.items()]
+        print(f"{name} {mesh['vertices']} vertices / {mesh['triangles']} triangles at {resolution} px: "
+              + ", ".join(f"{row['case']} {row['ms']} ms" for row in rows))
         if arguments.out:
-            with open(arguments.out, "a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            harness.append_rows(arguments.out, rows)
     return 0
 
 

@@ -1,0 +1,114 @@
+"""The parts of an energy step, each with its gradient, in `pie_jax` and in the PyTorch reference.
+
+A part is a mean square of what it computes, differentiated by its input, on as many images as a step gives it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from pie_jax import observe, render
+from pie_jax.morphable import FaceParams
+
+
+def energy_gradient(described) -> Callable:
+    """(inputs, latent [B, L, D], keys [B]) -> energies [B], terms, and the gradient [B, L, D] of the energies' sum."""
+    def total(latent, inputs, keys):
+        energies, terms = described(inputs, latent, keys)
+        return jnp.sum(energies), (energies, terms)
+
+    def run(inputs, latent, keys):
+        (_, (energies, terms)), gradient = jax.value_and_grad(total, has_aux=True)(latent, inputs, keys)
+        return energies, terms, gradient
+
+    return run
+
+
+def counts(described, batch: int) -> tuple[int, int]:
+    """How many edited portraits a step of `batch` portraits has, and how many faces are rendered."""
+    config = described.configs.energy
+    each = len(described.controls) if config.control_sampling == "all" else 1
+    edits = batch * each * config.samples if described.needs_edits else 0
+    return edits, edits * len({"edit", "invariance"} & set(described.terms))
+
+
+def example_inputs(described, inputs, latent) -> dict[str, jax.Array]:
+    """The input of every part that `described` has: latents, images [N, H, W, 3] or thetas [N, 257]."""
+    batch, configs = latent.shape[0], described.configs
+    edits, faces = counts(described, batch)
+    every = jnp.tile(latent, (1 + -(-edits // batch), 1, 1))[:batch + edits]
+    images = jax.random.uniform(jax.random.key(0), (batch + edits, *inputs.target.portrait.shape[1:]))
+    found = {"synthesis": every}
+    if "perceptual" in inputs.weights:
+        found["perceptual"] = images[:batch]
+    if "regressor" in inputs.weights and (edits or "identity" in described.terms):
+        found["regressor"] = images
+    if "recognition" in described.terms:
+        found["recognition"] = images
+    if described.from_dfr and described.controls:
+        found["rig"] = latent
+    if faces:
+        theta = inputs.pool.theta
+        found["render"] = jnp.tile(theta, (-(-faces // theta.shape[0]), 1))[:faces]
+    return {name: value for name, value in found.items() if name != "render" or configs.energy.photometric == "pixel"}
+
+
+def ours(described, name: str) -> Callable:
+    """(inputs, x) -> the part's value and gradient to x."""
+    configs = described.configs
+
+    def part(inputs, x):
+        weights = inputs.weights
+        if name == "synthesis":
+            return observe.synthesise(configs.generator, weights["generator"], x, precision=described.precision)
+        if name == "perceptual":
+            return list(observe.perceive(configs, weights, x).values())
+        if name == "regressor":
+            return observe.regress(configs, weights, x)
+        if name == "recognition":
+            return observe.describe(configs, weights, x)
+        if name == "rig":
+            source = FaceParams.from_vector(observe.reconstruct(configs, weights, x))
+            wanted = FaceParams.from_vector(inputs.target.theta)
+            return [observe.rig(configs, weights, x, source, wanted, control=c) for c in described.controls]
+        drawn = render.render(inputs.morphable, FaceParams.from_vector(x), observe.crop_camera(configs.camera),
+                              resolution=configs.energy.render_resolution)
+        return [drawn.image, 1e-3 * drawn.landmarks]
+
+    def mean_square(x, inputs):
+        return sum(jnp.mean(jnp.square(value)) for value in jax.tree.leaves(part(inputs, x)))
+
+    return lambda inputs, x: jax.value_and_grad(mean_square)(x, inputs)
+
+
+def theirs(energy, name: str, x) -> Callable:
+    """() -> the same of a `TorchEnergy`; x is a tensor, images as [N, 3, H, W]."""
+    import torch
+
+    from benchmarks.torch_reference.raster import draw
+
+    def part(x):
+        if name == "synthesis":
+            return [energy._paint(x)]
+        if name == "perceptual":
+            return list(energy.perceptual(x).values())
+        if name == "regressor":
+            return [energy._regress(x)]
+        if name == "recognition":
+            return [energy._describe(x)]
+        if name == "rig":
+            source = energy.dfr(x)
+            return [rig(x, source, energy.theta) for rig in energy.rigs.values()]
+        side = energy.configs.energy.render_resolution
+        vertices, colours, landmarks = energy.face(x, resolution=side)
+        return [draw(vertices, colours, energy.face.triangles, side=side)[0], 1e-3 * landmarks]
+
+    def run():
+        moving = x.detach().requires_grad_(True)
+        value = sum(value.square().mean() for value in part(moving))
+        return value.detach(), torch.autograd.grad(value, moving)[0]
+
+    return run

@@ -1,0 +1,226 @@
+"""Milliseconds of a full energy step and of its parts, beside PyTorch.
+
+    python -m benchmarks.steps --pack demo --torch --out benchmarks/results/steps
+    python -m benchmarks.steps --random 1024 --batch 4 --precision bfloat16
+
+A step is one AdaDelta update of a batch of portraits: energy, gradient, optimiser. `--torch` times the same step in
+the reference (`benchmarks.torch_reference`: eager with NVIDIA-style fused weights, the best eager form, torch.compile)
+in the same process, alternately, after energy and gradient were found equal to 1e-3. The last line is one JSON object:
+
+    ratio_eager_fused, ratio_eager_best, ratio_compile    their median over ours (null: not run, or not possible here)
+    parity_energy, parity_gradient                        relative differences, the larger of the two eager forms
+    ms_step                                               our median
+
+Rows go to DIR/rows.jsonl, with a table and a chart beside; what the columns are is told in `benchmarks.harness`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import sys
+import time
+
+COLUMNS = ("case", "implementation", "ms", "ms_low", "ms_high", "cpu_ms", "portraits_per_s", "trace_s", "compile_s",
+           "cached_s", "gflop", "roofline", "memory_mb", "load")
+PEERS = {"eager_fused": "fused", "eager_best": "scaled"}
+
+
+def parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(prog="python -m benchmarks.steps", description=__doc__.split("\n")[0])
+    options.add_argument("--pack", default="demo", help="name or folder of a pack (default: %(default)s)")
+    options.add_argument("--random", type=int, choices=(256, 1024), help="px: random weights of public sizes instead")
+    options.add_argument("--batch", type=int, default=1)
+    options.add_argument("--samples", type=int, help="of v a step (default: the pack's)")
+    options.add_argument("--controls", nargs="+", help="the controls of the energy (default: the pack's)")
+    options.add_argument("--sampling", choices=("all", "one"), help="all controls each step, or one a sample")
+    options.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    options.add_argument("--torch", action="store_true", help="time PyTorch beside")
+    options.add_argument("--no-compile", action="store_true", help="with --torch: without torch.compile")
+    options.add_argument("--no-parts", action="store_true", help="the step alone")
+    options.add_argument("--runs", type=int, default=25)
+    options.add_argument("--device", choices=("cpu", "gpu", "tpu"))
+    options.add_argument("--out", metavar="DIR")
+    return options
+
+
+class Case:
+    """A pack's energy with everything that a step needs, and the rows that were measured of it."""
+
+    def __init__(self, pack, arguments):
+        import jax
+        import jax.numpy as jnp
+        import numpy as np
+
+        from pie_jax import energy, optimise
+        from pie_jax.config import StageConfig
+
+        config = pack.configs.energy
+        wanted = {"samples": arguments.samples, "control_sampling": arguments.sampling,
+                  "controls": tuple(arguments.controls) if arguments.controls else None}
+        config = dataclasses.replace(config, **{name: value for name, value in wanted.items() if value is not None})
+        generator, self.batch, self.runs = pack.configs.generator, arguments.batch, arguments.runs
+        rng = np.random.default_rng(0)
+        self.described = energy.portrait_energy(pack, config=config, precision=arguments.precision)
+        portraits = rng.uniform(size=(self.batch, generator.resolution, generator.resolution, 3)).astype(np.float32)
+        target = energy.prepare_target(pack, jnp.asarray(portraits))
+        self.inputs = energy.energy_inputs(pack, target, config=config)
+        spread = 0.2 * rng.normal(size=(self.batch, generator.num_layers, generator.w_dim)).astype(np.float32)
+        self.latent = jnp.asarray(pack.weights["generator"]["w_mean"]).reshape(1, 1, -1) + spread
+        self.keys = optimise.portrait_keys(np.arange(self.batch))
+        self.stage = StageConfig(space="w_plus", steps=10**9, chunk=1)
+        self.state = optimise.start_stage(self.latent, jax.random.clone(self.keys), stage=self.stage)
+        self.facts = {"benchmark": "steps", "pack": pack.name, "resolution": generator.resolution,
+                      "batch": self.batch, "samples": config.samples, "controls": len(self.described.controls),
+                      "sampling": config.control_sampling, "precision": arguments.precision}
+        self.rows: list[dict] = []
+
+    def step(self):
+        """One compiled update; the state is donated, so it is kept here."""
+        from pie_jax import optimise
+
+        self.state, trace = optimise.run_chunk(self.state, self.inputs, energy=self.described, stage=self.stage)
+        return trace["energy"]
+
+    def add(self, case: str, implementation: str, *figures: dict) -> None:
+        from benchmarks import harness
+
+        row = {**self.facts, "case": case, "implementation": implementation}
+        for more in figures:
+            row |= more
+        if case == "step":
+            row["portraits_per_s"] = round(1e3 * self.batch / row["ms"], 2)
+        self.rows.append({**row, "peak_mb": harness.peak_memory_mb(), **harness.describe_machine()})
+
+
+def time_step(case: Case, peak, arguments) -> dict[str, float | None]:
+    """Rows of the whole step, ours and PyTorch's; what the last line of the output says of them."""
+    import jax
+
+    from benchmarks import harness
+    from benchmarks.components import energy_gradient
+
+    keys = jax.random.clone(case.keys)
+    program = harness.compile_program(energy_gradient(case.described), case.inputs, case.latent, keys)
+    began = time.perf_counter()
+    jax.block_until_ready(case.step())
+    first = {"first_step_s": round(time.perf_counter() - began, 2)}
+    calls, figures, parity = {"pie_jax": case.step}, {}, {"energy": None, "gradient": None}
+    if arguments.torch:
+        peers, parity = torch_peers(case, program.call(case.inputs, case.latent, keys), arguments)
+        calls |= {name: call for name, (call, _) in peers.items()}
+        figures = {name: figures for name, (_, figures) in peers.items()}
+    spreads = harness.run_blocked(calls, runs=case.runs)
+    for name, spread in spreads.items():
+        if name == "pie_jax":
+            case.add("step", name, program.row(), first, spread.row(), harness.roofline(program, spread, peak))
+        else:
+            case.add("step", name, figures[name], spread.row())
+    ours = spreads["pie_jax"].ms
+
+    def ratio(name):
+        return round(spreads[name].ms / ours, 3) if name in spreads else None
+
+    return {"ratio_eager_fused": ratio("eager_fused"), "ratio_eager_best": ratio("eager_best"),
+            "ratio_compile": ratio("compile"), "parity_energy": parity["energy"],
+            "parity_gradient": parity["gradient"], "ms_step": round(ours, 3)}
+
+
+def torch_peers(case: Case, ours, arguments) -> tuple[dict, dict[str, float]]:
+    """name -> (one step, figures of the row) in PyTorch, and how far it is from `ours`: asserted before any timing."""
+    import torch
+
+    from benchmarks import harness
+    from benchmarks.torch_reference import Stepper, TorchEnergy, parity
+    from benchmarks.torch_reference.tensors import tensor
+
+    torch.set_num_threads(harness.cores())
+    rows, choice = parity.rows_of(case.described, case.inputs, case.keys)
+    latent, peers, far = tensor(case.latent), {}, []
+    for name, form in PEERS.items():
+        energy = TorchEnergy(case.described, case.inputs, form=form)
+        far.append(parity.compare(case.described, case.inputs, case.latent, case.keys, energy=energy, ours=ours))
+        stepper = Stepper(energy, latent)
+        peers[name] = (lambda stepper=stepper: stepper.step(rows, choice), {})
+        if name == "eager_best" and not arguments.no_compile:
+            compiled = Stepper(energy, latent, compiled=True)
+            began = time.perf_counter()
+            try:
+                compiled.step(rows, choice)
+                seconds = round(time.perf_counter() - began, 2)
+                peers["compile"] = (lambda stepper=compiled: stepper.step(rows, choice), {"first_step_s": seconds})
+            except Exception as error:  # a compiler that is not there, or a graph it cannot take, is no reason to stop
+                print(f"torch.compile: not possible here ({type(error).__name__}: {str(error).splitlines()[0][:120]})",
+                      file=sys.stderr)
+    return peers, {name: float(f"{max(one[name] for one in far):.3g}") for name in ("energy", "gradient")}
+
+
+def time_parts(case: Case, peak, arguments) -> None:
+    """Rows of every part with its gradient."""
+    from benchmarks import components, harness
+
+    energies = {}
+    if arguments.torch:
+        from benchmarks.torch_reference import TorchEnergy
+        from benchmarks.torch_reference.tensors import tensor
+
+        energies = {name: TorchEnergy(case.described, case.inputs, form=form) for name, form in PEERS.items()}
+    for part, x in components.example_inputs(case.described, case.inputs, case.latent).items():
+        program = harness.compile_program(components.ours(case.described, part), case.inputs, x)
+        calls = {"pie_jax": lambda program=program, x=x: program.call(case.inputs, x)}
+        for name, energy in energies.items():
+            x_torch = tensor(x).permute(0, 3, 1, 2).contiguous() if x.ndim == 4 else tensor(x)
+            calls[name] = components.theirs(energy, part, x_torch)
+        for name, spread in harness.run_blocked(calls, runs=case.runs).items():
+            ours = (program.row(), spread.row(), harness.roofline(program, spread, peak))
+            case.add(part, name, *(ours if name == "pie_jax" else (spread.row(),)))
+
+
+def write(folder: pathlib.Path, rows: list[dict]) -> None:
+    """The rows, their table and their chart."""
+    from benchmarks import chart, harness
+    from pie_jax.images import save_png
+
+    harness.append_rows(folder / "rows.jsonl", rows)
+    name = "-".join(str(rows[0][key]) for key in ("pack", "resolution", "batch", "precision"))
+    (folder / f"{name}.md").write_text(harness.table(rows, COLUMNS) + "\n")
+    entries = [(f"{row['case']}, {row['implementation']}", row["ms"], row["ms_low"], row["ms_high"],
+                "ours" if row["implementation"] == "pie_jax" else "peer") for row in rows]
+    save_png(folder / f"{name}.png", chart.bars(entries, title=f"{name}: milliseconds, median and spread"))
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = parser()
+    arguments = options.parse_args(argv)
+    if arguments.torch and arguments.precision != "float32":
+        options.error("--torch compares in float32")
+    if arguments.batch < 1 or arguments.runs < 1:
+        options.error("--batch, --runs: expected at least 1")
+
+    from benchmarks import harness
+
+    harness.start(arguments.device)
+    if arguments.random:
+        from benchmarks.random_pack import configs_of_size, random_pack
+
+        pack = random_pack(configs_of_size(arguments.random))
+    else:
+        from pie_jax.pack import load_pack
+
+        pack = load_pack(arguments.pack)
+    peak = harness.ceilings(dtype=arguments.precision)
+    case = Case(pack, arguments)
+    last = time_step(case, peak, arguments)
+    if not arguments.no_parts:
+        time_parts(case, peak, arguments)
+    print(harness.table(case.rows, COLUMNS))
+    if arguments.out:
+        write(pathlib.Path(arguments.out), case.rows)
+    print(json.dumps(last))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

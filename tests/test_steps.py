@@ -1,0 +1,70 @@
+"""`python -m benchmarks.steps` on a toy pack: rows of every part, the peer beside, one JSON object at the end."""
+
+import dataclasses
+import json
+
+import jax
+import pytest
+import toy
+
+from benchmarks import components, harness, random_pack, steps
+from pie_jax.config import EnergyConfig, VGGConfig
+from pie_jax.energy import portrait_energy
+from pie_jax.pack import check_weights, save_pack
+
+CONFIGS = dataclasses.replace(
+    toy.CONFIGS, **toy.layers_for(dataclasses.replace(toy.GENERATOR, resolution=8)),
+    perceptual=VGGConfig(width=4, resolution=16, layers=("conv1_1",)),
+    energy=EnergyConfig(render_resolution=16, control_sampling="one", weight_landmark=1e-4))
+
+
+@pytest.fixture
+def no_settings(monkeypatch):
+    """The benchmark sets JAX up for its process; a test process keeps what it has."""
+    monkeypatch.setattr(harness, "start", lambda device=None: None)
+
+
+def test_side_by_side(tmp_path, capsys, no_settings):
+    pytest.importorskip("torch")
+    save_pack(tmp_path / "toy", toy.toy_pack(jax.random.key(3), configs=CONFIGS), storage="float32")
+    out = tmp_path / "out"
+    assert steps.main(["--pack", str(tmp_path / "toy"), "--torch", "--no-compile", "--controls", "pose", "--runs", "2",
+                       "--batch", "2", "--out", str(out)]) == 0
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert last["ratio_compile"] is None and last["ms_step"] > 0
+    assert last["ratio_eager_fused"] > 0 and last["ratio_eager_best"] > 0
+    assert last["parity_energy"] < 1e-3 and last["parity_gradient"] < 1e-3
+    rows = harness.read_rows(out / "rows.jsonl")
+    cases = {"step", "synthesis", "perceptual", "regressor", "recognition", "rig", "render"}
+    assert {(row["case"], row["implementation"]) for row in rows} == {
+        (case, name) for case in cases for name in ("pie_jax", "eager_fused", "eager_best")}
+    ours = next(row for row in rows if row["case"] == "step" and row["implementation"] == "pie_jax")
+    assert ours["batch"] == 2 and ours["controls"] == 1 and ours["gflop"] > 0 and ours["compile_s"] > 0
+    assert (out / "toy-8-2-float32.png").is_file() and (out / "toy-8-2-float32.md").is_file()
+
+
+def test_nonsense_is_refused(capsys):
+    for bad in (["--torch", "--precision", "bfloat16"], ["--batch", "0"], ["--random", "512"]):
+        with pytest.raises(SystemExit):
+            steps.main(bad)
+    assert "float32" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("resolution", random_pack.SIZES)
+def test_random_packs_have_the_public_sizes(resolution):
+    configs = random_pack.configs_of_size(resolution)
+    assert configs.generator.num_layers == {256: 14, 1024: 18}[resolution]
+    if resolution == 1024:
+        assert configs.generator.channels(1024) == 32 and configs.generator.channels(64) == 512
+    with pytest.raises(ValueError, match="resolution"):
+        random_pack.configs_of_size(128)
+
+
+def test_a_random_pack_is_a_whole_pack():
+    pack = random_pack.random_pack(CONFIGS, pool=4)
+    for part, weights in pack.weights.items():
+        check_weights(part, weights, pack.configs)
+    described = portrait_energy(pack)
+    assert described.missing == () and components.counts(described, 3) == (3, 6)
+    everything = portrait_energy(pack, config=dataclasses.replace(CONFIGS.energy, control_sampling="all", samples=2))
+    assert components.counts(everything, 2) == (12, 24)
