@@ -132,6 +132,8 @@ def _extra(parser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit code of pie_jax/errors.py."""
-    description = "StyleGAN 1 or 2 of a public layout -> the generator of a pack."
+    description = ("StyleGAN 1 or 2 of a public layout -> the generator of a pack. --check wants an .npz with w_plus "
+                   "[B, L, D] and image [B, R, R, 3] or [B, 3, R, R] in about [-1, 1], made with the file's constant "
+                   "noise, and / or z [B, Z] and w [B, D].")
     return converting.run(argv, kind="stylegan", description=description, convert=convert, forward=forward,
                           extra=_extra)
