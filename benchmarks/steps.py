@@ -42,6 +42,8 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--no-parts", action="store_true", help="the step alone")
     options.add_argument("--runs", type=int, default=25)
     options.add_argument("--device", choices=("cpu", "gpu", "tpu"))
+    options.add_argument("--cores", type=int, help="keep to so many processors: on a busy machine PyTorch's threads, "
+                         "which wait for each other actively, lose far more than ours")
     options.add_argument("--out", metavar="DIR")
     return options
 
@@ -201,7 +203,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from benchmarks import harness
 
-    harness.start(arguments.device)
+    harness.start(arguments.device, use_cores=arguments.cores)
     if arguments.random:
         from benchmarks.random_pack import configs_of_size, random_pack
 

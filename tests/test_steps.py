@@ -21,7 +21,7 @@ CONFIGS = dataclasses.replace(
 @pytest.fixture
 def no_settings(monkeypatch):
     """The benchmark sets JAX up for its process; a test process keeps what it has."""
-    monkeypatch.setattr(harness, "start", lambda device=None: None)
+    monkeypatch.setattr(harness, "start", lambda device=None, use_cores=None: None)
 
 
 def test_side_by_side(tmp_path, capsys, no_settings):
