@@ -27,12 +27,14 @@ from pie_jax.errors import PackError
 LAYOUT = "rosinality/stylegan2-pytorch"
 LICENCE = "the author's of the file; NVIDIA Source Code License (non-commercial) where it was converted from NVIDIA's"
 
+_SIGN = "conv1.conv.modulation.weight"
+
 
 def find(checkpoint: Checkpoint) -> Any:
     """The generator in a file of this layout, or None."""
     tree = checkpoint.tree
     for value in (tree.get("g_ema"), tree.get("state_dict"), tree) if isinstance(tree, dict) else ():
-        if isinstance(value, dict) and any(str(k).endswith("conv1.conv.modulation.weight") for k in value):
+        if isinstance(value, dict) and {_SIGN, f"module.{_SIGN}"} & set(value):
             return value
     return None
 
