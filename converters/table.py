@@ -35,6 +35,7 @@ class Rule:
 
     @property
     def sources(self) -> tuple[str, ...]:
+        """The tensors it needs, in the order `layout` gets them."""
         return (self.source,) if isinstance(self.source, str) else self.source
 
 

@@ -30,6 +30,7 @@ class Buildable:
     """What BUILD may fill. `build(state)` stores it."""
 
     def build(self, state: Any) -> None:
+        """Take the state; Refusal where it is not one of this object."""
         raise Refusal(f"state for {type(self).__name__}, which takes none")
 
 
