@@ -217,8 +217,9 @@ def _matconvnet(checkpoint: Checkpoint) -> Converted:
     network = _network(checkpoint.tree)
     tensors, names = {}, {}
     for layer in network["layers"]:
-        pair = layer.get("weights") or [layer[k] for k in ("filters", "biases") if layer.get(k) is not None]
-        if isinstance(pair, list | tuple) and len(pair) == 2:
+        pair = layer.get("weights")  # older files have filters and biases; relu and pooling have an empty one, or none
+        pair = pair if isinstance(pair, list) else [layer.get("filters"), layer.get("biases")]
+        if len(pair) == 2 and all(isinstance(a, np.ndarray) and a.size for a in pair):
             name = str(layer["name"])
             kernel = np.asarray(pair[0])
             kernel = kernel.reshape(*kernel.shape, *(1,) * (4 - kernel.ndim))  # MATLAB drops last axes of length 1

@@ -136,13 +136,16 @@ def face_file(tmp_path, layout, found):
         (tmp_path / "VGG_FACE.t7").write_bytes(torch7(found))
         return tmp_path / "VGG_FACE.t7"
     scipy_io = pytest.importorskip("scipy.io")
-    cells = np.empty((1, len(found)), object)
+    cells = np.empty((1, 2 * len(found)), object)
+    for i in range(len(found)):
+        cells[0, 2 * i + 1] = {"name": f"relu{i}", "type": "relu", "weights": np.zeros((0, 0))}
     for i, (name, (weight, bias)) in enumerate(found.items()):
         side = SIDE if name == "fc6" else 1
         weight = weight.reshape(len(weight), -1, side, side) if weight.ndim == 2 else weight
         pair = np.empty((1, 2), object)
         pair[0, 0], pair[0, 1] = np.asfortranarray(weight.transpose(2, 3, 1, 0)), bias.reshape(1, -1)
-        cells[0, i] = {"name": name, "type": "conv", "weights": pair, "pad": 1, "stride": 1}
+        own = {"filters": pair[0, 0], "biases": pair[0, 1]} if layout == "oxford" else {"weights": pair}
+        cells[0, 2 * i] = {"name": name, "type": "conv", "pad": 1, "stride": 1, **own}
     average = np.float32(vgg.FACE_MEAN_RGB).reshape(1, 1, 3)
     network = {"layers": cells, "meta": {"normalization": {"averageImage": average, "imageSize": [64.0, 64.0, 3.0]}}}
     scipy_io.savemat(tmp_path / "face.mat", {"net": network} if layout == "oxford" else network, do_compression=True)

@@ -1,8 +1,10 @@
 """Reference operations on NCHW arrays, by PyTorch where it is installed and by numpy where not, and files of tensors.
 
     conv, linear, batch_norm, max_pool, mean_pool, enlarge, relu, elu, leaky         float32 in and out, numpy arrays
-    save(path, tree)      as torch.save does it; without PyTorch the same names in an .npz
+    save(path, tree)      as torch.save does it; without PyTorch a pickle of the same names
 """
+
+import pickle
 
 import numpy as np
 
@@ -89,10 +91,10 @@ def float32(tensors):
 
 
 def save(path, tree, *, legacy=False):
-    """A checkpoint of nested dicts of arrays: torch's zip, or its old format; an .npz without PyTorch."""
+    """A checkpoint of nested dicts of arrays: torch's zip, or its old format; a pickle of them without PyTorch."""
     if torch is None:
-        np.savez(path.with_suffix(".npz"), **_flat(tree))
-        return path.with_suffix(".npz")
+        path.write_bytes(pickle.dumps(tree, protocol=4))
+        return path
     torch.save(_tensors(tree), path, _use_new_zipfile_serialization=not legacy)
     return path
 
@@ -101,15 +103,6 @@ def _tensors(tree):
     if isinstance(tree, dict):
         return {name: _tensors(value) for name, value in tree.items()}
     return torch.from_numpy(np.array(tree))
-
-
-def _flat(tree, prefix=""):
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    flat = {}
-    for name, value in tree.items():
-        flat |= _flat(value, f"{prefix}.{name}" if prefix else name)
-    return flat
 
 
 def relative(got, due):
