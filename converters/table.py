@@ -125,7 +125,11 @@ def account(tensors: Mapping[str, np.ndarray], rules: Iterable[Rule], known: Ite
                     bad[name] = (WRONG, f"shape {_shape(rule.shape)} is due for {rule.target}")
                     fits = False
         if fits:
-            value = np.asarray(rule.layout(*(tensors[name] for name in rule.sources)))
+            try:
+                value = np.asarray(rule.layout(*(tensors[name] for name in rule.sources)))
+            except (ValueError, IndexError, TypeError):  # another number of axes than the layout moves
+                bad |= {name: (WRONG, f"its axes do not fit {rule.target}") for name in rule.sources}
+                continue
             with np.errstate(over="ignore"):
                 _put(weights, rule.target, narrow := np.asarray(value, np.float32))
             if value.dtype == np.float64:

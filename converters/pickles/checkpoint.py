@@ -72,7 +72,7 @@ def state_dict(tree: Any, *, where: Any = "checkpoint") -> dict[str, np.ndarray]
             if value.dtype.kind in "biuf":
                 flat[name] = value
             continue
-        if _is_network(value):
+        if is_network(value):
             children = _network_children(value)
             glue = "/"
         else:
@@ -98,8 +98,9 @@ def check_finite(name: str, array: np.ndarray, *, where: Any) -> None:
 def _children(value: Any) -> dict[str, Any]:
     if isinstance(value, Node):
         state = value.state
-        if {"_parameters", "_buffers", "_modules"} <= set(state):
-            volatile = state.get("_non_persistent_buffers_set") or ()
+        if all(isinstance(state.get(part), dict) for part in ("_parameters", "_buffers", "_modules")):
+            volatile = state.get("_non_persistent_buffers_set")
+            volatile = volatile if isinstance(volatile, set) else ()
             buffers = {k: v for k, v in state["_buffers"].items() if k not in volatile}
             return {**state["_parameters"], **buffers, **state["_modules"]}
         return {str(k): v for k, v in state.items()}
@@ -110,10 +111,15 @@ def _children(value: Any) -> dict[str, Any]:
     return {}
 
 
-def _is_network(value: Any) -> bool:
-    return isinstance(value, Node) and isinstance(value.state.get("variables"), list)
+def is_network(value: Any) -> bool:
+    """Is it a TensorFlow network: a Node with (name, array) variables and components?"""
+    if not isinstance(value, Node) or not isinstance(value.state.get("variables"), list):
+        return False
+    pairs = all(isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], np.ndarray | np.generic)
+                for pair in value.state["variables"])
+    return pairs and isinstance(value.state.get("components", {}), dict)
 
 
 def _network_children(node: Node) -> dict[str, Any]:
     own = {str(k): np.asarray(v) for k, v in node.state["variables"]}
-    return {**own, **{str(k): v for k, v in dict(node.state.get("components") or {}).items()}}
+    return {**own, **{str(k): v for k, v in node.state.get("components", {}).items()}}

@@ -6,7 +6,7 @@ import struct
 from typing import Any
 
 from converters.pickles.arrays import Storage
-from converters.pickles.checkpoint import Node
+from converters.pickles.checkpoint import Node, is_network
 from converters.pickles.machine import Machine
 from converters.pickles.names import PLAIN, TORCH, finish
 from converters.pickles.refusal import Refusal
@@ -20,15 +20,11 @@ def read_plain(data: memoryview) -> tuple[str, Any]:
     if end != len(data):
         raise Refusal(f"{len(data) - end} bytes behind the pickle")
     tree = finish(tree)
-    if isinstance(tree, tuple) and tree and all(_is_class(value, "dnnlib.tflib.network.Network") for value in tree):
+    if isinstance(tree, tuple) and tree and all(is_network(value) for value in tree):
         return "tf-network", tree
     if isinstance(tree, dict) and any(isinstance(value, Node) and "_modules" in value.state for value in tree.values()):
         return "persistence", tree
     return "pickle", tree
-
-
-def _is_class(value: Any, name: str) -> bool:
-    return isinstance(value, Node) and value.class_name == name
 
 
 def _inner_storage(arguments: tuple) -> Storage:

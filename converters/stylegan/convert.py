@@ -54,12 +54,24 @@ def convert(checkpoint: Checkpoint, arguments: argparse.Namespace | None = None)
                         f"({', '.join(layout.LAYOUT for layout in LAYOUTS)})")
     layout, generator = found
     names = [field.name for field in dataclasses.fields(Options)]
-    plan = layout.plan(checkpoint, generator, Options(**{n: getattr(arguments, n, None) for n in names}))
+    options = Options(**{n: getattr(arguments, n, None) for n in names})
+    try:
+        plan = layout.plan(checkpoint, generator, options)
+    except KeyError as error:
+        raise PackError(f"{checkpoint.path}: no {error} in it, which the layout {layout.LAYOUT} needs; "
+                        "it is incomplete or another network") from error
+    except (ValueError, TypeError, IndexError, AttributeError) as error:
+        raise PackError(f"{checkpoint.path}: does not fit the layout {layout.LAYOUT} "
+                        f"({' '.join(str(error).split())[:160]}); it is damaged or another network") from error
     weights, table = account(plan.tensors, (rule for rule in plan.rules if plan.w_mean or rule.target != "w_mean"),
                              plan.known, where=checkpoint.path, layout=layout.LAYOUT)
     notes = (*plan.notes, *_complete(weights, plan))
-    return Converted(part="generator", weights=weights, config=plan.config, layout=layout.LAYOUT,
-                     licence=layout.LICENCE, table=table, notes=notes)
+    converted = Converted(part="generator", weights=weights, config=plan.config, layout=layout.LAYOUT,
+                          licence=layout.LICENCE, table=table, notes=notes)
+    converting.validate(converted, where=checkpoint.path)
+    if not plan.w_mean:
+        weights["w_mean"] = measured_mean(weights["mapping"], plan.config)
+    return converted
 
 
 def _complete(weights: dict, plan: Plan) -> tuple[str, ...]:
@@ -77,7 +89,7 @@ def _complete(weights: dict, plan: Plan) -> tuple[str, ...]:
         size = int(layer.split("/")[0][1:])
         _layer(weights, layer).update(noise_const=np.zeros((size, size), np.float32), noise_strength=np.float32(0.0))
     if not plan.w_mean:
-        weights["w_mean"] = measured_mean(weights["mapping"], plan.config)
+        weights["w_mean"] = np.zeros(plan.config.w_dim, np.float32)  # until the mapping is known to fit
         notes.append(f"the file has no mean of w: it is measured over {MEAN_SAMPLES} samples of seed {MEAN_SEED}")
     return tuple(notes)
 

@@ -13,7 +13,7 @@ import numpy as np
 from converters.pickles import Checkpoint, state_dict
 from converters.stylegan.layouts import channel_fields, check_blocks, is_zero, log2, numbers, plane, require, turned
 from converters.stylegan.plan import Options, Plan
-from converters.stylegan.stylegan2_tensorflow import _has, generators, settings_of
+from converters.stylegan.stylegan2_tensorflow import generators, has, settings_of
 from converters.table import Known, Rule
 from pie_jax.config import GeneratorConfig
 from pie_jax.errors import PackError
@@ -33,7 +33,7 @@ _SETTINGS = {
 def find(checkpoint: Checkpoint) -> Any:
     """The averaged generator Gs in a file of this layout, or None."""
     network = generators(checkpoint)
-    return network if network is not None and _has(network, "/StyleMod/weight") else None
+    return network if network is not None and has(network, "/StyleMod/weight") else None
 
 
 def plan(checkpoint: Checkpoint, generator: Any, options: Options) -> Plan:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from converters.pickles import Checkpoint, Node, state_dict
+from converters.pickles.checkpoint import is_network
 from converters.stylegan.layouts import channel_fields, check_blocks, log2, numbers, plane, plus_one, require, turned
 from converters.stylegan.plan import Options, Plan
 from converters.table import Known, Rule
@@ -30,7 +31,7 @@ _SETTINGS = {
 def find(checkpoint: Checkpoint) -> Any:
     """The averaged generator Gs in a file of this layout, or None."""
     networks = generators(checkpoint)
-    return networks if networks is not None and _has(networks, "/mod_weight") else None
+    return networks if networks is not None and has(networks, "/mod_weight") else None
 
 
 def generators(checkpoint: Checkpoint) -> Node | None:
@@ -42,18 +43,19 @@ def generators(checkpoint: Checkpoint) -> Node | None:
     return checkpoint.tree[2]
 
 
-def _has(network: Node, ending: str) -> bool:
+def has(network: Node, ending: str) -> bool:
+    """Has the network, or a component of it, a variable whose name ends so?"""
     names = [str(name) for name, _ in network.state["variables"]]
-    parts = [part for part in dict(network.state.get("components") or {}).values() if isinstance(part, Node)]
-    return any(name.endswith(ending) for name in names) or any(_has(part, ending) for part in parts)
+    parts = [part for part in network.state.get("components", {}).values() if is_network(part)]
+    return any(name.endswith(ending) for name in names) or any(has(part, ending) for part in parts)
 
 
 def settings_of(network: Node) -> dict[str, Any]:
     """static_kwargs of a network and of its components."""
     merged: dict[str, Any] = {}
-    for part in (network, *dict(network.state.get("components") or {}).values()):
-        if isinstance(part, Node):
-            merged |= dict(part.state.get("static_kwargs") or {})
+    for part in (network, *network.state.get("components", {}).values()):
+        settings = part.state.get("static_kwargs") if isinstance(part, Node) else None
+        merged |= settings if isinstance(settings, dict) else {}
     return merged
 
 
