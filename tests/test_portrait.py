@@ -258,7 +258,8 @@ def test_rigs_are_chained_in_the_stated_order(pack, embeddings):
 
 
 def test_a_measured_response_is_inverted(pack, embeddings):
-    from pie_jax.portrait.edits import _batched, invert
+    from pie_jax.portrait.edits import _batched
+    from pie_jax.portrait.response import invert
 
     response = {"slope": [0.8, 0.1, float("nan")], "correlation": [0.9, 0.9, 0.9]}
     measured = dataclasses.replace(pack, manifest=Manifest({**pack.manifest, "training": {
@@ -272,6 +273,27 @@ def test_a_measured_response_is_inverted(pack, embeddings):
     request = {"pitch": 20.0}
     assert np.abs(edit_portrait(measured, embeddings[0], **request)
                   - edit_portrait(measured, embeddings[0], invert_response=False, **request)).max() > 0
+
+
+def test_looking_at_the_edit_makes_up_for_a_weak_rig(pack, embeddings, monkeypatch):
+    from pie_jax.portrait import response
+    from pie_jax.portrait.edits import _batched
+
+    def weak_rig(pack, w_plus, source, target, *, control):
+        return w_plus.at[:, 0, :3].set(source.rotation + 0.6 * (target.rotation - source.rotation))
+
+    monkeypatch.setattr(response, "apply_rig", weak_rig)
+    monkeypatch.setattr(response, "_read", lambda pack, w_plus, *, control: w_plus[:, 0, :3])
+    figures = {"slope": [1.0] * 3, "correlation": [0.9, 0.9, 0.1]}
+    known = dataclasses.replace(pack, manifest=Manifest({**pack.manifest, "training": {
+        "rignet_pose": {"response": figures}}}))
+    w_plus, source = jax.numpy.asarray(embeddings[0].w_plus)[None], _batched(embeddings[0].params)
+    change = np.float32([[0.1, -0.2, 0.3]])
+    wanted = dataclasses.replace(source, rotation=source.rotation + change)
+    got = [response.move(p, w_plus, source, wanted, control="pose")[:, 0, :3] - source.rotation for p in (known, pack)]
+    np.testing.assert_allclose(got[0][:, :2], change[:, :2], rtol=0.1)  # what is missing: 0.4 * 0.52^3
+    np.testing.assert_allclose(got[0][:, 2], 0.6 * change[:, 2], rtol=1e-5)  # roll is not trusted
+    np.testing.assert_allclose(got[1], 0.6 * change, rtol=1e-5)  # nothing was measured: nothing is corrected
 
 
 def test_like_takes_only_the_control(pack, portraits, embeddings, tmp_path):

@@ -18,18 +18,17 @@ from pie_jax.arrays import Array
 from pie_jax.config import CONTROLS
 from pie_jax.errors import PackError, UsageError, choose
 from pie_jax.images import load_portrait
-from pie_jax.morphable import FaceParams, control_field, control_vector, with_control
+from pie_jax.morphable import FaceParams, with_control
 from pie_jax.pack import Pack
 from pie_jax.portrait.embedding import Embedding
 from pie_jax.portrait.inversion import as_pack, synthesise
+from pie_jax.portrait.response import apply_rig, move
 from pie_jax.render import light as light_from
 from pie_jax.render import light_ambient, render
 
 AXES = ("pitch", "yaw", "roll")  # the columns of FaceParams.rotation
 LARGEST_ANGLE = 90.0
 _AMBIENT = (0.1, 1.5)  # the portrait's own ambient light is kept, within what a photo can have
-_TRUSTED_CORRELATION = 0.7
-_SLOPES = (0.5, 1.5)  # a request is at most doubled: beyond that a rig leaves what it was trained on
 Like = "Embedding | FaceParams | np.ndarray | str | os.PathLike"
 
 
@@ -51,8 +50,8 @@ def edit_portrait(pack: Pack | str | os.PathLike, embedding: Embedding, *, yaw: 
         light over the portrait's own ambient light.
       like: (another embedding, its folder, a photo, a portrait [H, W, 3] or FaceParams; controls taken from it).
       order: the controls, first one first.
-      invert_response: ask the rig for as much more as its measured response falls short (a rig weakens edits); where
-        the pack has no measurement nothing changes.
+      invert_response: ask the rig for as much more as its response falls short (see `response`); where the pack has
+        no measurement of it nothing changes.
 
     Returns:
       [H, W, 3] float32 in 0..1. Without any request: the synthesis itself.
@@ -79,33 +78,10 @@ def edit_latent(pack: Pack, embedding: Embedding, *, order: Sequence[str] = CONT
     for control in [c for c in order if c in asked]:
         pack.require(f"rignet_{control}")
         wanted = with_control(source, _batched(target), control)
-        asked_of_rig = invert(pack, source, wanted, control=control) if invert_response else wanted
-        w_plus = apply_rig(pack, w_plus, source, asked_of_rig, control=control)
+        through = move if invert_response else apply_rig
+        w_plus = through(pack, w_plus, source, wanted, control=control)
         source = wanted
     return np.asarray(w_plus[0], np.float32), target
-
-
-@partial(jax.jit, static_argnames=("control",))
-def apply_rig(pack: Pack, w_plus: Array, source: FaceParams, target: FaceParams, *, control: str) -> jax.Array:
-    """w_plus [B, L, D] whose parameters are `source` [B, n] to the code whose `control` is the target's."""
-    return observe.rig(pack.configs, pack.weights, w_plus, source, target, control=control)
-
-
-def invert(pack: Pack, source: FaceParams, wanted: FaceParams, *, control: str) -> FaceParams:
-    """What to ask the rig of `control` for so that `wanted` [B, n] comes out, by its measured response.
-
-    The training of a rig measures for every parameter the slope and the correlation of answer against request, both
-    relative to the source, on held-out codes; they are in the pack's manifest. Where the answer follows the request,
-    the request is divided by the slope, within bounds; elsewhere it is left alone.
-    """
-    response = pack.manifest.get("training", {}).get(f"rignet_{control}", {}).get("response", {})
-    before, after = control_vector(source, control), control_vector(wanted, control)
-    slope, correlation = (np.asarray(response.get(name, ()), np.float32) for name in ("slope", "correlation"))
-    if slope.shape != before.shape[-1:] or correlation.shape != slope.shape:
-        return wanted
-    trusted = np.isfinite(slope) & (correlation >= _TRUSTED_CORRELATION) & (slope > 0)
-    factor = np.where(trusted, 1.0 / np.clip(np.where(trusted, slope, 1.0), *_SLOPES), 1.0).astype(np.float32)
-    return dataclasses.replace(wanted, **{control_field(control): before + factor[None] * (after - before)})
 
 
 def check_pack(pack: Pack, embedding: Embedding) -> None:
