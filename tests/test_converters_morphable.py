@@ -211,6 +211,7 @@ def test_flame(tmp_path):
     vertices = np.moveaxis(dirs[:, :, :80] @ A.T + dirs[:, :, 300:364] @ B.T, -1, 0) + mean
     agree(converted.weights, vertices, np.broadcast_to(SKIN, (2, V, 3)), keypoints)
     assert converted.table.complete and converted.table.count("left out") == 5
+    assert any("train another regressor" in note for note in converted.notes)
 
     model["shapedirs"] = model["shapedirs"][:, :, :150]
     (tmp_path / "other.pkl").write_bytes(pickle.dumps(model, protocol=2))

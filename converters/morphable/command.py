@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,6 +14,8 @@ from converters.pickles import Checkpoint
 from pie_jax.errors import PackError
 
 FAMILIES = (bfm, basel, flame, ict)
+OTHER = ("Deep3D's regressor speaks of the Basel Face Model 2009: with this model train another regressor "
+         "into the pack (python -m pie_jax.training.regressor)")
 
 
 def recognise(checkpoint: Checkpoint) -> str | None:
@@ -24,15 +27,14 @@ def convert(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Converted:
     """The morphable model of the file; PackError where it is none, Mismatch for other tensors."""
     for family in FAMILIES:
         if family.recognise(checkpoint) is not None:
-            return family.convert(checkpoint, arguments)
+            converted = family.convert(checkpoint, arguments)
+            return converted if family is bfm else dataclasses.replace(converted, notes=(*converted.notes, OTHER))
     raise PackError(f"{checkpoint.path}: no morphable model that is known: Deep3D's BFM_model_front.mat, Basel Face "
                     "Model 2009, 2017 or 2019, FLAME, or ICT-FaceKit's folder")
 
 
 def forward(converted: Converted, reference: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Vertices, colours and landmarks of the coefficients in `reference`."""
-    import dataclasses
-
     from pie_jax.morphable import FaceParams, albedo, shape
 
     given = {name: np.asarray(reference[name], np.float32) for name in ("identity", "expression", "texture")
