@@ -8,7 +8,7 @@ import pytest
 from test_layers import correlate, pad
 
 from pie_jax import layers
-from pie_jax.layers import convolution
+from pie_jax.layers import convolution, winograd
 
 
 def close(a, b, tolerance=2e-5):
@@ -76,3 +76,30 @@ def test_a_frozen_network_is_the_same_function():
           value_and_gradient(lambda x, w: Net().apply(weights, x, w), x, w))
     dense = {"weight": jnp.ones((4, 2)), "bias": jnp.ones(2)}
     assert layers.freeze(layers.EqualizedDense(2), dense, jnp.ones((1, 4))) == {}
+
+
+@pytest.mark.parametrize("height, width", [(8, 8), (9, 13)])
+def test_winograd_is_the_same_convolution(height, width):
+    keys = jax.random.split(jax.random.key(4), 2)
+    x = jax.random.normal(keys[0], (2, height, width, 5))
+    weight = jax.random.normal(keys[1], (3, 3, 5, 6)) / 7
+    kernels = winograd.transformed(weight)
+    np.testing.assert_allclose(winograd.winograd_conv(x, weight, kernels),
+                               correlate(pad(np.asarray(x), 1, 1), np.asarray(weight)), atol=2e-5)
+    close(value_and_gradient(lambda *a: winograd.winograd_conv(*a, kernels), x, weight),
+          value_and_gradient(layers.conv, x, weight), 1e-4)
+
+
+def test_winograd_is_used_where_it_pays():
+    def weight(inputs, outputs):
+        return np.zeros((3, 3, inputs, outputs))
+
+    assert winograd.pays((1, 14, 14, 512), weight(512, 512)) and winograd.pays((2, 112, 112, 128), weight(128, 128))
+    assert not winograd.pays((1, 8, 8, 512), weight(512, 512))  # too few tiles
+    assert not winograd.pays((1, 224, 224, 64), weight(64, 64))  # too much to transform
+    assert not winograd.pays((1, 64, 64, 128), np.zeros((1, 1, 128, 128)))
+    x, weight = jnp.ones((1, 14, 14, 128)), jax.random.normal(jax.random.key(5), (3, 3, 128, 128)) / 30
+    net = layers.Conv(128, padding=1)
+    values = jax.jit(lambda: layers.freeze(net, {"kernel": weight}, x))()
+    assert set(values) == {"winograd"}
+    close(net.apply({"params": {"kernel": weight}, "frozen": values}, x), layers.conv(x, weight), 2e-4)

@@ -14,8 +14,10 @@ def tensor(array) -> torch.Tensor:
 
 
 def tensors(tree):
-    """A nested dict of arrays as one of tensors."""
-    return {name: tensors(branch) for name, branch in tree.items()} if isinstance(tree, Mapping) else tensor(tree)
+    """A nested dict of arrays as one of tensors, without what `pie_jax` keeps beside its weights."""
+    if not isinstance(tree, Mapping):
+        return tensor(tree)
+    return {name: tensors(branch) for name, branch in tree.items() if name != "frozen"}
 
 
 def oihw(kernel: torch.Tensor) -> torch.Tensor:

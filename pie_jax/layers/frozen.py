@@ -16,8 +16,11 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
-from pie_jax.arrays import Weights
+from pie_jax.arrays import Array, Weights
+from pie_jax.layers.convolution import conv, turned
+from pie_jax.layers.winograd import pays, transformed, winograd_conv
 
 COLLECTION = "frozen"
 
@@ -29,6 +32,19 @@ def frozen(module: nn.Module, name: str, compute: Callable[[], Any]) -> Any:
     if module.is_initializing() or not module.is_mutable_collection(COLLECTION):
         return None
     return module.variable(COLLECTION, name, lambda: jax.lax.stop_gradient(compute())).value
+
+
+def frozen_conv(module: nn.Module, x: Array, weight: Array, stored: Array) -> jax.Array:
+    """A 3x3 convolution of x padded by 1 with what `freeze` kept of `stored`, the weight before its cast to x's type.
+
+    That is Winograd's kernels on a CPU where they pay, else the turned kernel that leads the gradient back.
+    """
+    if jax.default_backend() == "cpu" and x.dtype != jnp.bfloat16 and pays(x.shape, weight):
+        kernels = frozen(module, "winograd", lambda: transformed(stored))
+        if kernels is not None:
+            return winograd_conv(x, weight, tuple(kernels))
+    back = frozen(module, "back", lambda: turned(stored))
+    return conv(x, weight, back=None if back is None else back.astype(x.dtype))
 
 
 def freeze(module: nn.Module, weights: Weights, *inputs, **settings) -> Weights:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from pie_jax.arrays import Array, Weights
 from pie_jax.layers.convolution import block_padding, block_weight, blocks, conv, turned
-from pie_jax.layers.frozen import frozen
+from pie_jax.layers.frozen import frozen, frozen_conv
 
 _FEW = 4  # input channels up to which a strided convolution works on 2x2 blocks: a 3-channel one is 7 times too slow
 
@@ -40,6 +40,8 @@ class Conv(nn.Module):
             weight = block_weight(kernel) if weight is None else weight
             back = frozen(self, "back", lambda: turned(weight))
             y = conv(blocks(x), weight, padding=block_padding(k), back=back)
+        elif (k, stride, self.padding) == (3, 1, 1):
+            y = frozen_conv(self, x, kernel, kernel)
         else:
             back = frozen(self, "back", lambda: turned(kernel)) if stride == 1 else None
             y = conv(x, kernel, padding=self.padding, stride=stride, back=back)

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from pie_jax.arrays import Array
-from pie_jax.layers.convolution import conv, turned
-from pie_jax.layers.frozen import frozen
+from pie_jax.layers.convolution import conv
+from pie_jax.layers.frozen import frozen, frozen_conv
 from pie_jax.layers.resampling import down_conv, downsample, phase_kernels, up_conv
 
 SQRT2 = math.sqrt(2.0)
@@ -143,7 +143,7 @@ class ModulatedConv(nn.Module):
         if self.up:
             x = up_conv(x, cast(weight), kernels=cast(frozen(self, "kernels", lambda: phase_kernels(weight))))
         else:
-            x = conv(x, cast(weight), back=cast(frozen(self, "back", lambda: turned(weight))))
+            x = frozen_conv(self, x, cast(weight), weight)
         x = x * demodulation.astype(self.dtype)[:, None, None, :]
         if noise is None:
             noise = jax.lax.stop_gradient(const)[None, :, :, None]

@@ -1,0 +1,98 @@
+"""Winograd's F(4x4, 3x3) convolution (Lavin and Gray, arXiv 1509.09308) with kernels transformed beforehand.
+
+36 multiplications make 16 outputs where a direct 3x3 convolution needs 144. It pays where the transforms of the
+activations, which grow with pixels times channels, are small beside the products, which grow with channels squared:
+`pays` has the bounds, measured with XLA:CPU. Rounding is some ten times that of a direct convolution, 1e-5 relative;
+the kernels of both directions take eight times the memory of the weights.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from pie_jax.arrays import Array
+from pie_jax.layers.convolution import DIMENSIONS, turned
+
+TILE, SIDE = 4, 6  # outputs and inputs of a tile
+_INPUT = ((4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0), (0, -2, -1, 2, 1, 0), (0, 2, -1, -2, 1, 0),
+          (0, 4, 0, -5, 0, 1))
+_KERNEL = ((1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6), (1 / 24, 1 / 12, 1 / 6),
+           (1 / 24, -1 / 12, 1 / 6), (0, 0, 1))
+_OUTPUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
+_FEWEST, _NARROWEST = 128, 14  # channels and pixels of a side below which it gains little
+
+
+def pays(shape: tuple[int, ...], weight: Array) -> bool:
+    """Whether a 3x3 convolution of x [B, H, W, I] is faster this way on a CPU.
+
+    Measured alone, one core: 14 and 28 px of 512 channels 2.1 and 2.2 times, 56 and 64 px of 256 2.6 and 2.2 times,
+    112 px of 128 1.2 times, 224 px of 64 0.8 times. Small networks gain in a convolution, not in a step.
+    """
+    return (tuple(weight.shape[:2]) == (3, 3) and min(weight.shape[2:]) >= _FEWEST
+            and min(shape[1:3]) >= _NARROWEST)
+
+
+def transformed(weight: Array) -> tuple[jax.Array, jax.Array]:
+    """weight [3, 3, I, O] -> the kernels [36, I, O] of a convolution and [36, O, I] of its gradient to x."""
+    matrix = jnp.asarray(_KERNEL, weight.dtype)
+
+    def one(kernel):
+        both = jnp.einsum("ai,bj,ijco->abco", matrix, matrix, kernel, precision=jax.lax.Precision.HIGHEST)
+        return both.reshape(SIDE * SIDE, *kernel.shape[2:])
+
+    return one(weight), one(turned(weight))
+
+
+@jax.custom_vjp
+def winograd_conv(x: Array, weight: Array, kernels: tuple[Array, Array]) -> jax.Array:
+    """x [B, H, W, I] with weight [3, 3, I, O], zero padded by 1 -> [B, H, W, O]; kernels: `transformed(weight)`."""
+    return _convolve(x, kernels[0])
+
+
+def _forward(x, weight, kernels):
+    return _convolve(x, kernels[0]), (x, weight, kernels)
+
+
+def _backward(saved, g):
+    x, weight, kernels = saved
+    # What nobody asks for, here the gradient to frozen weights, is removed under jit.
+    _, to_weight = jax.vjp(lambda k: jax.lax.conv_general_dilated(
+        x, k, (1, 1), [(1, 1), (1, 1)], dimension_numbers=DIMENSIONS), weight)
+    return _convolve(g, kernels[1]), to_weight(g)[0], jax.tree.map(jnp.zeros_like, kernels)
+
+
+winograd_conv.defvjp(_forward, _backward)
+
+
+def _combine(matrix, parts):
+    """Rows of a small constant matrix times a list of arrays, without its zeros."""
+    sums = []
+    for row in matrix:
+        total = None
+        for factor, part in zip(row, parts, strict=True):
+            if factor:
+                scaled = part if factor == 1 else -part if factor == -1 else part * float(factor)
+                total = scaled if total is None else total + scaled
+        sums.append(total)
+    return sums
+
+
+def _convolve(x, kernel):
+    batch, height, width, channels = x.shape
+    down, across = -(-height // TILE), -(-width // TILE)
+    x = jnp.pad(x, ((0, 0), (1, TILE * down + 1 - height), (1, TILE * across + 1 - width), (0, 0)))
+
+    def strided(array, axis, count):
+        return [jax.lax.slice_in_dim(array, i, i + TILE * (count - 1) + 1, TILE, axis=axis) for i in range(SIDE)]
+
+    # Barriers: fused into one another, each stage would compute the one before it again for every element it reads.
+    rows = jax.lax.optimization_barrier(jnp.stack(_combine(_INPUT, strided(x, 1, down))))  # [6, B, down, W, I]
+    tiles = jnp.stack(_combine(_INPUT, strided(rows, 3, across)), axis=1)  # [6, 6, B, down, across, I]
+    tiles = jax.lax.optimization_barrier(tiles.reshape(SIDE * SIDE, -1, channels))
+    products = jax.lax.dot_general(tiles, kernel, (((2,), (1,)), ((0,), (0,))))
+    products = products.reshape(SIDE, SIDE, batch, down, across, -1)
+    rows = jax.lax.optimization_barrier(jnp.stack(_combine(_OUTPUT, [products[i] for i in range(SIDE)])))
+    out = jnp.stack(_combine(_OUTPUT, [rows[:, i] for i in range(SIDE)]), axis=1)  # [4, 4, B, down, across, O]
+    out = out.transpose(2, 3, 0, 4, 1, 5).reshape(batch, TILE * down, TILE * across, -1)
+    return out[:, :height, :width]
