@@ -12,7 +12,7 @@ class Stepper:
     """
 
     def __init__(self, energy, latent: torch.Tensor, *, space: str = "w_plus", learning_rate: float = 1.0,
-                 rho: float = 0.95, epsilon: float = 1e-8, compiled: bool = False):
+                 rho: float = 0.95, epsilon: float = 1e-6, compiled: bool = False):
         self.layers = latent.shape[1]
         self.latent = (latent[:, :1] if space == "w" else latent).clone().requires_grad_(True)
         self.energy = torch.compile(energy.__call__) if compiled else energy

@@ -13,7 +13,7 @@ from pie_jax.errors import UsageError, choose
 PRESETS = {
     # PIE's schedule: W, then W+ (arXiv 2009.09485)
     "paper": (StageConfig(space="w", steps=2000), StageConfig(space="w_plus", steps=1000)),
-    "draft": (StageConfig(space="w", steps=300), StageConfig(space="w_plus", steps=150)),
+    "draft": (StageConfig(space="w", steps=300, epsilon=1e-5), StageConfig(space="w_plus", steps=150, epsilon=1e-5)),
 }
 PRECISIONS = ("float32", "bfloat16")
 _FIELDS = tuple(field.name for field in dataclasses.fields(EnergyConfig))
