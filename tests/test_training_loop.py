@@ -121,6 +121,13 @@ def test_a_term_that_is_not_finite_is_named(tmp_path):
         loop.run(tmp_path, toy_state(), step, batch_fn=toy_batch, quiet=True, chunk=7, steps=30)
 
 
+def test_a_field_that_an_older_version_did_not_know_is_no_difference(tmp_path):
+    run(tmp_path, steps=5, description={"config": {"width": 4}})
+    run(tmp_path, steps=6, description={"config": {"width": 4, "kind": "skip"}})
+    with pytest.raises(PieError, match="was started with config"):
+        run(tmp_path, steps=7, description={"config": {"width": 8, "kind": "skip"}})
+
+
 def test_what_does_not_fit_is_refused(tmp_path):
     run(tmp_path, steps=5, description={"batch": 4})
     with pytest.raises(PieError, match="batch=4, now 8"):

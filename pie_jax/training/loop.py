@@ -164,13 +164,20 @@ def _terms_text(terms: dict[str, float]) -> str:
     return " ".join(f"{name} {value:.4g}" for name, value in terms.items())
 
 
+def _differ(before, now) -> bool:
+    """Whether two descriptions differ; a field that an older version did not know yet is no difference."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        return any(name not in now or _differ(value, now[name]) for name, value in before.items())
+    return before != now
+
+
 def _check_description(folder: pathlib.Path, description: dict) -> None:
     path = folder / DESCRIPTION
     encoded = json.loads(json.dumps(description))
     if path.is_file() and (folder / CHECKPOINT).is_file():
         before = json.loads(path.read_text())
         for name in sorted(set(before) | set(encoded)):
-            if before.get(name) != encoded.get(name):
+            if _differ(before.get(name), encoded.get(name)):
                 raise PieError(f"{folder}: was started with {name}={before.get(name)}, now {encoded.get(name)}; "
                                "pass --restart, or another --run")
     else:
