@@ -20,7 +20,7 @@ def rows_of(obtain, *, seeds=3):
                          **{f"{region}_db": 26.0 for region in ("truth", "face", "region", "mouth")},
                          **{f"{region}_unedited_db": 20.0 for region in ("truth", "face", "region", "mouth")}}
              for edit in EDITS}
-    return [{"seed": seed, "psnr_db": 30.0 + seed, "ssim": 0.9, "seconds": 4.0, "edits": edits}
+    return [{"seed": seed, "psnr_db": 30.0 + seed, "ssim": 0.9, "seconds": 4.0, "edits": dict(edits)}
             for seed in range(seeds)]
 
 
@@ -53,9 +53,20 @@ def test_the_summary_counts_gains_against_the_unedited():
     assert (figures["count"], figures["psnr_median"], figures["seconds_per_portrait"]) == (3, 31.0, 4.0)
     assert figures["yaw_in_order"] == 3 and figures["truth_gain_db"]["yaw"] == pytest.approx(6.0)
     assert figures["mouth_error_ratio"]["smile"] == pytest.approx(10 ** -0.3)
-    assert figures["mouth_closer"]["jaw_open"] == 3 and figures["mouth_closer_where_far"]["smile"] == "3/3"
+    assert figures["mouth_closer"]["jaw_open"] == 3
     assert figures["identity_cosine_ratio"] == pytest.approx(0.8 / 0.9)
     assert json.loads(json.dumps(rounded(figures)))["drift"]["pose"] == 0.25
+
+
+def test_the_farther_of_two_requests_is_a_portraits_own_edit():
+    rows = rows_of(lambda edit: edit.asked)
+    for row, before in zip(rows, (0.1, 1.9, 0.2)):
+        for asked in (0, 1, 2):
+            edit = row["edits"][f"smile+{asked}"] = dict(row["edits"][f"smile+{asked}"], before=before)
+            edit["mouth_db"] = 26.0 if abs(before - asked) > 1 else 14.0  # the small edits make it worse
+    figures = summary(rows)
+    assert figures["mouth_farther"]["smile"] == pytest.approx({"closer": 3, "error_ratio": 10 ** -0.3})
+    assert figures["mouth_closer"]["smile"] == 2
 
 
 def test_errors_are_taken_over_their_region():
