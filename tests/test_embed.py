@@ -128,6 +128,15 @@ def test_demo_writes_all_files_and_a_rerun_skips(embed, pack_folder):
     assert code == 0 and "compiling" in err and result["results"][0]["psnr_db"] > 0 and result["failed"] == []
 
 
+@pytest.mark.parametrize("psnr, verdict", [(31.0, "good"), (26.0, "fair"), (19.2, "poor")])
+def test_the_report_says_how_well_the_pack_fits_the_photo(psnr, verdict):
+    from pie_jax.embed.results import match
+
+    manifest = {"training": {"generator": {"held_out": {"psnr_db": 32.4}}}}
+    assert match(manifest, {"psnr_db": psnr}) == {"psnr_db": psnr, "own_psnr_db": 32.4, "verdict": verdict}
+    assert match({}, {"psnr_db": psnr}) is None and match(manifest, {"psnr_db": None}) is None
+
+
 def test_bad_photos_never_stop_the_others(embed, pack_folder, tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()

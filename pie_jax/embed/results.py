@@ -24,6 +24,7 @@ _EXPRESSIONS = ("jaw_open", "smile")
 _EXPRESSION_SIGMAS = 2.0
 _LIGHT = (60.0, 20.0, 1.0)
 _GROUND = np.float32(0.6)
+_FAIR, _POOR = 4.0, 8.0  # dB below what the pack's own people reach
 
 
 def write_results(pack: Pack, photo: Photo, portrait: np.ndarray, embedding: Embedding, *, settings: str, seconds: dict,
@@ -40,6 +41,7 @@ def write_results(pack: Pack, photo: Photo, portrait: np.ndarray, embedding: Emb
     report = dict(embedding.report)
     report["seconds"] = {key: round(float(value), 3) for key, value in
                          {**report["seconds"], **seconds, "edit": edit_seconds}.items()}
+    report["match"] = match(pack.manifest, report["figures"])
     done = settings if report["outcome"] == "finished" else None  # what failed is done again by a rerun
     report |= {"photo": {"name": photo.path.name, "sha256": photo.sha256}, "settings": done, "version": __version__,
                "jax": jax.__version__, "device": jax.devices()[0].device_kind, "config": to_dict(embedding.config),
@@ -51,6 +53,20 @@ def write_results(pack: Pack, photo: Photo, portrait: np.ndarray, embedding: Emb
     save_png(folder / "energy.png", chart(embedding, title=photo.path.name), metadata={**facts, "kind": "chart"})
     write_json(folder / "report.json", report)
     return report
+
+
+def match(manifest: dict, numbers: dict) -> dict | None:
+    """How well the pack can paint this photo: its PSNR beside the one of the pack's own held-out people.
+
+    {"psnr_db", "own_psnr_db", "verdict": "good", "fair" or "poor"}; None where the pack records no figure of its own. A
+    poor match is a picture outside of what the generator was trained on: its edits say little about the photo.
+    """
+    own = manifest.get("training", {}).get("generator", {}).get("held_out", {}).get("psnr_db")
+    if own is None or numbers.get("psnr_db") is None:
+        return None
+    short = own - numbers["psnr_db"]
+    verdict = "good" if short <= _FAIR else "fair" if short <= _POOR else "poor"
+    return {"psnr_db": round(numbers["psnr_db"], 2), "own_psnr_db": round(own, 2), "verdict": verdict}
 
 
 def synthesis_of(pack: Pack, embedding: Embedding) -> np.ndarray:

@@ -189,6 +189,8 @@ class _Work:
                 photo.error = NumericsError(f"{shown(photo.path)}: {term} was not finite and could not be recovered, "
                                             f"the best so far is in {photo.folder}; lower its --weight or the steps")
             self.progress.clear()
+            if report["match"] is not None and report["match"]["verdict"] == "poor":
+                self.progress.warn(_poorly(photo, report["match"], pack.name))
             if not self.arguments.json:
                 print(_line(photo, report), flush=True)
         self.at_work, self.snapshot = [], None
@@ -284,3 +286,8 @@ def _line(photo: Photo, report: dict) -> str:
     facts = [text.format(figures[name]) for name, text in words.items() if figures.get(name) is not None]
     facts.append(duration(seconds["compile"] + seconds["optimise"] + seconds["edit"]))
     return f"{shown(photo.folder)}  " + "  ".join(facts)
+
+
+def _poorly(photo: Photo, match: dict, pack_name: str) -> str:
+    return (f"{shown(photo.path.name)}: poorly matched, {match['psnr_db']:.1f} dB where the pack's own people reach "
+            f"{match['own_psnr_db']:.1f}; the pack {pack_name!r} was not made for such pictures: mind its edits")
