@@ -37,7 +37,7 @@ def stages(arguments: argparse.Namespace) -> list[tuple[str, str, list[str]]]:
     pool = ["--codes", str(runs / "codes"), "--count", count(16_000, 512, 1)]
     size = ["--resolution", str(arguments.resolution)]
     return [
-        ("studio_data", "studio_data", ["--data", str(runs / "studio"), "--count", count(8016, 96, 48)]),
+        ("studio_data", "studio_data", ["--data", str(runs / "studio"), "--count", count(8016, 240, 48)]),
         ("family_data", "family_data", ["--data", str(runs / "family"), "--count", count(15_000, 64, 1),
                                         "--resolution", "128"]),
         ("regressor", "regressor", [*run("regressor"), *studio, "--painted", "0", "--render-rows", "4", *minutes(45)]),
