@@ -69,7 +69,7 @@ def begin(pack: str) -> None:
     head = build_head()
     record = {"command": "python -m pie_jax.training.demo_pack", "source": "pie_jax.studio.head"}
     update_part(pack, "morphable", head.morphable, record=record)
-    update_configs(pack, camera=STUDIO_CAMERA)
+    update_configs(pack, camera=STUDIO_CAMERA, licence="Apache-2.0")
     scene = scenes_of_seeds([SAMPLE_SEED], head=head)
     smile = np.zeros((1, len(EXPRESSION_NAMES)), np.float32)
     smile[:, EXPRESSION_NAMES.index("smile")] = 1.0
