@@ -3,8 +3,9 @@
 A rig weakens edits (it answers a request of 15 degrees with 10), so the request is first divided by the slope that the
 rig's training measured on held-out codes. What is left is this portrait's own: the edited image is synthesised, the
 regressor reads it, and as much more is asked as is missing. That is done for pose and light, which the regressor reads
-well; among 64 expression components most of what it reads is noise, and correcting it makes edits worse (measured on
-32 studio people: yaw +-15 comes 3 to 4 dB nearer to the truth, light stays, a smile loses 1 dB).
+well; among 64 expression components most of what it reads is noise, and correcting it makes edits worse. Measured on 32
+studio people against the true edited portrait: with a weak rig (slope 0.6) yaw +-15 comes 3 to 4 dB nearer, with a good
+one it stays and the yaw read goes from 14.2 +- 1.3 to 14.9 +- 0.2 degrees; light stays, a smile loses 1 dB.
 """
 
 from __future__ import annotations
