@@ -51,6 +51,23 @@ class FamilyData:
         return json.loads((self.folder / "count.json").read_text())["pairs"]
 
 
+def family_portraits(folder: pathlib.Path):
+    """The pairs of a folder as StudioData of two views a person, FaceParams included. UsageError: no pairs in there."""
+    from pie_jax.errors import UsageError
+    from pie_jax.studio.family import scenes_from_z
+    from pie_jax.studio.head import build_head
+    from pie_jax.training.studio_data import StudioData
+
+    if not (folder / "count.json").is_file():
+        raise UsageError(f"{folder}: no rendered pairs; run python -m pie_jax.training.family_data --data {folder}")
+    data = FamilyData.open(folder)
+    rows, head = 2 * data.count(), build_head()
+    params = [np.asarray(scenes_from_z(head, data.z[i:min(i + 1000, rows)]).params.to_vector())
+              for i in range(0, rows, 1000)]
+    return StudioData(images=data.images[:rows], params=np.concatenate(params), landmarks=data.landmarks[:rows],
+                      segments=None, views=2)
+
+
 def shrink(images: np.ndarray, resolution: int) -> np.ndarray:
     """uint8 images [..., R, R, 3] averaged down to `resolution`, which divides R."""
     size = images.shape[-2]

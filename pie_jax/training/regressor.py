@@ -4,7 +4,7 @@
 generator, from a folder of photos (`--photos`), or both; every one is compared with the rendering of its own FaceParams
 over the pixels the face covers, its landmarks (of the pack's landmark network, where it has one) with the projected
 ones, and the coefficients are held near zero, with the weights of Deep3DFaceRecon (arXiv 1903.08527). `--studio` adds
-studio portraits, whose FaceParams are known and compared one by one.
+studio portraits, whose FaceParams are known and compared one by one, `--family` the pairs of the demo generator.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from pie_jax.pack import Pack, PackConfigs, load_pack, update_part
 from pie_jax.training import codes, commands, face_losses, loop
 from pie_jax.training.augment import degrade
 from pie_jax.training.dfr import explained, group_errors, normalisation
+from pie_jax.training.family_data import family_portraits
 from pie_jax.training.studio_data import StudioData, add_data_arguments, open_data
 
 PART = "regressor"
@@ -174,12 +175,18 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     config = RegressorConfig(stage_sizes=tuple(int(n) for n in arguments.stages.split(",")), width=arguments.width,
                              bottleneck=arguments.bottleneck, resolution=arguments.resolution)
     pack = pack_with_model(arguments)
-    if arguments.warm and pack.configs.regressor not in (None, config):
+    before = pack.configs.regressor  # a convolutional network: its weights serve any resolution
+    if arguments.warm and before is not None and dataclasses.replace(before, resolution=config.resolution) != config:
         raise UsageError(f"--warm: the pack's regressor is another network ({pack.configs.regressor}); pass its sizes")
     configs = dataclasses.replace(pack.configs, regressor=config, camera=camera, rignets=())
     losses = dataclasses.replace(RegressorLossConfig(), render_rows=arguments.render_rows,
                                  resolution=min(64, config.resolution))
     data = open_data(arguments.data) if arguments.studio else None
+    family = None
+    if arguments.family is not None:
+        if data is None:
+            raise UsageError("--family: also needs --studio, whose portraits tell how it goes")
+        family = family_portraits(pathlib.Path(arguments.family))
     photos = None
     if arguments.photos is not None:
         photos = read_photos(arguments.photos, resolution=2 * config.resolution, limit=20_000)
@@ -190,17 +197,17 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
         raise UsageError("regressor: nothing to learn from; pass --studio or --photos, or train the pack's generator")
     if painted:
         pack.require("generator")
-    result = _run(arguments, configs, losses, pack, data, photos, painted)
+    result = _run(arguments, configs, losses, pack, data, family, photos, painted)
     if result.outcome != "interrupted":
         counts = {"painted": painted, "portraits": len(data) if data else 0,
-                  "photos": len(photos) if photos is not None else 0}
+                  "photos": len(photos) if photos is not None else 0, "family": len(family) if family else 0}
         update_part(arguments.pack, PART, result.state.ema, config,
                     commands.record(result, arguments, module=PART, losses=to_dict(losses), **counts))
     return result
 
 
-def _run(arguments, configs: PackConfigs, losses, pack: Pack, data: StudioData | None, photos,
-         painted: int) -> loop.RunResult:
+def _run(arguments, configs: PackConfigs, losses, pack: Pack, data: StudioData | None,
+         family: StudioData | None, photos, painted: int) -> loop.RunResult:
     from pie_jax.regressor import Regressor
 
     config = configs.regressor
@@ -219,7 +226,11 @@ def _run(arguments, configs: PackConfigs, losses, pack: Pack, data: StudioData |
     def batch(step):
         found = {}
         if data is not None:
-            found["studio"] = data.batch(arguments.seed, step, arguments.batch)
+            of_family = 3 * arguments.batch // 4 if family is not None else 0
+            found["studio"] = data.batch(arguments.seed, step, arguments.batch - of_family)
+        if family is not None:
+            drawn = family.batch(arguments.seed, step, of_family)
+            found["studio"] = jax.tree.map(lambda a, b: np.concatenate([a, b]), found["studio"], drawn)
         if photos is not None:
             rng = np.random.default_rng((arguments.seed, step, 1))
             found["photos"] = photos[rng.integers(0, len(photos), arguments.batch)]
@@ -232,7 +243,8 @@ def _run(arguments, configs: PackConfigs, losses, pack: Pack, data: StudioData |
                     evaluate=evaluation(configs, pack, data) if data else None, name=PART,
                     description={"config": to_dict(config), "losses": to_dict(losses), "batch": arguments.batch,
                                  "painted": painted, "seed": arguments.seed, "rate": arguments.rate,
-                                 "warm": arguments.warm, "studio": data is not None, "photos": arguments.photos})
+                                 "warm": arguments.warm, "studio": data is not None, "family": family is not None,
+                                 "photos": arguments.photos})
 
 
 def evaluation(configs: PackConfigs, pack: Pack, data: StudioData):
@@ -279,6 +291,8 @@ def parser() -> argparse.ArgumentParser:
     commands.add_arguments(result, name=PART, steps=4000, batch=32)
     add_data_arguments(result)
     result.add_argument("--studio", action="store_true", help="also learn from studio portraits, whose truth is known")
+    result.add_argument("--family", default=None, metavar="DIR",
+                        help="with --studio: three quarters of a batch are pairs of training.family_data")
     result.add_argument("--photos", default=None, metavar="FOLDER",
                         help="also learn from the aligned photos in a folder")
     result.add_argument("--painted", type=int, default=None, metavar="N",

@@ -36,7 +36,7 @@ class StudioData:
     images: np.ndarray  # [N, R, R, 3] uint8
     params: np.ndarray  # [N, 257] float32, FaceParams in Deep3D order
     landmarks: np.ndarray  # [N, 66, 2] float32, 0..1 of the portrait
-    segments: np.ndarray  # [N, 32, 32] uint8, index into studio.head.SEGMENTS
+    segments: np.ndarray | None  # [N, 32, 32] uint8, index into studio.head.SEGMENTS; None: not rendered
     views: int
 
     def __len__(self) -> int:
