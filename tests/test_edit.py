@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 
 import jax
 import numpy as np
@@ -158,3 +159,18 @@ def test_packs_verify_names_the_damaged_part(pack_folder, capsys, tmp_path):
     out, err = capsys.readouterr()
     assert "1 of 6 parts" in err and "regressor" in err and err.count("\n") == 1
     assert out.count(" ok\n") == len(PARTS) - 1
+
+
+def test_what_lies_beyond_the_reach_is_one_line(edit, embedding, pack_folder, tmp_path):
+    from pie_jax.pack import update_configs
+    from pie_jax.portrait.response import made_of
+
+    folder = tmp_path / "calibrated"
+    shutil.copytree(pack_folder, folder)
+    update_configs(folder, calibration={"parts": made_of(load_pack(folder)), "reach": {"yaw": [-20.0, 20.0]}})
+    code, out, err = edit(embedding, "--pack", folder, "--yaw", "10")
+    assert code == 0 and err == ""
+    code, out, err = edit(embedding, "--pack", folder, "--yaw", "30", "--sweep", "pitch=-5:5:3")
+    assert code == 0 and err == "warning: yaw 30: edits of this pack were measured to arrive from -20 to 20\n"
+    code, out, err = edit(embedding, "--pack", folder, "--sweep", "yaw=-40:0:5")
+    assert code == 0 and err.count("\n") == 1 and "yaw -40" in err

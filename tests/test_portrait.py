@@ -257,43 +257,87 @@ def test_rigs_are_chained_in_the_stated_order(pack, embeddings):
     assert np.abs(edit_portrait(pack, embeddings[0], **request) - edit_portrait(pack, embeddings[0])).max() > 0
 
 
-def test_a_measured_response_is_inverted(pack, embeddings):
+def calibrated(pack, **entries):
+    """The pack with a calibration in its manifest that holds for its parts."""
+    from pie_jax.portrait.response import made_of
+
+    entry = {"parts": made_of(pack)} | entries
+    return dataclasses.replace(pack, manifest=Manifest({**pack.manifest, "calibration": entry}))
+
+
+CURVES = {"pose": {"0": {"asked": [-1.0, 0.0, 0.5, 1.0], "got": [-0.8, 0.0, 0.4, 0.65]},
+                   "1": {"asked": [-1.0, 0.0, 1.0], "got": [-0.5, 0.0, 0.5]}}}
+
+
+def test_a_measured_response_is_gone_through_backwards(pack, embeddings):
     from pie_jax.portrait.edits import _batched
     from pie_jax.portrait.response import invert
 
-    response = {"slope": [0.8, 0.1, float("nan")], "correlation": [0.9, 0.9, 0.9]}
-    measured = dataclasses.replace(pack, manifest=Manifest({**pack.manifest, "training": {
-        "rignet_pose": {"response": response}}}))
+    known = calibrated(pack, curves=CURVES)
     source = _batched(embeddings[0].params)
-    wanted = dataclasses.replace(source, rotation=source.rotation + np.float32([[0.1, 0.2, 0.3]]))
-    got = invert(measured, source, wanted, control="pose")
-    np.testing.assert_allclose(got.rotation - source.rotation, [[0.125, 0.4, 0.3]], rtol=1e-5)  # at most doubled
-    assert invert(pack, source, wanted, control="pose") is wanted
-    assert invert(measured, source, wanted, control="expression") is wanted
+
+    def asked_for(change, pack=known, control="pose"):
+        wanted = dataclasses.replace(source, rotation=source.rotation + np.float32([change]))
+        return wanted, invert(pack, source, wanted, control=control)
+
+    _, got = asked_for([0.2, 0.2, 0.3])
+    np.testing.assert_allclose(got.rotation - source.rotation, [[0.25, 0.4, 0.3]], rtol=1e-5)
+    _, got = asked_for([0.9, -1.0, 0.0])  # beyond the ends the last slope goes on
+    np.testing.assert_allclose(got.rotation - source.rotation, [[1.5, -2.0, 0.0]], rtol=1e-5, atol=1e-6)
+    for other, control in ((pack, "pose"), (known, "expression")):  # nothing is known: nothing is changed
+        wanted, got = asked_for([0.1, 0.2, 0.3], other, control)
+        assert got is wanted
+    parts = {"generator": {"sha256": "1" * 64}}
+    stale = dataclasses.replace(known, manifest=Manifest({**known.manifest, "parts": parts}))
+    wanted, got = asked_for([0.1, 0.2, 0.3], stale)
+    assert got is wanted
     request = {"pitch": 20.0}
-    assert np.abs(edit_portrait(measured, embeddings[0], **request)
-                  - edit_portrait(measured, embeddings[0], invert_response=False, **request)).max() > 0
+    assert np.abs(edit_portrait(known, embeddings[0], **request)
+                  - edit_portrait(known, embeddings[0], invert_response=False, **request)).max() > 0
 
 
-def test_looking_at_the_edit_makes_up_for_a_weak_rig(pack, embeddings, monkeypatch):
+def test_what_lies_beyond_the_measured_range_is_said(pack, embeddings):
+    from pie_jax.portrait import ReachWarning
+    from pie_jax.portrait.response import limits
+
+    known = calibrated(pack, reach={"yaw": [-20.0, 25.0], "jaw_open": [-0.5, 2.0], "azimuth": [-60, 60]})
+    assert limits(known, yaw=25.0, pitch=80.0, expression={"jaw_open": 2.0, "smile_left": 9.0}) == []
+    lines = limits(known, yaw=30.0, expression={"jaw_open": -1.0}, light=(70.0, 0.0, 1.0))
+    assert [line.split()[0] for line in lines] == ["azimuth", "jaw_open", "yaw"]
+    assert lines[2] == "yaw 30: edits of this pack were measured to arrive from -20 to 25"
+    with pytest.warns(ReachWarning, match="from -20 to 25"):
+        edit_portrait(known, embeddings[0], yaw=-21.0)
+    assert limits(pack, yaw=89.0) == []
+
+
+def test_looking_at_the_edit_makes_up_for_weak_rigs(pack, embeddings, monkeypatch):
+    """Rigs that do 60 % of what they are asked, the second of which turns the face back: all arrives in the end."""
     from pie_jax.portrait import response
     from pie_jax.portrait.edits import _batched
 
+    w_plus, source = jax.numpy.asarray(embeddings[0].w_plus)[None], _batched(embeddings[0].params)
+    w_plus = w_plus.at[:, 0, :3].set(source.rotation)
+
     def weak_rig(pack, w_plus, source, target, *, control):
-        return w_plus.at[:, 0, :3].set(source.rotation + 0.6 * (target.rotation - source.rotation))
+        if control == "expression":
+            return w_plus.at[:, 0, :3].add(-0.05)
+        return w_plus.at[:, 0, :3].add(0.6 * (target.rotation - source.rotation))
+
+    def read(pack, w_plus):
+        return dataclasses.replace(source, rotation=w_plus[:, 0, :3])
 
     monkeypatch.setattr(response, "apply_rig", weak_rig)
-    monkeypatch.setattr(response, "_read", lambda pack, w_plus, *, control: w_plus[:, 0, :3])
-    figures = {"slope": [1.0] * 3, "correlation": [0.9, 0.9, 0.1]}
-    known = dataclasses.replace(pack, manifest=Manifest({**pack.manifest, "training": {
-        "rignet_pose": {"response": figures}}}))
-    w_plus, source = jax.numpy.asarray(embeddings[0].w_plus)[None], _batched(embeddings[0].params)
+    monkeypatch.setattr(response, "_read", read)
+    straight = {"asked": [-1.0, 0.0, 1.0], "got": [-1.0, 0.0, 1.0]}
+    known = calibrated(pack, curves={"pose": {"0": straight, "1": straight}})
     change = np.float32([[0.1, -0.2, 0.3]])
-    wanted = dataclasses.replace(source, rotation=source.rotation + change)
-    got = [response.move(p, w_plus, source, wanted, control="pose")[:, 0, :3] - source.rotation for p in (known, pack)]
-    np.testing.assert_allclose(got[0][:, :2], change[:, :2], rtol=0.1)  # what is missing: 0.4 * 0.52^3
-    np.testing.assert_allclose(got[0][:, 2], 0.6 * change[:, 2], rtol=1e-5)  # roll is not trusted
-    np.testing.assert_allclose(got[1], 0.6 * change, rtol=1e-5)  # nothing was measured: nothing is corrected
+    wanted = dataclasses.replace(source, rotation=source.rotation + change,
+                                 expression=source.expression + np.float32(1.0))
+    order = ("pose", "expression")
+    got = [response.move(p, w_plus, source, wanted, order=order)[:, 0, :3] - source.rotation for p in (known, pack)]
+    np.testing.assert_allclose(got[0][:, :2], change[:, :2], atol=0.03)  # what is missing: (0.4 change + 0.05) 0.52^3
+    np.testing.assert_allclose(got[0][:, 2], 0.6 * change[:, 2] - 0.05, rtol=1e-5)  # roll has no curve
+    np.testing.assert_allclose(got[1], 0.6 * change - 0.05, rtol=1e-4)  # nothing was measured: nothing is corrected
 
 
 def test_like_takes_only_the_control(pack, portraits, embeddings, tmp_path):

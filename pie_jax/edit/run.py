@@ -8,6 +8,8 @@ import io
 import json
 import math
 import pathlib
+import sys
+import warnings
 
 import numpy as np
 
@@ -19,8 +21,9 @@ from pie_jax.images import replace_file, save_png
 from pie_jax.images.files import shown
 from pie_jax.morphable import FaceParams
 from pie_jax.pack import Pack, load_pack
-from pie_jax.portrait import Embedding, edit_portrait, render_params
+from pie_jax.portrait import Embedding, ReachWarning, edit_portrait, render_params
 from pie_jax.portrait.edits import AXES, check_pack, expression_names, params_of, target_params
+from pie_jax.portrait.response import limits
 
 _FRAME_MILLISECONDS = 80
 _GROUND = np.float32(0.6)
@@ -38,6 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     request = _request(arguments, pack, embedding)
     path = _out(arguments)
     how = {"order": arguments.order, "invert_response": not arguments.raw}
+    _warn(pack, request, arguments.sweep)
     if arguments.sweep:
         _write_sweep(path, pack, embedding, request, arguments.sweep, how)
         found: dict = {"frames": arguments.sweep.count}
@@ -52,6 +56,15 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(f"{shown(path)}" + "".join(f"  {line}" for line in found.get("lines", ())))
     return EXIT_OK
+
+
+def _warn(pack: Pack, request: dict, sweep: Sweep | None) -> None:
+    """Say once, and not at every frame, which numbers lie beyond what edits of this pack were measured to reach."""
+    ends = [request] if sweep is None else [_with_value(request, sweep.name, v) for v in (sweep.first, sweep.last)]
+    lines = [line for each in ends for line in limits(pack, **{k: v for k, v in each.items() if k != "like"})]
+    for line in dict.fromkeys(lines):
+        print(f"warning: {line}", file=sys.stderr)
+    warnings.simplefilter("ignore", ReachWarning)
 
 
 def _pack_of(embedding: str) -> str | None:

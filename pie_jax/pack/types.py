@@ -63,10 +63,12 @@ class PackConfigs:
 
 
 class Manifest(dict):
-    """manifest.json as a dict that hashes by value, so a Pack may carry it as static data."""
+    """manifest.json as a dict that hashes by value, so a Pack may carry it as static data; not to be changed."""
 
     def __hash__(self):
-        return hash(json.dumps(self, sort_keys=True))
+        if not hasattr(self, "_hash"):  # every call of a compiled function asks for it
+            self._hash = hash(json.dumps(self, sort_keys=True))
+        return self._hash
 
 
 @jax.tree_util.register_dataclass

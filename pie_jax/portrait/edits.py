@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 import pathlib
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -22,13 +23,19 @@ from pie_jax.morphable import FaceParams, with_control
 from pie_jax.pack import Pack
 from pie_jax.portrait.embedding import Embedding
 from pie_jax.portrait.inversion import as_pack, synthesise
-from pie_jax.portrait.response import apply_rig, move
+from pie_jax.portrait.response import apply_rig, limits, move
 from pie_jax.render import light as light_from
 from pie_jax.render import light_ambient, render
 
 AXES = ("pitch", "yaw", "roll")  # the columns of FaceParams.rotation
 LARGEST_ANGLE = 90.0
 _AMBIENT = (0.1, 1.5)  # the portrait's own ambient light is kept, within what a photo can have
+
+
+class ReachWarning(UserWarning):
+    """An edit asks for more than this pack was measured to do."""
+
+
 Like = "Embedding | FaceParams | np.ndarray | str | os.PathLike"
 
 
@@ -50,11 +57,12 @@ def edit_portrait(pack: Pack | str | os.PathLike, embedding: Embedding, *, yaw: 
         light over the portrait's own ambient light.
       like: (another embedding, its folder, a photo, a portrait [H, W, 3] or FaceParams; controls taken from it).
       order: the controls, first one first.
-      invert_response: ask the rig for as much more as its response falls short (see `response`); where the pack has
+      invert_response: ask the rigs for as much more as their response falls short (see `response`); where the pack has
         no measurement of it nothing changes.
 
     Returns:
-      [H, W, 3] float32 in 0..1. Without any request: the synthesis itself.
+      [H, W, 3] float32 in 0..1. Without any request: the synthesis itself. A ReachWarning says where what is asked lies
+      outside the range in which edits of this pack were measured to arrive.
 
     Raises:
       UsageError: unknown component or control, angle out of range. PackError: another pack's embedding, or a part
@@ -63,6 +71,8 @@ def edit_portrait(pack: Pack | str | os.PathLike, embedding: Embedding, *, yaw: 
     pack = as_pack(pack)
     w_plus, _ = edit_latent(pack, embedding, yaw=yaw, pitch=pitch, roll=roll, expression=expression, light=light,
                             like=like, order=order, invert_response=invert_response)
+    for line in limits(pack, yaw=yaw, pitch=pitch, roll=roll, expression=expression, light=light):
+        warnings.warn(line, ReachWarning, stacklevel=2)
     image = synthesise(pack, jnp.asarray(w_plus)[None], precision=embedding.config.precision)[0]
     return np.clip(np.asarray(image, np.float32), 0.0, 1.0)
 
@@ -73,14 +83,16 @@ def edit_latent(pack: Pack, embedding: Embedding, *, order: Sequence[str] = CONT
     check_pack(pack, embedding)
     target, asked = target_params(pack, embedding.params, **request)
     order = tuple(choose("order", control, CONTROLS) for control in order)
+    order = tuple(control for control in order if control in asked)
+    pack.require(*(f"rignet_{control}" for control in order))
     w_plus = jnp.asarray(embedding.w_plus)[None]
-    source = _batched(embedding.params)
-    for control in [c for c in order if c in asked]:
-        pack.require(f"rignet_{control}")
-        wanted = with_control(source, _batched(target), control)
-        through = move if invert_response else apply_rig
-        w_plus = through(pack, w_plus, source, wanted, control=control)
-        source = wanted
+    source, wanted = _batched(embedding.params), _batched(target)
+    if order and invert_response:
+        w_plus = move(pack, w_plus, source, wanted, order=order)
+    elif order:
+        for control in order:
+            step = with_control(source, wanted, control)
+            w_plus, source = apply_rig(pack, w_plus, source, step, control=control), step
     return np.asarray(w_plus[0], np.float32), target
 
 

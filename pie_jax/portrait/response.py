@@ -1,16 +1,17 @@
-"""Edits that arrive where they were asked to: a rig's measured response inverted, then corrected by looking.
+"""Edits that arrive where they were asked to: a pack's measured response inverted, then corrected by looking.
 
-A rig weakens edits (it answers a request of 15 degrees with 10), so the request is first divided by the slope that the
-rig's training measured on held-out codes. What is left is this portrait's own: the edited image is synthesised, the
-regressor reads it, and as much more is asked as is missing. That is done for pose and light, which the regressor reads
-well; among 64 expression components most of what it reads is noise, and correcting it makes edits worse. Measured on 32
-studio people against the true edited portrait: with a weak rig (slope 0.6) yaw +-15 comes 3 to 4 dB nearer, with a good
-one it stays and the yaw read goes from 14.2 +- 1.3 to 14.9 +- 0.2 degrees; light stays, a smile loses 1 dB.
+A rig weakens edits (it answers a request of 15 degrees with 10), so a request first goes backwards through the curve
+asked -> obtained that `training.calibrate` measured on samples of v and left in the pack. What is then left is this
+portrait's own: the edited image is synthesised, the regressor reads it, and as much more is asked as is missing. That
+is done for pose and light, which the regressor reads well, through all rigs of the edit together, so that a turned
+face stays turned when its mouth opens; among 64 expression components most of what it reads is noise, and correcting
+it makes edits worse.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import jax
@@ -19,68 +20,113 @@ import numpy as np
 
 from pie_jax import observe
 from pie_jax.arrays import Array
-from pie_jax.morphable import FaceParams, control_field, control_vector
+from pie_jax.morphable import FaceParams, control_field, control_vector, with_control
 from pie_jax.pack import Pack
 
-TRUSTED_CORRELATION = 0.7  # of answer and request on held-out codes; below it a parameter is left alone
-SLOPES = (0.5, 1.5)  # a request is at most doubled: beyond that a rig leaves what it was trained on
 LOOKED_AT = ("pose", "illumination")
 ROUNDS = 3
 STEP = 0.8  # of what is missing, asked again
 _FAR = 2.0  # deviations by which corrections may go beyond the inverted request
 
 
-def measured(pack: Pack, control: str, size: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """(trusted [size] bool, slope [size]) of a rig's response on held-out codes, None where none was measured."""
-    response = pack.manifest.get("training", {}).get(f"rignet_{control}", {}).get("response", {})
-    slope, correlation = (np.asarray(response.get(name, ()), np.float32) for name in ("slope", "correlation"))
-    if slope.shape != (size,) or correlation.shape != (size,):
-        return None
-    return np.isfinite(slope) & (correlation >= TRUSTED_CORRELATION) & (slope > 0), slope
+def made_of(pack: Pack) -> dict[str, str]:
+    """Hashes of the parts that a calibration holds for; it is void once one of them is another."""
+    parts = pack.manifest.get("parts", {})
+    names = ("generator", "regressor", *sorted(name for name in parts if name.startswith("rignet_")))
+    return {name: parts[name]["sha256"] for name in names if name in parts}
+
+
+def calibration(pack: Pack) -> Mapping:
+    """What `training.calibrate` left in the pack's manifest; empty where it did not run on these very networks."""
+    found = pack.manifest.get("calibration", {})
+    return found if found.get("parts") == made_of(pack) else {}
+
+
+def curves(pack: Pack, control: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Component of `control` -> (asked, got), both rising: changes from what the portrait has, in its own unit.
+
+    Only components whose answer follows the request are in there.
+    """
+    found = calibration(pack).get("curves", {}).get(control, {})
+    return {int(index): (np.asarray(curve["asked"]), np.asarray(curve["got"])) for index, curve in found.items()}
+
+
+def limits(pack: Pack, *, expression: Mapping[str, float] | None = None,
+           light: tuple[float, float, float] | None = None, **angles: float | None) -> list[str]:
+    """One line for each number of a request that lies outside the range where edits were measured to arrive."""
+    asked = {name: value for name, value in angles.items() if value is not None} | dict(expression or {})
+    if light is not None:
+        asked |= dict(zip(("azimuth", "elevation", "intensity"), light, strict=True))
+    reach = calibration(pack).get("reach", {})
+    return [f"{name} {asked[name]:g}: edits of this pack were measured to arrive from {low:.3g} to {high:.3g}"
+            for name, (low, high) in sorted(reach.items()) if name in asked and not low <= asked[name] <= high]
 
 
 def invert(pack: Pack, source: FaceParams, wanted: FaceParams, *, control: str) -> FaceParams:
-    """What to ask the rig of `control` for so that `wanted` [B, n] comes out, by its measured response.
+    """What to ask the rig of `control` for so that `wanted` [B, n] comes out: its change sent back through the curve.
 
-    Where the answer follows the request, the request's distance from `source` is divided by the slope, within bounds;
-    elsewhere it is left alone.
+    Components without a curve are left alone; beyond the ends of a curve its last slope goes on.
     """
-    before, after = control_vector(source, control), control_vector(wanted, control)
-    known = measured(pack, control, before.shape[-1])
-    if known is None:
+    known = curves(pack, control)
+    if not known:
         return wanted
-    trusted, slope = known
-    factor = np.where(trusted, 1.0 / np.clip(np.where(trusted, slope, 1.0), *SLOPES), 1.0).astype(np.float32)
-    return dataclasses.replace(wanted, **{control_field(control): before + factor[None] * (after - before)})
+    before, after = np.asarray(control_vector(source, control)), np.asarray(control_vector(wanted, control))
+    request = np.array(after, np.float32)
+    for index, (asked, got) in known.items():
+        change = after[:, index] - before[:, index]
+        request[:, index] = before[:, index] + _backwards(change, asked, got)
+    request = np.where(after == before, after, request)
+    return dataclasses.replace(wanted, **{control_field(control): jnp.asarray(request)})
 
 
-def move(pack: Pack, w_plus: Array, source: FaceParams, wanted: FaceParams, *, control: str) -> jax.Array:
-    """The code w_plus [B, L, D] moved so that the edited image shows `control` of `wanted` [B, n].
+def _backwards(change: np.ndarray, asked: np.ndarray, got: np.ndarray) -> np.ndarray:
+    """The request that a rising curve answers with `change`."""
+    low, high = ((asked[j] - asked[i]) / (got[j] - got[i]) for i, j in ((0, 1), (-2, -1)))
+    inside = np.interp(change, got, asked)
+    return inside + low * np.minimum(change - got[0], 0.0) + high * np.maximum(change - got[-1], 0.0)
+
+
+def move(pack: Pack, w_plus: Array, source: FaceParams, wanted: FaceParams, *, order: Sequence[str]) -> jax.Array:
+    """The code w_plus [B, L, D] moved through the rigs of `order` so that its image shows what `wanted` [B, n] says.
 
     source: the FaceParams [B, n] of w_plus itself. Of the answers to the inverted request and to its corrections each
     row keeps the one whose image comes nearest, so a correction never makes it worse in the regressor's eyes.
     """
-    asked = invert(pack, source, wanted, control=control)
-    moved = apply_rig(pack, w_plus, source, asked, control=control)
-    target, request = control_vector(wanted, control), control_vector(asked, control)
-    known = measured(pack, control, target.shape[-1])
-    if known is None or control not in LOOKED_AT or "regressor" not in pack.weights:
+    requests = {control: invert(pack, source, wanted, control=control) for control in order}
+    first = {control: control_vector(asked, control) for control, asked in requests.items()}
+    moved = best = _through(pack, w_plus, source, wanted, requests)
+    looked = [control for control in order if control in LOOKED_AT and curves(pack, control)]
+    if not looked or "regressor" not in pack.weights:
         return moved
-    unit = jnp.asarray(control_vector(FaceParams.from_vector(pack.weights["regressor"]["output_std"]), control))[None]
-    trusted = jnp.asarray(known[0])[None]
-    best, nearest = moved, None
+    spread = FaceParams.from_vector(pack.weights["regressor"]["output_std"])
+    nearest = jnp.full((w_plus.shape[0],), jnp.inf)
     for round_ in range(ROUNDS + 1):
-        missing = jnp.where(trusted, target - _read(pack, moved, control=control), 0.0)
-        error = jnp.sum(jnp.square(missing / unit), axis=-1)
-        nearer = jnp.ones_like(error, bool) if nearest is None else error < nearest
-        best = jnp.where(nearer[:, None, None], moved, best)
-        nearest = error if nearest is None else jnp.minimum(error, nearest)
-        if round_ < ROUNDS:
-            start = control_vector(asked, control)
-            request = jnp.clip(request + STEP * missing, start - _FAR * unit, start + _FAR * unit)
-            corrected = dataclasses.replace(asked, **{control_field(control): request})
-            moved = apply_rig(pack, w_plus, source, corrected, control=control)
-    return best
+        seen, error = _read(pack, moved), 0.0
+        missing = {}
+        for control in looked:
+            unit = jnp.asarray(control_vector(spread, control))[None]
+            known = np.isin(np.arange(unit.shape[-1]), list(curves(pack, control)))[None]
+            missing[control] = jnp.where(known, control_vector(wanted, control) - control_vector(seen, control), 0.0)
+            error += jnp.sum(jnp.square(missing[control] / unit), axis=-1)
+        best = jnp.where((error < nearest)[:, None, None], moved, best)
+        nearest = jnp.minimum(error, nearest)
+        if round_ == ROUNDS:
+            return best
+        for control in looked:
+            far = _FAR * jnp.asarray(control_vector(spread, control))[None]
+            request = control_vector(requests[control], control) + STEP * missing[control]
+            request = jnp.clip(request, first[control] - far, first[control] + far)
+            requests[control] = dataclasses.replace(requests[control], **{control_field(control): request})
+        moved = _through(pack, w_plus, source, wanted, requests)
+
+
+def _through(pack: Pack, w_plus: Array, source: FaceParams, wanted: FaceParams,
+             requests: Mapping[str, FaceParams]) -> jax.Array:
+    """w_plus through the rigs, one after the other; a later one takes it that the earlier ones gave what was wanted."""
+    for control, asked in requests.items():
+        w_plus = apply_rig(pack, w_plus, source, with_control(source, asked, control), control=control)
+        source = with_control(source, wanted, control)
+    return w_plus
 
 
 @partial(jax.jit, static_argnames=("control",))
@@ -89,8 +135,8 @@ def apply_rig(pack: Pack, w_plus: Array, source: FaceParams, target: FaceParams,
     return observe.rig(pack.configs, pack.weights, w_plus, source, target, control=control)
 
 
-@partial(jax.jit, static_argnames=("control",))
-def _read(pack: Pack, w_plus: Array, *, control: str) -> jax.Array:
-    """`control` [B, P] as the regressor reads it in the synthesis of w_plus [B, L, D]."""
+@jax.jit
+def _read(pack: Pack, w_plus: Array) -> FaceParams:
+    """FaceParams [B, n] as the regressor reads them in the synthesis of w_plus [B, L, D]."""
     images = observe.synthesise(pack.configs.generator, pack.weights["generator"], w_plus)
-    return control_vector(FaceParams.from_vector(observe.regress(pack.configs, pack.weights, images)), control)
+    return FaceParams.from_vector(observe.regress(pack.configs, pack.weights, images))

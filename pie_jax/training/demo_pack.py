@@ -51,6 +51,7 @@ def stages(arguments: argparse.Namespace) -> list[tuple[str, str, list[str]]]:
                                            "--weight-keep", KEEP[control], *minutes(3)]) for control in CONTROLS),
         ("pool", "pool", ["--pack", pack, "--size", "500"]),
         ("balance", "balance", ["--pack", pack]),
+        ("calibrate", "calibrate", ["--pack", pack, "--samples", count(256, 16, 8), "--checked", count(24, 8, 8)]),
     ]
 
 

@@ -27,8 +27,6 @@ from pie_jax.training.face_losses import importance
 from pie_jax.training.rig_losses import RigLossConfig, apply_rig, response, rest_weights, terms
 
 NEEDS = (*codes.PARTS, "dfr", "morphable")
-CURVE = (-2.0, -1.0, 0.0, 1.0, 2.0)  # deviations at which the response curves are measured
-CURVES = 6  # of the parameters with the largest deviation
 
 
 def optimiser_of(name: str, rate: float):
@@ -69,11 +67,11 @@ def frozen_of(pack: Pack, pool: codes.Codes) -> dict:
             "w_std": jnp.asarray(np.maximum(np.std(pool.w_a, axis=0), 1e-3).astype(np.float32))}
 
 
-def measure_response(config: RigNetConfig, configs: PackConfigs, weights, frozen, rows, *, curves: bool = True) -> dict:
+def measure_response(config: RigNetConfig, configs: PackConfigs, weights, frozen, rows) -> dict:
     """The exact response on held-out `rows`: every code is asked for the control of its neighbour in the list.
 
     Returns {"gain", "cosine", "rest_drift" (root mean square change of the rest, in deviations), "slope" [P],
-    "correlation" [P], "curves": {parameter index: {"asked" and "got" in "unit"s from "mean"}}}.
+    "correlation" [P]}.
     """
     look = jax.jit(lambda weights, frozen, w_plus, source, target: regress(
         configs, frozen, codes.paint(configs, frozen, apply_rig(config, weights, w_plus, source, target),
@@ -97,20 +95,6 @@ def measure_response(config: RigNetConfig, configs: PackConfigs, weights, frozen
              for name, weight in rest_weights(config.control).items()]
     found["rest_drift"] = float(np.sqrt(sum(drift) / sum(rest_weights(config.control).values())))
     found["std"] = std[part]
-    if not curves:
-        return found
-    deviation, mean = theta[:, part].std(axis=0), theta[:, part].mean(axis=0)
-    shown = deviation / std[part]
-    found["curves"] = {}
-    for index in np.argsort(-shown)[:min(CURVES, len(mean))]:
-        at, unit = part.start + int(index), max(float(deviation[index]), 1e-6)
-        answers = []
-        for offset in CURVE:
-            asked = theta.copy()
-            asked[:, at] = mean[index] + offset * unit
-            answers.append(float(((ask(asked)[:, at] - mean[index]) / unit).mean()))
-        found["curves"][str(int(index))] = {"asked": list(CURVE), "got": [round(x, 4) for x in answers],
-                                            "unit": round(unit, 5), "mean": round(float(mean[index]), 5)}
     return found
 
 
@@ -143,7 +127,7 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     tail = pool.tail(64)
 
     def evaluate(state):
-        found = measure_response(config, configs, state.ema, frozen, tail, curves=False)
+        found = measure_response(config, configs, state.ema, frozen, tail)
         return {"gain": found["gain"], "cosine": found["cosine"], "rest_drift": found["rest_drift"]}
 
     result = loop.run(arguments.run or f"runs/{part}", loop.new_state(key, weights, transform), step, frozen=frozen,
