@@ -165,6 +165,9 @@ class EnergyConfig:
     rig_source: str = "dfr"  # whose parameters of w a rig starts from: "dfr" (if there is one) or "regressor" (slower)
     photometric: str = "pixel"  # "pixel": covered pixels (PIE); "vertex": visible vertices (MoFA)
     render_resolution: int = 64
+    # G(w_hat) is painted to the lowest output of a skip generator that has so many pixels for each one that regressor
+    # and recognition read of its face; None: to the full resolution.
+    edit_detail: float | None = 1.0
     weight_l2: float = 1.0
     weight_perceptual: float = 1.0
     weight_identity: float = 1.0
@@ -185,11 +188,13 @@ class EnergyConfig:
                  f"control_sampling: expected 'all' or 'one', got {self.control_sampling!r}")
         _require(self.rig_source in ("dfr", "regressor"), f"rig_source: unknown {self.rig_source!r}")
         _require(self.photometric in ("pixel", "vertex"), f"photometric: unknown {self.photometric!r}")
+        _require(self.edit_detail is None or self.edit_detail > 0,
+                 f"edit_detail: expected None or more than 0, got {self.edit_detail}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """One setting of the optimiser. AdaDelta's three constants are always explicit (arXiv 1212.5701).
+    """One setting of the optimiser: AdaDelta (arXiv 1212.5701), as PIE has it, or Adam. All constants are explicit.
 
     epsilon sets how large the first steps are, about learning_rate sqrt(epsilon / (1 - rho)) a coordinate. With 1e-8,
     which TensorFlow once had, 3000 steps leave a portrait half way (31.4 dB); with 1e-6, which optax and PyTorch have,
@@ -198,14 +203,20 @@ class StageConfig:
 
     space: str = "w"  # "w": one code for all layers; "w_plus": one for each
     steps: int = 2000
+    optimiser: str = "adadelta"  # or "adam"
     learning_rate: float = 1.0
-    rho: float = 0.95
-    epsilon: float = 1e-6
+    final_rate: float = 1.0  # share of learning_rate that the last step has, reached along a cosine; 1: constant
+    rho: float = 0.95  # AdaDelta's
+    epsilon: float = 1e-6  # AdaDelta's
+    beta1: float = 0.9  # Adam's
+    beta2: float = 0.99  # Adam's
     chunk: int = 50  # steps in one compiled scan
 
     def __post_init__(self):
         _require(self.space in ("w", "w_plus"), f"space: expected 'w' or 'w_plus', got {self.space!r}")
+        _require(self.optimiser in ("adadelta", "adam"), f"optimiser: unknown {self.optimiser!r}")
         _require(self.steps >= 0 and self.chunk >= 1, "steps, chunk: expected steps >= 0 and chunk >= 1")
+        _require(0 <= self.final_rate <= 1, f"final_rate: expected 0 to 1, got {self.final_rate}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""AdaDelta stages over any energy: one compiled step, scanned in chunks, until every portrait has had its share.
+"""AdaDelta or Adam stages over any energy: one compiled step, scanned in chunks, until every portrait has had its part.
 
 This module knows no face and no network. An energy is a hashable callable
 
@@ -88,9 +88,17 @@ class StageResult:
 
 
 # ------------------------------------------------------------------------------------------ parts
-def adadelta(stage: StageConfig) -> optax.GradientTransformation:
-    """AdaDelta (arXiv 1212.5701, algorithm 1) with all three constants explicit."""
-    return optax.adadelta(learning_rate=stage.learning_rate, rho=stage.rho, eps=stage.epsilon)
+def direction(stage: StageConfig) -> optax.GradientTransformation:
+    """Gradients to ascent directions, without a learning rate: AdaDelta (arXiv 1212.5701, algorithm 1) or Adam."""
+    if stage.optimiser == "adam":
+        return optax.scale_by_adam(b1=stage.beta1, b2=stage.beta2)
+    return optax.scale_by_adadelta(rho=stage.rho, eps=stage.epsilon)
+
+
+def learning_rate(step: Array, steps: Array, rates: Array) -> jax.Array:
+    """The rate of step number `step` of `steps`: along a half cosine from rates[0] to rates[1]."""
+    fraction = step / jnp.maximum(steps - 1, 1)
+    return rates[1] + (rates[0] - rates[1]) * 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip(fraction, 0.0, 1.0)))
 
 
 def portrait_keys(seeds: Array) -> jax.Array:
@@ -118,7 +126,7 @@ def start_stage(latent: Array, keys: Array, *, stage: StageConfig, index: int = 
     latent = jnp.array(latent)  # a copy: the state is donated, the caller's array is not
     if stage.space == "w":
         latent = jnp.repeat(latent[:, :1], latent.shape[1], axis=1)
-    optimiser = jax.vmap(adadelta(stage).init)(latent)
+    optimiser = jax.vmap(direction(stage).init)(latent)
 
     def each(value, dtype):
         return jnp.full((batch,), value, dtype)
@@ -149,9 +157,25 @@ def _step_keys(state: State) -> jax.Array:
     return fold(fold(state.keys, state.step), state.retries)
 
 
-def _update(state: State, inputs, steps: Array, tied: Array, *, energy: Energy, stage: StageConfig):
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Settings:
+    """What of a stage is data, so that stages which differ only here share one compilation."""
+
+    steps: Array  # [] int32
+    tied: Array  # [] bool: the space is "w"
+    rates: Array  # [2] float32: first and last learning rate
+
+    @classmethod
+    def of(cls, stage: StageConfig) -> _Settings:
+        rates = np.float32([stage.learning_rate, stage.learning_rate * stage.final_rate])
+        return cls(steps=jnp.asarray(stage.steps, jnp.int32), tied=jnp.asarray(stage.space == "w"),
+                   rates=jnp.asarray(rates))
+
+
+def _update(state: State, inputs, settings: _Settings, *, energy: Energy, stage: StageConfig):
     """One step of every portrait that has steps left and no problem."""
-    active = (state.step < steps) & (state.problem < 0)
+    active = (state.step < settings.steps) & (state.problem < 0)
 
     def total(latent):
         energies, terms = energy(inputs, latent, _step_keys(state))
@@ -159,9 +183,10 @@ def _update(state: State, inputs, steps: Array, tied: Array, *, energy: Energy, 
 
     (_, (energies, terms)), gradient = jax.value_and_grad(total, has_aux=True)(state.latent)
     summed = jnp.sum(gradient, axis=1, keepdims=True)
-    gradient = jnp.where(tied, jnp.broadcast_to(summed, gradient.shape), gradient)
-    updates, optimiser = jax.vmap(adadelta(stage).update)(gradient, state.optimiser, state.latent)
-    latent = state.latent + updates * state.scale[:, None, None]
+    gradient = jnp.where(settings.tied, jnp.broadcast_to(summed, gradient.shape), gradient)
+    ascent, optimiser = jax.vmap(direction(stage).update)(gradient, state.optimiser, state.latent)
+    rate = state.scale * learning_rate(state.step, settings.steps, settings.rates)
+    latent = state.latent - ascent * rate[:, None, None]
 
     terms = dict(sorted(terms.items()))  # the order in which they leave a jit, and so that of `problem_names`
     finite = [jnp.isfinite(value) for value in terms.values()]
@@ -181,32 +206,32 @@ def _update(state: State, inputs, steps: Array, tied: Array, *, energy: Energy, 
 
 
 @partial(jax.jit, static_argnames=("energy", "stage"), donate_argnames="state")
-def _run_chunk(state: State, inputs, steps: Array, tied: Array, *, energy: Energy, stage: StageConfig):
+def _run_chunk(state: State, inputs, settings: _Settings, *, energy: Energy, stage: StageConfig):
     update = jax.jit(partial(_update, energy=energy, stage=stage))  # jit: traced once for eval_shape and cond
-    empty = jax.eval_shape(update, state, inputs, steps, tied)[1]
+    empty = jax.eval_shape(update, state, inputs, settings)[1]
 
     def skip(s, *_):
         nothing = {name: jnp.zeros(shape.shape, shape.dtype) for name, shape in empty.items()}
         return s, {**nothing, "step": jnp.full_like(s.step, -1)}
 
     def body(s, _):
-        return jax.lax.cond(jnp.any((s.step < steps) & (s.problem < 0)), update, skip, s, inputs, steps, tied)
+        return jax.lax.cond(jnp.any((s.step < settings.steps) & (s.problem < 0)), update, skip, s, inputs, settings)
 
     return jax.lax.scan(body, state, length=stage.chunk)
 
 
 @partial(jax.jit, static_argnames=("energy", "stage"), donate_argnames="state")
-def _run_step(state: State, inputs, steps: Array, tied: Array, *, energy: Energy, stage: StageConfig):
-    return _update(state, inputs, steps, tied, energy=energy, stage=stage)
+def _run_step(state: State, inputs, settings: _Settings, *, energy: Energy, stage: StageConfig):
+    return _update(state, inputs, settings, energy=energy, stage=stage)
 
 
-def _run_steps(state: State, inputs, steps: Array, tied: Array, *, energy: Energy, stage: StageConfig):
+def _run_steps(state: State, inputs, settings: _Settings, *, energy: Energy, stage: StageConfig):
     """`_run_chunk` as single compiled steps: XLA:CPU runs a network inside a while loop 3 times slower than outside."""
-    rows = []
+    rows, steps = [], np.asarray(settings.steps)
     while len(rows) < stage.chunk:
         if rows and not np.any((np.asarray(state.step) < steps) & (np.asarray(state.problem) < 0)):
             break
-        state, row = _run_step(state, inputs, steps, tied, energy=energy, stage=stage)
+        state, row = _run_step(state, inputs, settings, energy=energy, stage=stage)
         rows.append(row)
     nothing = {name: jnp.full_like(value, -1 if name == "step" else 0) for name, value in rows[0].items()}
     rows += [nothing] * (stage.chunk - len(rows))
@@ -214,8 +239,8 @@ def _run_steps(state: State, inputs, steps: Array, tied: Array, *, energy: Energ
 
 
 def _what_compiles(stage: StageConfig) -> StageConfig:
-    """The stage without what is passed as data: stages that differ only there share one compilation."""
-    return dataclasses.replace(stage, space="w_plus", steps=0)
+    """The stage without what is passed as data, see `_Settings`."""
+    return dataclasses.replace(stage, space="w_plus", steps=0, learning_rate=1.0, final_rate=1.0)
 
 
 def run_chunk(state: State, inputs, *, energy: Energy, stage: StageConfig) -> tuple[State, dict[str, jax.Array]]:
@@ -224,9 +249,8 @@ def run_chunk(state: State, inputs, *, energy: Energy, stage: StageConfig) -> tu
     Returns the new state and the trace: "energy", every term and "step" as [chunk, B]; "step" is -1 where a portrait
     did not move (it has had `stage.steps`, or a problem). Once nothing moves, the rest of the chunk costs nothing.
     """
-    steps, tied = jnp.asarray(stage.steps, jnp.int32), jnp.asarray(stage.space == "w")
     run = _run_steps if jax.default_backend() == "cpu" else _run_chunk
-    return run(state, inputs, steps, tied, energy=energy, stage=_what_compiles(stage))
+    return run(state, inputs, _Settings.of(stage), energy=energy, stage=_what_compiles(stage))
 
 
 def compile_chunk(state: State, inputs, *, energy: Energy, stage: StageConfig) -> None:

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from pie_jax import optimise
@@ -72,7 +73,7 @@ def test_tied_rows_are_optimisation_of_one_code():
     result = optimise.run_stage(begin(stage=stage), aim, energy=Quadratic(noise=0.0), stage=stage)
     rows = np.asarray(result.state.latent)
     np.testing.assert_array_equal(rows, np.repeat(rows[:, :1], 3, axis=1))
-    optimiser = optimise.adadelta(stage)
+    optimiser = optax.adadelta(stage.learning_rate, rho=stage.rho, eps=stage.epsilon)
     w = jnp.zeros((2, 4))
     memory = optimiser.init(w)
     gradient = jax.grad(lambda w: jnp.sum(jnp.square(optimise.to_latent(w, layers=3) - aim)))
@@ -80,6 +81,30 @@ def test_tied_rows_are_optimisation_of_one_code():
         updates, memory = optimiser.update(gradient(w), memory, w)
         w = w + updates
     np.testing.assert_allclose(rows[:, 0], w, rtol=1e-5, atol=1e-7)
+
+
+def test_adam_with_a_falling_rate_is_optax_adam():
+    stage = dataclasses.replace(STAGE, optimiser="adam", learning_rate=0.3, final_rate=0.1, beta1=0.8, beta2=0.95)
+    aim = target()
+    result = optimise.run_stage(begin(stage=stage), aim, energy=Quadratic(noise=0.0), stage=stage)
+    rate = optax.cosine_decay_schedule(0.3, stage.steps - 1, alpha=0.1)
+    optimiser = optax.adam(rate, b1=0.8, b2=0.95)
+    x = jnp.zeros_like(aim)
+    memory = optimiser.init(x)
+    for _ in range(stage.steps):
+        updates, memory = optimiser.update(2 * (x - aim), memory)
+        x = x + updates
+    np.testing.assert_allclose(result.state.latent, x, rtol=1e-5, atol=1e-6)
+
+
+def test_rates_and_lengths_share_a_compilation():
+    aim, energy = target(), Quadratic()
+    stage = dataclasses.replace(STAGE, optimiser="adam", steps=3)
+    optimise.run_stage(begin(stage=stage), aim, energy=energy, stage=stage)
+    before = compilations()
+    other = dataclasses.replace(stage, space="w", steps=4, learning_rate=0.01, final_rate=0.5)
+    optimise.run_stage(begin(stage=other), aim, energy=energy, stage=other)
+    assert compilations() == before
 
 
 def test_a_portrait_does_not_depend_on_its_neighbours():
@@ -170,8 +195,8 @@ def test_the_scan_and_single_steps_are_one_algorithm():
     more = {"energy": energy, "stage": stage}
     scanned, singles = begin(), begin()
     for _ in range(3):  # 15 > 12 steps
-        scanned, trace = optimise._run_chunk(scanned, aim, jnp.int32(12), jnp.asarray(False), **more)
-        singles, same = optimise._run_steps(singles, aim, jnp.int32(12), jnp.asarray(False), **more)
+        scanned, trace = optimise._run_chunk(scanned, aim, optimise._Settings.of(STAGE), **more)
+        singles, same = optimise._run_steps(singles, aim, optimise._Settings.of(STAGE), **more)
         np.testing.assert_array_equal(trace["step"], same["step"])
         moved = np.asarray(trace["step"]) >= 0
         np.testing.assert_allclose(trace["energy"][moved], same["energy"][moved], rtol=1e-5)
