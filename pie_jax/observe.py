@@ -71,19 +71,31 @@ def map_z(config: GeneratorConfig, weights: Weights, z: Array) -> jax.Array:
 
 
 def synthesise(config: GeneratorConfig, weights: Weights, w_plus: Array, *, resolution: int | None = None,
-               precision: str = "float32") -> jax.Array:
-    """w_plus [B, L, D] -> portraits [B, R, R, 3], about 0..1 and not clipped."""
+               stopping: int | None = None, precision: str = "float32") -> jax.Array | tuple[jax.Array, jax.Array]:
+    """w_plus [B, L, D] -> portraits [B, R, R, 3], about 0..1 and not clipped.
+
+    stopping (StyleGAN2): only so many, the last of the batch, stop at `resolution`; a pair, the others in full first.
+    """
     networks = importlib.import_module(f"pie_jax.{config.architecture}")
     network = networks.Synthesis(config) if precision == "float32" else networks.Synthesis(config, jnp.dtype(precision))
     known = {"params": weights["synthesis"], "frozen": weights.get("frozen", {})}
-    return from_pm1(network.apply(known, w_plus, resolution=resolution))
+    if stopping is None:
+        return from_pm1(network.apply(known, w_plus, resolution=resolution))
+    full, stopped = network.apply(known, w_plus, resolution=resolution, stopping=stopping)
+    return from_pm1(full), from_pm1(stopped)
 
 
-def regress(configs: PackConfigs, weights: Weights, portraits: Array) -> jax.Array:
-    """Portraits [B, H, W, 3] -> theta [B, 257] by the regressor, which reads them clipped to 0..1."""
+def _crops(configs: PackConfigs, portraits: tuple[Array, ...], resolution: int) -> jax.Array:
+    """The face crops [sum B, R, R, 3] of portraits clipped to 0..1, arrays [B, H, W, 3] of any sizes."""
+    crops = [face_crop(jnp.clip(each, 0.0, 1.0), configs.camera, resolution=resolution) for each in portraits]
+    return crops[0] if len(crops) == 1 else jnp.concatenate(crops)
+
+
+def regress(configs: PackConfigs, weights: Weights, *portraits: Array) -> jax.Array:
+    """Portraits, arrays [B, H, W, 3] of any sizes -> theta [sum B, 257] by the regressor, in one pass."""
     from pie_jax.regressor import Regressor
 
-    crops = face_crop(jnp.clip(portraits, 0.0, 1.0), configs.camera, resolution=configs.regressor.resolution)
+    crops = _crops(configs, portraits, configs.regressor.resolution)
     return Regressor(configs.regressor).apply(variables(weights["regressor"]), crops)
 
 
@@ -98,11 +110,11 @@ def find_landmarks(configs: PackConfigs, weights: Weights, portraits: Array) -> 
     return points if scale == 1.0 else 0.5 + scale * (points - 0.5)
 
 
-def describe(configs: PackConfigs, weights: Weights, portraits: Array) -> jax.Array:
-    """Portraits [B, H, W, 3] -> unit descriptors [B, N] of the recognition network (fc7 of the face crop)."""
+def describe(configs: PackConfigs, weights: Weights, *portraits: Array) -> jax.Array:
+    """Portraits, arrays [B, H, W, 3] of any sizes -> unit descriptors [sum B, N] of the recognition network (fc7)."""
     from pie_jax.vgg import VGG
 
-    crops = face_crop(jnp.clip(portraits, 0.0, 1.0), configs.camera, resolution=configs.recognition.resolution)
+    crops = _crops(configs, portraits, configs.recognition.resolution)
     features = VGG(configs.recognition).apply(variables(weights["recognition"]), crops)[DESCRIPTOR]
     # inside the root, so that a descriptor of zeros has a finite gradient
     return features * jax.lax.rsqrt(jnp.sum(jnp.square(features), axis=-1, keepdims=True) + 1e-12)

@@ -121,34 +121,48 @@ class Synthesis(nn.Module):
 
     `resolution` stops at a lower one: the partial sum of the skip outputs there, which is the image without its
     finer detail, at a fraction of the cost (residual blocks have none: the mean over pixels of the full image, which
-    saves nothing). `noise_key` draws fresh noise in place of the stored buffers
-    (adversarial training); embedding leaves it None. ValueError when w_plus or resolution does not fit the config.
+    saves nothing). With `stopping` = n only the last n of the batch stop, and the result is a pair: the others in
+    full [B - n, R, R, 3], and those n [n, r, r, 3]; all share one pass as far as both go. `noise_key` draws fresh noise
+    in place of the stored buffers (adversarial training); embedding leaves it None. ValueError when w_plus, resolution
+    or stopping does not fit.
     """
 
     config: GeneratorConfig
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, w_plus: Array, *, resolution: int | None = None, noise_key: Array | None = None) -> jax.Array:
+    def __call__(self, w_plus: Array, *, resolution: int | None = None, stopping: int | None = None,
+                 noise_key: Array | None = None) -> jax.Array | tuple[jax.Array, jax.Array]:
         config = self.config
         check_shape("w_plus", w_plus, (None, config.num_layers, config.w_dim))
         resolution = config.resolution if resolution is None else resolution
         if resolution not in config.block_resolutions:
             raise ValueError(f"resolution: expected one of {config.block_resolutions}, got {resolution}")
+        if stopping is not None and not 0 < stopping < w_plus.shape[0]:
+            raise ValueError(f"stopping: expected 1 to {w_plus.shape[0] - 1} of the batch, got {stopping}")
         w_plus = w_plus.astype(jnp.float32)
-        x = image = None
+        x = image = stopped = None
         for i, size in enumerate(config.block_resolutions):
-            if size > resolution and config.synthesis == "skip":
-                break
             first = max(2 * i - 1, 0)
             styles = w_plus[:, first:first + 3] if i else jnp.concatenate([w_plus[:, :1], w_plus[:, :2]], axis=1)
             key = None if noise_key is None else jax.random.fold_in(noise_key, size)
             x, image = SynthesisBlock(config, size, self.dtype, name=f"b{size}")(x, image, styles, key)
-        return image if image.shape[1] == resolution else _mean_pool(image, image.shape[1] // resolution)
+            if size == resolution and config.synthesis == "skip":
+                if stopping is None:
+                    break
+                stopped = image[-stopping:]
+                x, image, w_plus = x[:-stopping], image[:-stopping], w_plus[:-stopping]
+        if stopping is None:
+            return _mean_pool(image, image.shape[1] // resolution)
+        if stopped is None:
+            image, stopped = image[:-stopping], _mean_pool(image[-stopping:], config.resolution // resolution)
+        return image, stopped
 
 
 def _mean_pool(image: Array, ratio: int) -> jax.Array:
     """image [B, H, W, 3] -> [B, H / ratio, W / ratio, 3]."""
+    if ratio == 1:
+        return image
     batch, height, width, channels = image.shape
     return jnp.mean(image.reshape(batch, height // ratio, ratio, width // ratio, ratio, channels), axis=(2, 4))
 

@@ -182,8 +182,8 @@ def test_gradient_against_finite_differences_in_float64(monkeypatch):
 
     The generator, which keeps to float32, is replaced by a smooth map: its own gradient is tested with it.
     """
-    def paint(config, weights, w_plus, *, resolution=None, precision="float32"):
-        side = config.resolution if resolution is None else resolution
+    def paint(config, weights, w_plus, *, precision="float32"):
+        side = config.resolution
         mixer = np.random.default_rng(0).normal(size=(LAYERS * toy.W_DIM, side * side * 3)) / 8
         flat = w_plus.reshape(w_plus.shape[0], -1)
         return 0.5 + 0.3 * jnp.sin(flat @ jnp.asarray(mixer, w_plus.dtype)).reshape(-1, side, side, 3)
@@ -221,6 +221,56 @@ def test_samples_of_one_control_each():
     assert rows.theta.shape == (2, 6, 257) and choice is None
     values = every._by_control(choice, lambda control, x: each[control] * x, jnp.ones((2, 6)))
     np.testing.assert_array_equal(values[0], np.repeat([each[c] for c in every.controls], 2))
+
+
+# ------------------------------------------------------------------------------- edited portraits
+def test_how_far_edited_portraits_are_painted():
+    """As far as a reader sees, 32 px over 3/4 of the width, where the generator has such an output."""
+    def resolution(detail, resolution=128, **generator):
+        configs = dataclasses.replace(toy.CONFIGS, **toy.layers_for(
+            dataclasses.replace(toy.GENERATOR, resolution=resolution, **generator)))
+        pack = toy.toy_pack(jax.random.key(0), configs=configs)
+        return energy.portrait_energy(pack, config=dataclasses.replace(EVERYTHING, edit_detail=detail)).edit_resolution
+
+    assert [resolution(detail) for detail in (1.0, 0.75, 0.3, 9.0, None)] == [64, 32, 16, 128, 128]
+    assert resolution(1.0, resolution=32) == 32
+    assert resolution(0.3, synthesis="resnet") == resolution(0.3, architecture="stylegan1") == 128
+    with pytest.raises(ValueError, match="edit_detail"):
+        EnergyConfig(edit_detail=0.0)
+
+
+@pytest.mark.parametrize("source", ["dfr", "regressor"])
+def test_edited_portraits_without_the_detail_that_no_reader_sees(source):
+    """Where the finer blocks add little, so does the energy of full portraits; residual synthesis has no other."""
+    config = dataclasses.replace(EVERYTHING, control_sampling="one", samples=2, rig_source=source)
+
+    def both(synthesis):
+        generator = dataclasses.replace(toy.GENERATOR, resolution=16, synthesis=synthesis)
+        pack = toy.toy_pack(jax.random.key(0), configs=dataclasses.replace(
+            CONFIGS, **toy.layers_for(generator), recognition=None))
+        if synthesis == "skip":
+            pack.weights["generator"]["synthesis"]["b16"]["torgb"]["weight"] *= 0.01
+        target = energy.prepare_target(pack, toy.portraits(jax.random.key(1), 2, pack=pack))
+        latent = jnp.asarray(0.5 * np.random.default_rng(2).normal(size=(2, generator.num_layers, toy.W_DIM)),
+                             jnp.float32)
+        found = []
+        for detail in (0.3, None):
+            ours = dataclasses.replace(config, edit_detail=detail)
+            described = energy.portrait_energy(pack, config=ours)
+            found.append(evaluate(described, energy.energy_inputs(pack, target, config=ours), latent))
+        return described, found
+
+    _, (low, full) = both("skip")
+    assert not np.array_equal(low[0], full[0])
+    np.testing.assert_allclose(low[0], full[0], rtol=2e-3)
+    assert cosine(low[2], full[2]) > 0.999
+    if source == "dfr":
+        described, (low, full) = both("resnet")
+        np.testing.assert_array_equal(low[0], full[0])
+
+
+def cosine(a, b):
+    return float(jnp.sum(a * b) / (jnp.linalg.norm(a.ravel()) * jnp.linalg.norm(b.ravel())))
 
 
 # ----------------------------------------------------------------------------------- missing parts

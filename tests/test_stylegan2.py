@@ -1,5 +1,6 @@
 """StyleGAN2 against a slow numpy generator that modulates the weights of every sample, and its published sizes."""
 
+import dataclasses
 import functools
 import math
 
@@ -80,6 +81,17 @@ def test_synthesis_and_its_partial_sums(resolution):
     got = run(weights, w_plus, module=Synthesis(CONFIG), resolution=resolution)
     assert got.shape == (2, resolution, resolution, 3)
     np.testing.assert_allclose(got, slow, atol=2e-5 * np.abs(slow).max())
+
+
+@pytest.mark.parametrize("synthesis", ["skip", "resnet"])
+def test_some_of_a_batch_stop_early(synthesis):
+    weights, w_plus = toy(dataclasses.replace(CONFIG, synthesis=synthesis))
+    module = Synthesis(dataclasses.replace(CONFIG, synthesis=synthesis))
+    full, stopped = module.apply({"params": weights}, w_plus, resolution=8, stopping=1)
+    np.testing.assert_allclose(full, run(weights, w_plus[:1], module=module), atol=1e-5)
+    np.testing.assert_allclose(stopped, run(weights, w_plus[1:], module=module, resolution=8), atol=1e-5)
+    with pytest.raises(ValueError, match="stopping"):
+        module.apply({"params": weights}, w_plus, resolution=8, stopping=2)
 
 
 def test_clamp_is_honoured():

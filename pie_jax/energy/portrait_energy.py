@@ -105,11 +105,15 @@ class PortraitEnergy:
     def edit_resolution(self) -> int:
         """The lowest output of the generator that still feeds all that look at an edited portrait.
 
-        They read the face crop at their own resolution: finer layers would be computed for nothing.
+        They read the face crop at their own resolution: finer layers would be computed for nothing. Only StyleGAN2
+        with skip outputs has lower ones.
         """
         configs, generator = self.configs, self.configs.generator
+        detail = configs.energy.edit_detail
+        if detail is None or (generator.architecture, generator.synthesis) != ("stylegan2", "skip"):
+            return generator.resolution
         readers = [configs.regressor, configs.recognition if "recognition" in self.terms else None]
-        wanted = max(r.resolution for r in readers if r is not None) / configs.camera.crop_size
+        wanted = detail * max(r.resolution for r in readers if r is not None) / configs.camera.crop_size
         return next((r for r in generator.block_resolutions if r >= wanted), generator.resolution)
 
     def __call__(self, inputs: Inputs, latent: Array, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -155,9 +159,8 @@ class PortraitEnergy:
         return parts
 
     # One pass, so that each network stands once in the traced program and works on all its images together.
-    def _synthesise(self, weights: Weights, w_plus: Array, resolution: int | None = None) -> jax.Array:
-        generator = self.configs.generator
-        return synthesise(generator, weights["generator"], w_plus, resolution=resolution, precision=self.precision)
+    def _synthesise(self, weights: Weights, w_plus: Array, **where) -> jax.Array | tuple[jax.Array, jax.Array]:
+        return synthesise(self.configs.generator, weights["generator"], w_plus, precision=self.precision, **where)
 
     def _source(self, weights: Weights, latent: Array) -> tuple[Array | None, FaceParams | None]:
         """The parameters of w that a rig starts from, and G(w) where finding them needed it."""
@@ -209,26 +212,24 @@ class PortraitEnergy:
         return self._by_control(choice, each, theta_v)
 
     def _paint(self, weights: Weights, latent: Array, w_hat: Array, synthesis: Array | None) -> tuple[Array, Array]:
-        """G(w) [B, H, W, 3] and G(w_hat) [B * M, h, w, 3], in one call where both have the same size."""
+        """G(w) [B, H, W, 3] and G(w_hat) [B * M, h, w, 3], in one call where none has been made."""
         flat = w_hat.reshape(-1, *latent.shape[1:])
         resolution = self.edit_resolution
-        if synthesis is None and resolution == self.configs.generator.resolution:
-            both = self._synthesise(weights, jnp.concatenate([latent, flat]))
-            return both[:latent.shape[0]], both[latent.shape[0]:]
-        synthesis = self._synthesise(weights, latent) if synthesis is None else synthesis
-        return synthesis, self._synthesise(weights, flat, resolution)
+        if synthesis is not None:
+            return synthesis, self._synthesise(weights, flat, resolution=resolution)
+        every = jnp.concatenate([latent, flat])
+        if resolution < self.configs.generator.resolution:
+            return self._synthesise(weights, every, resolution=resolution, stopping=flat.shape[0])
+        both = self._synthesise(weights, every)
+        return both[:latent.shape[0]], both[latent.shape[0]:]
 
     def _look(self, network, weights: Weights, synthesis: Array, edited: Array | None) -> tuple[Array, Array | None]:
         """`network` [N] on G(w) and on the edited portraits: [B, N], [B, M, N]."""
         batch = synthesis.shape[0]
         if edited is None:
             return network(self.configs, weights, synthesis), None
-        if edited.shape[1:] == synthesis.shape[1:]:
-            both = network(self.configs, weights, jnp.concatenate([synthesis, edited]))
-            ours, theirs = both[:batch], both[batch:]
-        else:
-            ours, theirs = network(self.configs, weights, synthesis), network(self.configs, weights, edited)
-        return ours, theirs.reshape(batch, -1, theirs.shape[-1])
+        both = network(self.configs, weights, synthesis, edited)
+        return both[:batch], both[batch:].reshape(batch, -1, both.shape[-1])
 
     def _rendered_parts(self, inputs: Inputs, rows: Pool, choice: Array | None,
                         theta_edited: Array) -> dict[str, jax.Array]:
