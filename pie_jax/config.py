@@ -219,12 +219,23 @@ class StageConfig:
         _require(0 <= self.final_rate <= 1, f"final_rate: expected 0 to 1, got {self.final_rate}")
 
 
+PRESETS = {
+    # a tenth of PIE's steps, which end where PIE's end (benchmarks/results/quality)
+    "fast": (StageConfig(space="w", steps=100, optimiser="adam", learning_rate=0.2, final_rate=0.05),
+             StageConfig(space="w_plus", steps=200, optimiser="adam", learning_rate=0.05, final_rate=0.05)),
+    # PIE's schedule: AdaDelta in W, then in W+ (arXiv 2009.09485)
+    "paper": (StageConfig(space="w", steps=2000), StageConfig(space="w_plus", steps=1000)),
+    "draft": (StageConfig(space="w", steps=300, epsilon=1e-5), StageConfig(space="w_plus", steps=150, epsilon=1e-5)),
+}
+DEFAULT_PRESET = "fast"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EmbedConfig:
     """All that decides an embedding beside the photo and the pack."""
 
     energy: EnergyConfig = EnergyConfig()
-    stages: tuple[StageConfig, ...] = (StageConfig(space="w", steps=2000), StageConfig(space="w_plus", steps=1000))
+    stages: tuple[StageConfig, ...] = PRESETS[DEFAULT_PRESET]
     seed: int = 0
     precision: str = "float32"  # or "bfloat16"
 
