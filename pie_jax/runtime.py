@@ -1,4 +1,4 @@
-"""JAX's settings: the compilation cache, the precision of matrix products, the device. No other module touches them."""
+"""JAX's settings: the compilation cache, the precision of matrix products, devices. No other module touches them."""
 
 from __future__ import annotations
 
@@ -63,6 +63,31 @@ def configure(*, cache: bool = True, precision: str = "default", device: str | N
     if device is not None:
         jax.config.update("jax_default_device", chosen)
     return chosen
+
+
+def see_only(accelerators: str) -> None:
+    """Let this process use only these of the machine's accelerators: "all", or their numbers as "0,3".
+
+    Call it before `configure`.
+    """
+    for kind in ("cuda", "rocm"):
+        jax.config.update(f"jax_{kind}_visible_devices", accelerators)
+
+
+def local_devices(count: int | None = None) -> list[jax.Device]:
+    """`count` of this process's devices of the kind that `configure` chose, the chosen one first.
+
+    None: every accelerator, but one CPU device: several on one machine share its cores.
+    Errors: ResourceError (fewer are here).
+    """
+    chosen = jax.config.jax_default_device or jax.devices()[0]
+    there = jax.local_devices(backend=chosen.platform)
+    if count is None:
+        count = 1 if chosen.platform == "cpu" else len(there)
+    if not 1 <= count <= len(there):
+        raise ResourceError(f"{count} {chosen.platform} devices: this process has {len(there)}; choose 1 to "
+                            f"{len(there)}")
+    return sorted(there, key=lambda device: device != chosen)[:count]
 
 
 def _use_cache(folder: Path) -> None:

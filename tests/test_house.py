@@ -11,7 +11,7 @@ PACKAGE = ROOT / "pie_jax"
 # A module may import what lies on a lower floor, and beside it only what BESIDE allows.
 FLOORS = {
     0: {"errors", "arrays", "config"},
-    1: {"runtime", "geometry", "images", "optimise", "progress", "figures"},
+    1: {"runtime", "processes", "geometry", "images", "optimise", "progress", "figures"},
     2: {"layers", "stylegan1", "stylegan2", "vgg", "rignet", "regressor", "landmarks", "morphable", "raster"},
     3: {"render", "pack", "observe"},
     4: {"energy", "samples"},

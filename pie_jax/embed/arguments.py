@@ -7,14 +7,10 @@ import dataclasses
 from collections.abc import Sequence
 
 from pie_jax import command
-from pie_jax.config import CONTROLS, TERMS, EmbedConfig, EnergyConfig, StageConfig
+from pie_jax.config import CONTROLS, DEFAULT_PRESET, PRESETS, TERMS, EmbedConfig, EnergyConfig
+from pie_jax.embed.share import add_share, check_share
 from pie_jax.errors import UsageError, choose
 
-PRESETS = {
-    # PIE's schedule: W, then W+ (arXiv 2009.09485)
-    "paper": (StageConfig(space="w", steps=2000), StageConfig(space="w_plus", steps=1000)),
-    "draft": (StageConfig(space="w", steps=300, epsilon=1e-5), StageConfig(space="w_plus", steps=150, epsilon=1e-5)),
-}
 PRECISIONS = ("float32", "bfloat16")
 _FIELDS = tuple(field.name for field in dataclasses.fields(EnergyConfig))
 WEIGHTS = tuple(name.removeprefix("weight_") for name in _FIELDS if name.startswith("weight_"))
@@ -33,10 +29,12 @@ def parser() -> command.Parser:
                        description="Find the generator's code of a portrait, so that it can be edited.")
     p.formatter_class = _Help
     p.add_argument("photos", nargs="*", metavar="PHOTO", help="JPEG, PNG or WebP files, folders of them, or patterns")
+    p.add_argument("--list", action="append", metavar="FILE", help="text file with one PHOTO a line (repeatable)")
     p.add_argument("-o", "--out", default="out", metavar="DIR", help="where the results go")
     p.add_argument("--demo", action="store_true", help="embed the sample portrait that ships with the pack")
     command.add_common(p)
-    p.add_argument("--preset", default="paper", metavar="NAME", help=f"steps of both stages: {', '.join(PRESETS)}")
+    p.add_argument("--preset", default=DEFAULT_PRESET, metavar="NAME",
+                   help=f"optimiser and steps of both stages: {', '.join(PRESETS)}")
     p.add_argument("--steps", metavar="W,WPLUS", help="steps in W and in W+, instead of the preset's")
     p.add_argument("--control", action="append", metavar="NAME",
                    help=f"control the energy trains for (repeatable): {', '.join(CONTROLS)}; default: the pack's")
@@ -46,11 +44,14 @@ def parser() -> command.Parser:
                    help=f"weight in the energy (repeatable): {', '.join(WEIGHTS)}; default: the pack's")
     p.add_argument("--samples", type=int, metavar="K", help="samples of v at each step; default: the pack's")
     p.add_argument("--batch", type=int, default=1, metavar="N", help="photos optimised at once")
+    p.add_argument("--devices", type=int, metavar="N", help="share each batch out over N devices, as many on each; "
+                   "default: every accelerator of this process, or one CPU")
     p.add_argument("--seed", type=int, default=0, help="decides the samples of v")
     p.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the networks")
     p.add_argument("--restart", action="store_true", help="do photos again, finished or not")
     p.add_argument("--dry-run", action="store_true", help="check everything and say what would be done")
     p.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    add_share(p)
     return p
 
 
@@ -66,10 +67,13 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Checked arguments; UsageError (or SystemExit after --help and --version)."""
     arguments = parser().parse_args(argv)
-    if not arguments.photos and not arguments.demo:
+    if not arguments.photos and not arguments.list and not arguments.demo:
         raise UsageError("no photo given; name files or folders, or use --demo")
     if arguments.batch < 1:
         raise UsageError(f"--batch: expected 1 or more, got {arguments.batch}")
+    if arguments.devices is not None and arguments.devices < 1:
+        raise UsageError(f"--devices: expected 1 or more, got {arguments.devices}")
+    check_share(arguments)
     if arguments.samples is not None and arguments.samples < 1:
         raise UsageError(f"--samples: expected 1 or more, got {arguments.samples}")
     if not 0 <= arguments.seed < 2**31:

@@ -73,6 +73,18 @@ def collect(names: Sequence[str]) -> list[Photo]:
     return [photo for photo in photos if photo in unique.values()]
 
 
+def listed(files: Sequence[str]) -> list[str]:
+    """The lines of text files, each the name of a photo; empty ones are left out. Raises InputError."""
+    names = []
+    for file in files:
+        try:
+            names += pathlib.Path(file).read_text(encoding="utf-8").splitlines()
+        except (OSError, ValueError) as error:
+            cause = getattr(error, "strerror", None) or "not UTF-8 text"
+            raise InputError(f"{shown(file)}: cannot be read as a list of photos ({cause}); check it") from None
+    return [name for name in names if name.strip()]
+
+
 def _is_picture(path: pathlib.Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
 
@@ -162,8 +174,10 @@ def write_json(path: pathlib.Path, data: dict) -> None:
 
 
 @contextlib.contextmanager
-def output_folder(out: pathlib.Path) -> Iterator[None]:
+def output_folder(out: pathlib.Path, *, share: str = "") -> Iterator[None]:
     """Make `out`, be sure it can be written, and keep a second run out of it.
+
+    share: the name of this process's part of a run; other parts are then let in, the same one and whole runs are not.
 
     Raises:
       ResourceError: it cannot be made or written (exit code 7).
@@ -173,28 +187,31 @@ def output_folder(out: pathlib.Path) -> Iterator[None]:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out) as file:
             file.write(b"x")
-        lock = os.open(out / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        locks = [_open_lock(out / ".lock")] + ([_open_lock(out / f".lock-{share}")] if share else [])
     except OSError as error:
         raise ResourceError(f"{shown(out)}: cannot be written ({error.strerror or error}); choose another folder with "
                             "-o") from None
     try:
-        if not _lock(lock):
+        if not (_lock(locks[0], shared=bool(share)) and _lock(locks[-1])):
             raise UsageError(f"{shown(out)}: another run is writing there; wait for it or choose another folder "
                              "with -o")
-        for part in out.glob("*/.*.part"):  # left behind by a run that was killed
-            part.unlink(missing_ok=True)
         yield
     finally:
-        os.close(lock)
+        for lock in locks:
+            os.close(lock)
 
 
-def _lock(descriptor: int) -> bool:
+def _open_lock(path: pathlib.Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+
+
+def _lock(descriptor: int, *, shared: bool = False) -> bool:
     try:
         import fcntl
     except ImportError:  # no advisory locks on this system
         return True
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError:
         return False
     return True

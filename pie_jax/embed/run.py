@@ -9,13 +9,15 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from pie_jax import __version__, command
 from pie_jax.config import EmbedConfig
 from pie_jax.embed.arguments import embed_config
 from pie_jax.embed.interrupt import Interruption
-from pie_jax.embed.photos import Photo, assign_folders, collect, file_hash, output_folder, settings_hash
+from pie_jax.embed.photos import Photo, assign_folders, collect, file_hash, listed, output_folder, settings_hash
 from pie_jax.embed.results import write_results
+from pie_jax.embed.share import find_share
 from pie_jax.energy import portrait_energy
 from pie_jax.errors import EXIT_OK, EXIT_SOME_FAILED, InputError, NumericsError, PackError, PieError
 from pie_jax.images import load_portrait
@@ -23,6 +25,7 @@ from pie_jax.images.files import shown
 from pie_jax.pack import Pack, configs_of, find_pack, load_pack, pack_hash, read_manifest
 from pie_jax.portrait import Checkpoint, EmbedProgress, embed_portraits
 from pie_jax.progress import Progress, duration
+from pie_jax.runtime import local_devices
 
 _SAVE_SECONDS = 30.0  # at most so much work is lost when the process is killed without a signal it can answer
 
@@ -30,16 +33,21 @@ _SAVE_SECONDS = 30.0  # at most so much work is lost when the process is killed 
 def run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     """Embed all photos; the exit code. Raises PieError for what stops everything."""
     with Progress(quiet=arguments.quiet) as progress:
+        share = find_share(arguments)
         folder = find_pack(arguments.pack)
         manifest = read_manifest(folder)
         configs = configs_of(manifest)
         if configs.generator is None:
             raise PackError(f"{shown(folder)}: the pack has no generator; train or convert one first")
         config = embed_config(arguments, configs.energy)
-        photos = collect([*arguments.photos, *([_sample(folder)] if arguments.demo else [])])
+        every = collect([*arguments.photos, *listed(arguments.list or ()),
+                         *([_sample(folder)] if arguments.demo else [])])
+        photos = share.of(every)
+        if share.count > 1:
+            progress.note(f"process {share.index} of {share.count}: {len(photos)} of {len(every)} photos")
         for photo in photos:
             _open(photo, configs.generator.resolution, progress)
-        if all(photo.error for photo in photos):
+        if photos and all(photo.error for photo in photos):
             _say_bad(photos, progress)
             return _exit_code(photos)
         out = pathlib.Path(arguments.out)
@@ -48,7 +56,7 @@ def run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
             assign_folders(photos, out, config=config, pack_hash=work.pack_hash, restart=arguments.restart)
             work.say_plan()
             return _exit_code(photos)
-        with output_folder(out), Interruption(work.interrupted) as interruption:
+        with output_folder(out, share=share.name), Interruption(work.interrupted) as interruption:
             assign_folders(photos, out, config=config, pack_hash=work.pack_hash, restart=arguments.restart)
             work.run(folder, interruption)
         work.summarise()
@@ -102,6 +110,7 @@ class _Work:
         self.snapshot = None  # () -> checkpoints of the photos at work
         self.saved_at = time.monotonic()
         self.compiled = False
+        self.devices: list = []
 
     def say_plan(self) -> None:
         words = {"new": "embed", "resume": "go on", "again": "embed again (other settings)", "finished": "skip, done"}
@@ -132,6 +141,8 @@ class _Work:
             return
         began = time.perf_counter()
         command.configure(self.arguments.device)
+        good = [photo for photo in self.photos if photo.error is None]
+        self.devices = local_devices(self.arguments.devices)[:len(good)]
         pack = load_pack(folder)
         self.pack_folder = folder
         pack_seconds = time.perf_counter() - began
@@ -141,8 +152,8 @@ class _Work:
         if energy.missing and len(energy.terms) == 1:
             self.progress.note(f"note: the energy is the term {energy.terms[0]} alone")
         starts = {id(photo): self._checkpoint(photo) for photo in todo}
-        good = [photo for photo in self.photos if photo.error is None]
-        batch = min(self.arguments.batch, len(good))  # the same when a run is resumed
+        each = -(-min(self.arguments.batch, len(good)) // len(self.devices))
+        batch = each * len(self.devices)  # the same when a run is resumed
         for group in _groups(todo, starts, batch):
             self._batch(pack, group, [starts[id(photo)] for photo in group], batch, interruption, pack_seconds)
 
@@ -167,14 +178,15 @@ class _Work:
         self.at_work, self.snapshot, self.saved_at = group, None, time.monotonic()
         first = shown(group[0].path.name)
         self.progress.start(first if len(group) == 1 else f"{first} + {len(group) - 1}")
+        embed = partial(embed_portraits, pack, portraits, config=self.config, batch=batch, devices=self.devices,
+                        progress=self._progress)
         try:
-            embeddings = embed_portraits(pack, portraits, config=self.config, batch=batch, resume=starts,
-                                         progress=self._progress)
+            embeddings = embed(resume=starts)
         except ValueError as error:
             if not any(starts):
                 raise
             self.progress.note(f"note: checkpoint of another version ({error}); starting from the beginning")
-            embeddings = embed_portraits(pack, portraits, config=self.config, batch=batch, progress=self._progress)
+            embeddings = embed()
         for photo, portrait, embedding in zip(group, portraits, embeddings, strict=True):
             with interruption.busy:
                 seconds = {"load": photo.load_seconds + pack_seconds}
@@ -268,6 +280,8 @@ def _make_folder(photo: Photo) -> None:
 
     try:
         photo.folder.mkdir(parents=True, exist_ok=True)
+        for part in photo.folder.glob(".*.part"):  # left behind by a run that was killed
+            part.unlink(missing_ok=True)
     except OSError as error:
         raise ResourceError(f"{shown(photo.folder)}: cannot be made ({error.strerror}); choose another folder with "
                             "-o") from None

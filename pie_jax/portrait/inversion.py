@@ -22,6 +22,7 @@ from pie_jax.morphable import FaceParams
 from pie_jax.pack import Pack, load_pack
 from pie_jax.portrait.checkpoint import Checkpoint, join_states, join_traces
 from pie_jax.portrait.embedding import Embedding
+from pie_jax.portrait.sharding import Mesh, ShardedEnergy, everywhere, portrait_mesh, shared_out
 
 _LAST_STEPS = 50  # the last terms of a report are medians over so many steps: a new v each step makes them noisy
 
@@ -40,18 +41,21 @@ class EmbedProgress:
 
 
 def embed_portraits(pack: Pack | str | os.PathLike, portraits: Array | Sequence, *, config: EmbedConfig | None = None,
-                    batch: int = 1, resume: Sequence[Checkpoint | None] | None = None,
+                    batch: int = 1, devices: Sequence[jax.Device] | None = None,
+                    resume: Sequence[Checkpoint | None] | None = None,
                     progress: Callable[[EmbedProgress], None] | None = None) -> list[Embedding]:
     """Find for each portrait the code w_plus whose synthesis gives it back and can be edited (PIE, arXiv 2009.09485).
 
-    AdaDelta on PIE's energy from the mean code, first one code w for all layers, then W+ (METHOD: 2000 and 1000 steps).
+    PIE's energy from the mean code, first one code w for all layers, then W+: 2000 and 1000 steps of AdaDelta there,
+    100 and 200 of Adam by default, which end at the same energy.
     A portrait's result depends on the pack, the config and its own pixels, not on its neighbours or its place.
 
     Args:
       pack: a Pack, or the folder or name of one.
       portraits: [B, H, W, 3] in 0..1 at the pack's resolution, or a sequence of such images and of paths.
-      config: what decides the result; default: the pack's own energy, `paper` stages, seed 0.
+      config: what decides the result; default: the pack's own energy, `fast` stages, seed 0.
       batch: portraits optimised at once; a smaller rest is filled up, so one program serves all.
+      devices: share every batch out over these, rounded up to as many on each; default: the default device alone.
       resume: for each portrait a Checkpoint of the same config and batch to go on from, or None. The result is the
         same, bit for bit, as without the interruption.
       progress: called before compiling and after each chunk of steps. What it raises ends the run.
@@ -73,6 +77,10 @@ def embed_portraits(pack: Pack | str | os.PathLike, portraits: Array | Sequence,
         raise ValueError(f"resume: expected {len(images)} entries, got {len(starts)}")
     if batch < 1:
         raise ValueError(f"batch: expected 1 or more, got {batch}")
+    mesh = None
+    if devices is not None and len(devices) > 1:
+        mesh = portrait_mesh(devices)
+        pack, batch = everywhere(mesh, pack), -(-batch // len(devices)) * len(devices)
     load_seconds = time.perf_counter() - began
     results: list[Embedding | None] = [None] * len(images)
     places = [start.stage if start else -1 for start in starts]
@@ -82,7 +90,7 @@ def embed_portraits(pack: Pack | str | os.PathLike, portraits: Array | Sequence,
         for first in range(0, len(indices), batch):
             chosen = indices[first:first + batch]
             run = _BatchRun(pack, images[chosen], [starts[i] for i in chosen], config=config, indices=tuple(chosen),
-                            batch=batch, progress=progress)
+                            batch=batch, mesh=mesh, progress=progress)
             for i, embedding in zip(chosen, run.embeddings(stage, load_seconds / len(images)), strict=True):
                 results[i] = embedding
     return results
@@ -117,13 +125,16 @@ class _BatchRun:
     """One batch through all stages. Rows beyond `indices` repeat the last portrait and are dropped at the end."""
 
     def __init__(self, pack: Pack, images: np.ndarray, starts: list[Checkpoint | None], *, config: EmbedConfig,
-                 indices: tuple[int, ...], batch: int, progress):
+                 indices: tuple[int, ...], batch: int, mesh: Mesh | None, progress):
         fill = batch - len(images)
         self.pack, self.config, self.indices, self.progress = pack, config, indices, progress
         self.images = np.concatenate([images, np.repeat(images[-1:], fill, axis=0)])
         self.starts = starts + [starts[-1]] * fill
         self.batch = batch
-        self.energy = energies.portrait_energy(pack, config=config.energy, precision=config.precision)
+        plain = energies.portrait_energy(pack, config=config.energy, precision=config.precision)
+        self.missing = plain.missing
+        self.energy = plain if mesh is None else ShardedEnergy(energy=plain, mesh=mesh)
+        self.place = (lambda tree: tree) if mesh is None else partial(shared_out, mesh)
         self.traces: list[dict[str, np.ndarray]] = []
         self.incidents: list[list[dict]] = [list(s.incidents) if s else [] for s in self.starts]
         self.seconds_before = [s.seconds if s else 0.0 for s in self.starts]
@@ -135,7 +146,7 @@ class _BatchRun:
         stages = self.config.stages
         self._tell("compile", first_stage, 0, None, lambda: [])
         began = time.perf_counter()
-        target = jax.block_until_ready(energies.prepare_target(self.pack, jnp.asarray(self.images)))
+        target = jax.block_until_ready(energies.prepare_target(self.pack, self.place(jnp.asarray(self.images))))
         self.compile_seconds = time.perf_counter() - began
         inputs = energies.energy_inputs(self.pack, target, config=self.config.energy)
         seeds = [portrait_seed(image, self.config.seed) for image in self.images]
@@ -154,6 +165,7 @@ class _BatchRun:
                 trace = join_traces(self.starts, index)
             else:
                 state = optimise.start_stage(latent, keys, stage=stage, index=index)
+            state = self.place(state)
             if stage.steps == 0:
                 self.traces.append({})
                 continue
@@ -225,7 +237,7 @@ class _BatchRun:
                        self.seconds_before[row] + self.optimise_seconds}
             report = {"outcome": outcomes[row], "incidents": self.incidents[row], "figures": _figures(own),
                       "terms": _last_values(trace), "steps": steps, "batch": self.batch,
-                      "left_out": [list(pair) for pair in self.energy.missing],
+                      "left_out": [list(pair) for pair in self.missing],
                       "steps_per_second": self.computed / self.optimise_seconds if self.optimise_seconds else None,
                       "seconds": seconds}
             found.append(Embedding(

@@ -1,0 +1,49 @@
+"""A batch of portraits over several devices: each has its share of the photos and all weights, nothing is exchanged."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from pie_jax.arrays import Array
+from pie_jax.energy import Inputs, PortraitEnergy
+
+_AXIS = "portraits"
+
+
+def portrait_mesh(devices: Sequence[jax.Device]) -> Mesh:
+    """The devices in a row, along which a batch is shared out. ValueError: none."""
+    if not devices:
+        raise ValueError("devices: expected at least one")
+    return jax.make_mesh((len(devices),), (_AXIS,), axis_types=(AxisType.Auto,), devices=list(devices))
+
+
+def everywhere(mesh: Mesh, tree):
+    """The arrays of a pytree whole on every device; those that are there already are not copied."""
+    return jax.device_put(tree, NamedSharding(mesh, P()))
+
+
+def shared_out(mesh: Mesh, tree):
+    """The arrays [B, ...] of a pytree with B / devices rows on each."""
+    return jax.device_put(tree, NamedSharding(mesh, P(_AXIS)))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShardedEnergy:
+    """The energy of a batch that is `shared_out`: every device computes its own portraits, and waits for no other."""
+
+    energy: PortraitEnergy
+    mesh: Mesh
+
+    def __call__(self, inputs: Inputs, latent: Array, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """As the energy itself; latent, keys and `inputs.target` lead with B, all else is `everywhere`."""
+        whole, rows = jax.tree.map(lambda _: P(), inputs), jax.tree.map(lambda _: P(_AXIS), inputs.target)
+        specs = dataclasses.replace(whole, target=rows)
+        # check_vma: the rasterizer's loops start from constants, which it would want declared as varying
+        over_devices = jax.shard_map(self.energy, mesh=self.mesh, in_specs=(specs, P(_AXIS), P(_AXIS)),
+                                     out_specs=P(_AXIS), check_vma=False)
+        return over_devices(inputs, latent, keys)
