@@ -1,58 +1,146 @@
-"""One portrait: embedded, edited in every way, each edit compared with the truth where there is one."""
+"""One embedded portrait, edited in every way: what is read from each edit, and how far it is from the truth."""
 
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 import time
+import warnings
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.quality.edits import EDITS, MOUTH, obtained, true_scene
+from benchmarks.quality import judge
+from benchmarks.quality.edits import EDITS, MOUTH, Edit, obtained
+from benchmarks.quality.portraits import Portrait, Truth
 from pie_jax import observe
-from pie_jax.figures import Tile, grid
-from pie_jax.images import save_png
+from pie_jax.morphable import CONTROL_FIELDS, VECTOR_SLICES
 from pie_jax.pack import Pack
-from pie_jax.portrait import Embedding, edit_portrait
+from pie_jax.portrait import Embedding, ReachWarning, edit_portrait
+from pie_jax.portrait.edits import AXES, expression_names
 
 MOUTH_MARGIN = 0.04  # of the portrait, round the box of the mouth's landmarks
 MOVED = 4 / 255  # a pixel that an edit changes by more belongs to its region
-SHOWN = ("yaw-15", "yaw+15", "azimuth-45", "azimuth+45", "jaw_open+2", "smile+2", "blink+2", "brow_raise+2")
+GROUPS = ("rotation", "identity", "texture", "expression", "illumination")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Portrait:
-    """A portrait of the studio, [R, R, 3] in 0..1, with what is known of it."""
+class Looks:
+    """What networks see in images [N, R, R, 3]."""
 
-    seed: int
-    image: np.ndarray
-    coverage: np.ndarray  # [R, R] share of a pixel that shows the face
-    landmarks: np.ndarray  # [66, 2] px
-    scene: object  # Scene [1]
-
-
-def photograph(head, seed: int, *, resolution: int) -> Portrait:
-    """The person of `seed` in the demo family, rendered at twice the resolution and averaged."""
-    from pie_jax.studio.family import scenes_of_seeds
-
-    scene = scenes_of_seeds([seed], head=head)
-    image, coverage, landmarks = render(head, scene, resolution=resolution)
-    return Portrait(seed=seed, image=image, coverage=coverage, landmarks=landmarks, scene=scene)
+    theta: np.ndarray  # [N, 257] FaceParams by the pack's regressor
+    landmarks: np.ndarray  # [N, 66, 2] px, by the pack's landmark network
+    judged: np.ndarray  # [N, 64] descriptors of the judge, which is no part of a pack
+    described: np.ndarray | None  # [N, D] descriptors of the pack's own recognition, which the energy has seen
 
 
-def render(head, scene, *, resolution: int):
-    """Scene [1] -> image [R, R, 3] in 0..1, coverage [R, R], landmarks [66, 2] px."""
-    from pie_jax.studio.render import render_scenes
+def look(pack: Pack, images: Sequence[np.ndarray]) -> Looks:
+    """Look at images [R, R, 3] in 0..1, all in one batch."""
+    batch = jnp.asarray(np.stack(images))
+    seen = jax.tree.map(np.asarray, _look(pack, batch))
+    camera, size = pack.configs.camera, batch.shape[1]
+    points = seen["landmarks"] * camera.crop_size + np.float32([camera.crop_x, camera.crop_y])
+    judged = np.asarray(judge.describe(judge.load()[0], batch, camera))
+    return Looks(theta=seen["theta"], landmarks=points * size, judged=judged, described=seen.get("descriptor"))
 
-    seen = render_scenes(head, scene, resolution=2 * resolution)
 
-    def halve(x):
-        return np.asarray(x).reshape(resolution, 2, resolution, 2, -1).mean((1, 3))
+@jax.jit
+def _look(pack: Pack, images) -> dict[str, jax.Array]:
+    configs, weights = pack.configs, pack.weights
+    found = {"theta": observe.regress(configs, weights, images),
+             "landmarks": observe.find_landmarks(configs, weights, images)}
+    if "recognition" in weights:
+        found["descriptor"] = observe.describe(configs, weights, images)
+    return found
 
-    return (np.clip(halve(seen.images[0]), 0, 1), halve(seen.coverage[0])[..., 0],
-            np.asarray(seen.landmarks[0]) / 2)
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Edited:
+    """The pictures of one portrait: its synthesis, and every edit of it by name. All [R, R, 3] in 0..1."""
+
+    synthesis: np.ndarray
+    images: dict[str, np.ndarray]
+    seconds: float  # an edit
+
+
+def edit_all(pack: Pack, embedding: Embedding, edits: Sequence[Edit] = EDITS, *, corrected: bool = True) -> Edited:
+    """Every edit of an embedding; without `corrected` by the rig alone, as StyleRig and PIE edit."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ReachWarning)  # what arrives is measured here
+        synthesis = edit_portrait(pack, embedding)
+        began = time.perf_counter()
+        images = {edit.name: edit_portrait(pack, embedding, invert_response=corrected, **edit.request)
+                  for edit in edits}
+    return Edited(synthesis=synthesis, images=images, seconds=(time.perf_counter() - began) / len(edits))
+
+
+def measure(pack: Pack, embedding: Embedding, portrait: Portrait, edited: Edited, truths: Mapping[str, Truth], *,
+            edits: Sequence[Edit] = EDITS) -> dict:
+    """The row of one portrait: fidelity of its synthesis, and "edits" with the figures of each.
+
+    truths: of every edit by name, empty for a photo, of which only what its own images say is measured.
+    """
+    names = expression_names(pack)
+    seen = look(pack, [*edited.images.values(), edited.synthesis, portrait.image])
+    spread = np.asarray(pack.weights["regressor"]["output_std"])
+    figures = embedding.report["figures"]
+    row = {"psnr_db": figures["psnr_db"], "ssim": figures["ssim"], "outcome": embedding.report["outcome"],
+           "identity_cosine": float(seen.judged[-2] @ seen.judged[-1]), "seconds_per_edit": edited.seconds}
+    if "perceptual" in pack.weights:
+        row["perceptual"] = distance(pack, edited.synthesis, portrait.image)
+    if portrait.coverage is not None:
+        row["sharpness"] = sharpness(edited.synthesis, portrait.image, portrait.coverage > 0.5)
+    before, found = seen.theta[-2], {}
+    for i, edit in enumerate(edits):
+        found[edit.name] = {
+            "asked": edit.asked, "obtained": obtained(seen.theta[i], edit.quantity, names),
+            "before": obtained(before, edit.quantity, names),
+            "drift": drift((seen.theta[i] - before) / spread, edit, names),
+            "identity_cosine": float(seen.judged[i] @ seen.judged[-1])}
+        if seen.described is not None:
+            found[edit.name]["own_cosine"] = float(seen.described[i] @ seen.described[-1])
+    if truths:
+        true = look(pack, [*(truths[edit.name].image for edit in edits), portrait.image])
+        for i, edit in enumerate(edits):
+            truth, size = truths[edit.name], portrait.image.shape[0]
+            found[edit.name] |= against(truth, edited.images[edit.name], edited.synthesis, portrait,
+                                        edit.quantity in MOUTH)
+            found[edit.name] |= {
+                "landmark_px128": _apart(seen.landmarks[i], truth.landmarks) * 128 / size,
+                "landmark_unedited_px128": _apart(seen.landmarks[-2], truth.landmarks) * 128 / size,
+                "obtained_of_truth": obtained(true.theta[i], edit.quantity, names),
+                "drift_of_truth": drift((true.theta[i] - true.theta[-1]) / spread, edit, names),
+                "identity_cosine_of_truth": float(true.judged[i] @ true.judged[-1])}
+    return row | {"edits": found}
+
+
+def drift(change: np.ndarray, edit: Edit, names: Sequence[str]) -> dict[str, float]:
+    """Root mean square of a change [257] of FaceParams, in deviations, over what was not asked for, by group.
+
+    A light is asked for as a whole; of a pose and of an expression all other components are counted.
+    """
+    asked = np.zeros(change.shape, bool)
+    group = VECTOR_SLICES[CONTROL_FIELDS[edit.control]]
+    if edit.control == "illumination":
+        asked[group] = True
+    else:
+        asked[group.start + (AXES if edit.control == "pose" else names).index(edit.quantity)] = True
+    kept = {name: change[VECTOR_SLICES[name]][~asked[VECTOR_SLICES[name]]] for name in GROUPS}
+    return {name: float(np.sqrt(np.mean(np.square(part)))) for name, part in kept.items() if part.size}
+
+
+def against(truth: Truth, image, synthesis, portrait: Portrait, mouth: bool) -> dict[str, float]:
+    """PSNR to the true edited portrait, edited and unedited: whole image, face, the region that the edit moves."""
+    masks = {"truth": None, "face": np.maximum(truth.coverage, portrait.coverage) > 0.5,
+             "region": np.abs(truth.image - portrait.image).max(-1) > MOVED}
+    if mouth:
+        masks["mouth"] = mouth_mask(image.shape[:2], portrait.landmarks, truth.landmarks)
+    found = {"moved": float(masks["region"].mean())}
+    for name, mask in masks.items():
+        found[f"{name}_db"] = decibels(image, truth.image, mask)
+        found[f"{name}_unedited_db"] = decibels(synthesis, truth.image, mask)
+    return found
 
 
 def decibels(image, truth, mask=None) -> float:
@@ -81,86 +169,12 @@ def mouth_mask(shape, *landmarks) -> np.ndarray:
     return mask
 
 
-@jax.jit
-def look(pack: Pack, images) -> dict[str, jax.Array]:
-    """What the pack's networks see in portraits [B, R, R, 3]: theta [B, 257], landmarks [B, 66, 2], descriptor."""
-    configs, weights = pack.configs, pack.weights
-    found = {"theta": observe.regress(configs, weights, images),
-             "landmarks": observe.find_landmarks(configs, weights, images)}
-    if "recognition" in weights:
-        found["descriptor"] = observe.describe(configs, weights, images)
-    return found
-
-
 def distance(pack: Pack, a, b) -> float:
     """Mean squared difference of the pack's perceptual features of two portraits [R, R, 3]."""
     seen = [observe.perceive(pack.configs, pack.weights, jnp.asarray(x)[None]) for x in (a, b)]
     return float(np.mean([jnp.mean(jnp.square(seen[0][name] - seen[1][name])) for name in seen[0]]))
 
 
-def measure(pack: Pack, embedding: Embedding, portrait: Portrait, head, *, folder: pathlib.Path | None = None,
-            names: tuple[str, ...] = ()) -> dict:
-    """The row of one embedded portrait; a labelled strip of pictures goes to `folder`.
-
-    With `head` None there is no truth: only what can be read from the images themselves is measured.
-    """
-    size = portrait.image.shape[0]
-    synthesis = edit_portrait(pack, embedding)
-    figures = embedding.report["figures"]
-    row = {"psnr_db": figures["psnr_db"], "ssim": figures["ssim"], "outcome": embedding.report["outcome"]}
-    if "perceptual" in pack.weights:
-        row["perceptual"] = distance(pack, synthesis, portrait.image)
-    if head is not None:
-        row["sharpness"] = sharpness(synthesis, portrait.image, portrait.coverage > 0.5)
-    started = time.perf_counter()
-    images = [edit_portrait(pack, embedding, **edit.request) for edit in EDITS]
-    row["seconds_per_edit"] = (time.perf_counter() - started) / len(EDITS)
-    seen = jax.tree.map(np.asarray, look(pack, jnp.asarray(np.stack([*images, synthesis, portrait.image]))))
-    before, rows, tiles = seen["theta"][-2], {}, [Tile(image=portrait.image, label="portrait"),
-                                                 Tile(image=synthesis, label="synthesis")]
-    spread = np.asarray(pack.weights["regressor"]["output_std"])
-    for i, edit in enumerate(EDITS):
-        found = {"asked": edit.asked, "obtained": obtained(seen["theta"][i], edit.quantity, names),
-                 "before": obtained(before, edit.quantity, names),
-                 "drift": _drift((seen["theta"][i] - before) / spread, edit.control)}
-        if "descriptor" in seen:
-            found["identity_cosine"] = float(seen["descriptor"][i] @ seen["descriptor"][-1])
-        if head is not None:
-            truth, coverage, moved = render(head, true_scene(head, portrait.scene, edit), resolution=size)
-            found |= _against(truth, images[i], synthesis, portrait, coverage, moved, edit.quantity in MOUTH)
-            points = seen["landmarks"][i] * pack.configs.camera.crop_size + np.float32(
-                [pack.configs.camera.crop_x, pack.configs.camera.crop_y])
-            found["landmark_px128"] = float(np.linalg.norm(points - moved / size, axis=-1).mean() * 128)
-            true_seen = jax.tree.map(np.asarray, look(pack, jnp.asarray(truth)[None]))
-            found["obtained_of_truth"] = obtained(true_seen["theta"][0], edit.quantity, names)
-            if "descriptor" in true_seen:
-                found["identity_cosine_of_truth"] = float(true_seen["descriptor"][0] @ seen["descriptor"][-1])
-            if edit.name in SHOWN:
-                tiles += [Tile(image=images[i], label=edit.name), Tile(image=truth, label="truth")]
-        elif edit.name in SHOWN:
-            tiles.append(Tile(image=images[i], label=edit.name))
-        rows[edit.name] = found
-    if folder is not None:
-        save_png(folder / f"{portrait.seed:06d}.png", grid(tiles, columns=6, side=192))
-    return row | {"edits": rows}
-
-
-def _drift(change, control: str) -> float:
-    """Root mean square change, in deviations of the regressor, of the FaceParams that were not asked for."""
-    from pie_jax.morphable import CONTROL_FIELDS, VECTOR_SLICES
-
-    parts = [name for name in VECTOR_SLICES if name not in (CONTROL_FIELDS[control], "translation")]
-    return float(np.sqrt(np.mean([np.mean(np.square(change[VECTOR_SLICES[name]])) for name in parts])))
-
-
-def _against(truth, image, synthesis, portrait: Portrait, coverage, moved, mouth: bool) -> dict:
-    """PSNR to the true edited portrait, edited and unedited: whole image, face, the region that the edit moves."""
-    masks = {"truth": None, "face": np.maximum(coverage, portrait.coverage) > 0.5,
-             "region": np.abs(truth - portrait.image).max(-1) > MOVED}
-    if mouth:
-        masks["mouth"] = mouth_mask(truth.shape[:2], portrait.landmarks, moved)
-    found = {"moved": float(masks["region"].mean())}
-    for name, mask in masks.items():
-        found[f"{name}_db"] = decibels(image, truth, mask)
-        found[f"{name}_unedited_db"] = decibels(synthesis, truth, mask)
-    return found
+def _apart(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean distance of points [K, 2]."""
+    return float(np.linalg.norm(a - b, axis=-1).mean())
