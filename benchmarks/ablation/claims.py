@@ -1,0 +1,91 @@
+"""What the paper claims of its energy, asked of the rows: paired differences over portraits."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from benchmarks.ablation.measures import editability, error, likeness, unasked
+
+SURE = 2.0  # standard errors that a mean difference must be away from zero
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Claim:
+    """`better` does better than `worse` in a measure of one row; `larger` says which direction is good."""
+
+    says: str
+    better: str
+    worse: str
+    measure: Callable[[dict], float]
+    unit: str
+    larger: bool = True
+
+
+def _rig(measure: Callable[[dict], float]) -> Callable[[dict], float]:
+    return lambda row: measure(row["rig"])
+
+
+def _corrected(measure: Callable[[dict], float]) -> Callable[[dict], float]:
+    return lambda row: measure(row["corrected"])
+
+
+CLAIMS = {
+    "full_over_synthesis": Claim(
+        says="the whole energy gives more editable embeddings than E_synthesis alone", better="full",
+        worse="synthesis", measure=_rig(editability), unit="dB in the moved region"),
+    "full_over_image2stylegan": Claim(
+        says="PIE edits better than a direct rig on Image2StyleGAN", better="full", worse="image2stylegan",
+        measure=_rig(editability), unit="dB in the moved region"),
+    "full_over_image2stylegan_corrected": Claim(
+        says="and still so where edits are corrected by looking", better="full", worse="image2stylegan",
+        measure=_corrected(editability), unit="dB in the moved region"),
+    "staged_over_w_plus": Claim(
+        says="W then W+ is more editable than W+ from the start", better="full", worse="w_plus",
+        measure=_rig(editability), unit="dB in the moved region"),
+    "staged_over_w": Claim(
+        says="W then W+ is more faithful than W only", better="full", worse="w",
+        measure=lambda row: row["psnr_db"], unit="dB of the synthesis"),
+    "identity_term": Claim(
+        says="E_identity: rigging with a code's own parameters changes nothing", better="full", worse="no_identity",
+        measure=lambda row: row["still_db"], unit="dB between that and the synthesis"),
+    "edit_term": Claim(
+        says="E_edit: edits carry what was asked", better="full", worse="no_edit", measure=_rig(error),
+        unit="of the request missed", larger=False),
+    "invariance_term": Claim(
+        says="E_invariance: edits carry nothing else", better="full", worse="no_invariance", measure=_rig(unasked),
+        unit="deviations moved unasked", larger=False),
+    "recognition_term": Claim(
+        says="E_recognition: edits show the same person", better="full", worse="no_recognition",
+        measure=_rig(likeness), unit="cosine to the portrait"),
+}
+
+
+def differences(rows: Sequence[dict], claim: Claim) -> np.ndarray:
+    """[portraits] by how much `better` is ahead, of every portrait that has both rows; positive: as claimed."""
+    found = {(row["variant"], row["seed"]): claim.measure(row) for row in rows
+             if row["variant"] in (claim.better, claim.worse)}
+    seeds = sorted(seed for name, seed in found if name == claim.better and (claim.worse, seed) in found)
+    ahead = np.asarray([found[claim.better, seed] - found[claim.worse, seed] for seed in seeds], float)
+    return ahead if claim.larger else -ahead
+
+
+def verdict(ahead: np.ndarray) -> dict[str, float | int | str]:
+    """Mean, spread (standard deviation over portraits), how many agree, and whether the claim "holds".
+
+    "holds" and "fails": the mean is `SURE` standard errors to that side of zero; else "undecided".
+    """
+    mean, spread = float(ahead.mean()), float(ahead.std(ddof=1)) if len(ahead) > 1 else float("inf")
+    sure = abs(mean) > SURE * spread / np.sqrt(len(ahead))
+    return {"difference": mean, "spread": spread, "agree": int((ahead > 0).sum()), "portraits": len(ahead),
+            "verdict": ("holds" if mean > 0 else "fails") if sure else "undecided"}
+
+
+def claims(rows: Sequence[dict]) -> dict[str, Mapping]:
+    """The verdict of every claim whose two variants have portraits in common."""
+    found = {name: (claim, differences(rows, claim)) for name, claim in CLAIMS.items()}
+    return {name: {"says": claim.says, "unit": claim.unit, **verdict(ahead)}
+            for name, (claim, ahead) in found.items() if len(ahead)}
+
