@@ -17,7 +17,7 @@ import toy
 from PIL import Image
 
 from pie_jax import Embedding
-from pie_jax.config import EnergyConfig
+from pie_jax.config import PRESETS, EnergyConfig
 from pie_jax.embed import main
 from pie_jax.embed.arguments import embed_config, parse
 from pie_jax.errors import UsageError
@@ -90,7 +90,9 @@ def test_usage_errors_are_one_line(argv, words, capsys):
 def test_the_config_follows_the_arguments():
     defaults = EnergyConfig(weight_l2=3.0, render_resolution=16)
     config = embed_config(parse(["x"]), defaults)
-    assert config.energy == defaults and [(s.space, s.steps) for s in config.stages] == [("w", 2000), ("w_plus", 1000)]
+    assert config.energy == defaults and config.stages == PRESETS["fast"]
+    stages = embed_config(parse(["x", "--preset", "paper"]), defaults).stages
+    assert [(s.space, s.steps, s.optimiser) for s in stages] == [("w", 2000, "adadelta"), ("w_plus", 1000, "adadelta")]
     argv = ["x", "--control", "pose,illumination", "--terms", "synthesis", "--terms", "edit", "--weight", "edit=0.5",
             "--steps", "7,0", "--samples", "4", "--seed", "5", "--precision", "bfloat16"]
     config = embed_config(parse(argv), defaults)
@@ -183,7 +185,7 @@ def test_equal_names_get_folders_of_their_own(embed, pack_folder, tmp_path):
 
 def test_dry_run_writes_nothing(embed):
     code, out, err = embed("--demo", "nobody.png", "-o", "out", "--dry-run")
-    assert code == 1 and "sample" in out and "2000 in W" in out and "no such file" in out
+    assert code == 1 and "sample" in out and "100 in W" in out and "no such file" in out
     assert not pathlib.Path("out").exists()
     plan = json.loads(embed("--demo", "-o", "out", "--dry-run", "--json")[1])
     assert plan["photos"][0]["plan"] == "new"
