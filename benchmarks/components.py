@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from pie_jax import observe, render
 from pie_jax.morphable import FaceParams
@@ -25,6 +26,21 @@ def energy_gradient(described) -> Callable:
         return energies, terms, gradient
 
     return run
+
+
+def adadelta_step(described) -> tuple[Callable, Callable]:
+    """One update as an embedding makes it, and the state [L, D] -> before the first.
+
+    (inputs, latent [B, L, D], state, keys [B]) -> energies [B], terms, gradient [B, L, D]; the moved latent; its state.
+    """
+    optimiser, gradient_of = optax.adadelta(learning_rate=1.0, rho=0.95, eps=1e-6), energy_gradient(described)
+
+    def step(inputs, latent, state, keys):
+        found = gradient_of(inputs, latent, keys)
+        updates, state = jax.vmap(optimiser.update)(found[2], state, latent)
+        return found, latent + updates, state
+
+    return step, optimiser.init
 
 
 def counts(described, batch: int) -> tuple[int, int]:
@@ -63,7 +79,10 @@ def ours(described, name: str) -> Callable:
     def part(inputs, x):
         weights = inputs.weights
         if name == "synthesis":
-            return observe.synthesise(configs.generator, weights["generator"], x, precision=described.precision)
+            latent, edits = jnp.split(x, [inputs.target.portrait.shape[0]])
+            if edits.shape[0] == 0:
+                return described._synthesise(weights, latent)
+            return described._paint(weights, latent, edits, None)  # on purpose as the energy does it
         if name == "perceptual":
             return list(observe.perceive(configs, weights, x).values())
         if name == "regressor":

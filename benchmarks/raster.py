@@ -1,17 +1,20 @@
 """Milliseconds of the rasterizer and the renderer, forward and forward + gradient.
 
-    python -m benchmarks.raster [--out benchmarks/results/raster.jsonl] [--runs 25]
+    python -m benchmarks.raster [--torch] [--out benchmarks/results/raster.jsonl] [--runs 25]
 
 Rows: the demo's morphable head at 64 and 128 px, and a grid head of 35 712 vertices / 70 680 triangles (the size of
 Deep3DFaceRecon's mesh, 35 709 / 70 789) at 224 px. `raster` is rasterize + interpolate three channels, gradient to
-vertices and colours; `render` is FaceParams to image and landmarks, gradient to the FaceParams. What the columns are
-is told in `benchmarks.harness`.
+vertices and colours; `render` is FaceParams to image and landmarks, gradient to the FaceParams. `--torch` times the
+vectorised z-buffer of `benchmarks.torch_reference` beside `raster_gradient`, alternately, on the same triangles:
+`torch` in that row is its median and `ratio` that over ours. What the columns are is told in `benchmarks.harness`.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,14 +47,40 @@ def grid_head(rows: int = 186, columns: int = 192) -> MorphableModel:
         landmark_vertices=jnp.arange(66, dtype=jnp.int32), expression_names=())
 
 
-def measure(function, *arguments, runs: int, peak: harness.Ceilings) -> dict[str, float]:
-    """One row's figures of a function: compile apart, blocked runs, share of the roofline."""
+def measure(function, *arguments, runs: int, peak: harness.Ceilings,
+            peer: Callable[[], Any] | None = None) -> dict[str, float]:
+    """One row's figures of a function: compile apart, blocked runs, share of the roofline; `peer` is timed beside."""
     program = harness.compile_program(function, *arguments)
-    spread = harness.run_blocked({"run": lambda: program.call(*arguments)}, runs=runs)["run"]
-    return {**program.row(), **spread.row(), **harness.roofline(program, spread, peak)}
+    calls = {"run": lambda: program.call(*arguments)} | ({} if peer is None else {"torch": peer})
+    spreads = harness.run_blocked(calls, runs=runs)
+    found = {**program.row(), **spreads["run"].row(), **harness.roofline(program, spreads["run"], peak)}
+    if peer is not None:
+        found |= {"torch": round(spreads["torch"].ms, 3), "torch_low": round(spreads["torch"].low, 3),
+                  "ratio": round(spreads["torch"].ms / spreads["run"].ms, 3)}
+    return found
 
 
-def case(model: MorphableModel, resolution: int, *, runs: int, peak: harness.Ceilings) -> dict[str, dict[str, float]]:
+def torch_peer(vertices, colours, triangles, target) -> Callable[[], Any]:
+    """() -> gradients of the mean squared error to vertices [V, 3] and colours [V, 3], in PyTorch."""
+    import torch
+
+    from benchmarks.torch_reference.raster import draw
+    from benchmarks.torch_reference.tensors import tensor
+
+    torch.set_num_threads(harness.cores())
+    vertices, colours, target = (tensor(array)[None] for array in (vertices, colours, target))
+    triangles, side = tensor(triangles).long(), target.shape[1]
+
+    def run():
+        moving = [array.detach().requires_grad_(True) for array in (vertices, colours)]
+        image, _ = draw(*moving, triangles, side=side)
+        return torch.autograd.grad((image - target).square().mean(), moving)
+
+    return run
+
+
+def case(model: MorphableModel, resolution: int, *, runs: int, peak: harness.Ceilings,
+         torch: bool = False) -> dict[str, dict[str, float]]:
     """The four timings of one mesh at one size."""
     camera = CameraConfig()
     params = FaceParams.from_vector(0.1 * jax.random.normal(jax.random.key(0), (257,)))
@@ -73,10 +102,11 @@ def case(model: MorphableModel, resolution: int, *, runs: int, peak: harness.Cei
         rendering = rendered(params, model)
         return jnp.mean(jnp.square(rendering.image - target)) + 1e-4 * jnp.mean(jnp.square(rendering.landmarks))
 
+    peer = torch_peer(vertices, colours, model.triangles, target) if torch else None
     return {
         "raster_forward": measure(drawn, vertices, colours, model.triangles, runs=runs, peak=peak),
         "raster_gradient": measure(jax.value_and_grad(drawn_error, (0, 1)), vertices, colours, model.triangles, target,
-                                   runs=runs, peak=peak),
+                                   runs=runs, peak=peak, peer=peer),
         "render_forward": measure(rendered, params, model, runs=runs, peak=peak),
         "render_gradient": measure(jax.value_and_grad(rendered_error), params, model, target, runs=runs, peak=peak),
     }
@@ -85,15 +115,17 @@ def case(model: MorphableModel, resolution: int, *, runs: int, peak: harness.Cei
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", metavar="FILE", help="append one JSON line a timing to this file")
+    parser.add_argument("--torch", action="store_true", help="time PyTorch beside")
+    parser.add_argument("--cores", type=int, help="keep to so many processors")
     parser.add_argument("--runs", type=int, default=25, help="blocked runs a timing (default: %(default)s)")
     arguments = parser.parse_args(argv)
-    harness.start()
+    harness.start(use_cores=arguments.cores)
     peak = harness.ceilings()
     demo = jax.tree.map(jnp.asarray, build_head().morphable)
     for name, model, resolution in (("demo", demo, 64), ("demo", demo, 128), ("grid", grid_head(), 224)):
         mesh = {"benchmark": "raster", "mesh": name, "vertices": len(model.mean_shape),
                 "triangles": len(model.triangles), "resolution": resolution}
-        figures = case(model, resolution, runs=arguments.runs, peak=peak)
+        figures = case(model, resolution, runs=arguments.runs, peak=peak, torch=arguments.torch)
         rows = [{**mesh, "case": key, **values, **harness.describe_machine()} for key, values in figures.items()]
         print(f"{name} {mesh['vertices']} vertices / {mesh['triangles']} triangles at {resolution} px: "
               + ", ".join(f"{row['case']} {row['ms']} ms" for row in rows))

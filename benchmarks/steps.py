@@ -5,10 +5,15 @@
 
 A step is one AdaDelta update of a batch of portraits: energy, gradient, optimiser. `--torch` times the same step in
 the reference (`benchmarks.torch_reference`: eager with NVIDIA-style fused weights, the best eager form, torch.compile)
-in the same process, alternately, after energy and gradient were found equal to 1e-3. The last line is one JSON object:
+in the same process, alternately. PyTorch has the method as it is written, every portrait painted in full; ours is timed
+as the pack's config says, with `edit_detail`. Before any timing energy and gradient of both, edits in full on both
+sides, are found equal to 1e-3, and what `edit_detail` changes is reported apart. The last line is one JSON object:
 
     ratio_eager_fused, ratio_eager_best, ratio_compile    their median over ours (null: not run, or not possible here)
+    ratio_compile_time                                    first step of torch.compile over our first step, caches empty
     parity_energy, parity_gradient                        relative differences, the larger of the two eager forms
+    edit_px, edit_energy, edit_cosine                     edited portraits as timed: their side, the relative
+                                                          difference in energy, the cosine between the gradients
     ms_step                                               our median
 
 Rows go to DIR/rows.jsonl, with a table and a chart beside; what the columns are is told in `benchmarks.harness`.
@@ -17,14 +22,18 @@ Rows go to DIR/rows.jsonl, with a table and a chart beside; what the columns are
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
+import os
 import pathlib
+import signal
 import sys
 import time
 
 COLUMNS = ("case", "implementation", "ms", "ms_low", "ms_high", "cpu_ms", "portraits_per_s", "trace_s", "compile_s",
            "cached_s", "gflop", "roofline", "memory_mb", "load")
+COMPARED = ("parity_energy", "parity_gradient", "edit_px", "edit_energy", "edit_cosine")
 PEERS = {"eager_fused": "fused", "eager_best": "scaled"}
 
 
@@ -39,6 +48,8 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     options.add_argument("--torch", action="store_true", help="time PyTorch beside")
     options.add_argument("--no-compile", action="store_true", help="with --torch: without torch.compile")
+    options.add_argument("--compile-minutes", type=float, default=20.0,
+                         help="give torch.compile up after so long (default: %(default)s)")
     options.add_argument("--no-parts", action="store_true", help="the step alone")
     options.add_argument("--runs", type=int, default=25)
     options.add_argument("--device", choices=("cpu", "gpu", "tpu"))
@@ -52,12 +63,10 @@ class Case:
     """A pack's energy with everything that a step needs, and the rows that were measured of it."""
 
     def __init__(self, pack, arguments):
-        import jax
         import jax.numpy as jnp
         import numpy as np
 
         from pie_jax import energy, optimise
-        from pie_jax.config import StageConfig
 
         config = pack.configs.energy
         wanted = {"samples": arguments.samples, "control_sampling": arguments.sampling,
@@ -66,25 +75,37 @@ class Case:
         generator, self.batch, self.runs = pack.configs.generator, arguments.batch, arguments.runs
         rng = np.random.default_rng(0)
         self.described = energy.portrait_energy(pack, config=config, precision=arguments.precision)
+        plain = energy.portrait_energy(pack, config=dataclasses.replace(config, edit_detail=None),
+                                       precision=arguments.precision)
+        same = plain.edit_resolution == self.described.edit_resolution
+        self.plain = self.described if same else plain  # the energy as PyTorch has it
         portraits = rng.uniform(size=(self.batch, generator.resolution, generator.resolution, 3)).astype(np.float32)
         target = energy.prepare_target(pack, jnp.asarray(portraits))
         self.inputs = energy.energy_inputs(pack, target, config=config)
         spread = 0.2 * rng.normal(size=(self.batch, generator.num_layers, generator.w_dim)).astype(np.float32)
         self.latent = jnp.asarray(pack.weights["generator"]["w_mean"]).reshape(1, 1, -1) + spread
         self.keys = optimise.portrait_keys(np.arange(self.batch))
-        self.stage = StageConfig(space="w_plus", steps=10**9, chunk=1)
-        self.state = optimise.start_stage(self.latent, jax.random.clone(self.keys), stage=self.stage)
+        self.moved = self.latent
         self.facts = {"benchmark": "steps", "pack": pack.name, "resolution": generator.resolution,
                       "batch": self.batch, "samples": config.samples, "controls": len(self.described.controls),
                       "sampling": config.control_sampling, "precision": arguments.precision}
         self.rows: list[dict] = []
 
-    def step(self):
-        """One compiled update; the state is donated, so it is kept here."""
-        from pie_jax import optimise
+    def compile(self):
+        """The step, compiled for this case, with its figures."""
+        import jax
 
-        self.state, trace = optimise.run_chunk(self.state, self.inputs, energy=self.described, stage=self.stage)
-        return trace["energy"]
+        from benchmarks import components, harness
+
+        step, start = components.adadelta_step(self.described)
+        self.state = jax.vmap(start)(self.latent)
+        self.program = harness.compile_program(step, self.inputs, self.latent, self.state, self.keys)
+        return self.program
+
+    def step(self):
+        """One update after the other; energies, terms and gradient before it."""
+        found, self.moved, self.state = self.program.call(self.inputs, self.moved, self.state, self.keys)
+        return found
 
     def add(self, case: str, implementation: str, *figures: dict) -> None:
         from benchmarks import harness
@@ -102,22 +123,22 @@ def time_step(case: Case, peak, arguments) -> dict[str, float | None]:
     import jax
 
     from benchmarks import harness
-    from benchmarks.components import energy_gradient
 
-    keys = jax.random.clone(case.keys)
-    program = harness.compile_program(energy_gradient(case.described), case.inputs, case.latent, keys)
+    program = case.compile()
     began = time.perf_counter()
-    jax.block_until_ready(case.step())
-    first = {"first_step_s": round(time.perf_counter() - began, 2)}
-    calls, figures, parity = {"pie_jax": case.step}, {}, {"energy": None, "gradient": None}
+    ours = jax.block_until_ready(case.step())
+    seconds = program.trace_s + program.compile_s + time.perf_counter() - began
+    first = {"first_step_s": round(seconds, 2)}
+    calls, figures, compared = {"pie_jax": case.step}, {}, dict.fromkeys(COMPARED)
     if arguments.torch:
-        peers, parity = torch_peers(case, program.call(case.inputs, case.latent, keys), arguments)
+        peers, compared = torch_peers(case, ours, arguments)
         calls |= {name: call for name, (call, _) in peers.items()}
         figures = {name: figures for name, (_, figures) in peers.items()}
     spreads = harness.run_blocked(calls, runs=case.runs)
     for name, spread in spreads.items():
         if name == "pie_jax":
-            case.add("step", name, program.row(), first, spread.row(), harness.roofline(program, spread, peak))
+            case.add("step", name, program.row(), first, compared, spread.row(),
+                     harness.roofline(program, spread, peak))
         else:
             case.add("step", name, figures[name], spread.row())
     ours = spreads["pie_jax"].ms
@@ -126,12 +147,36 @@ def time_step(case: Case, peak, arguments) -> dict[str, float | None]:
         return round(spreads[name].ms / ours, 3) if name in spreads else None
 
     return {"ratio_eager_fused": ratio("eager_fused"), "ratio_eager_best": ratio("eager_best"),
-            "ratio_compile": ratio("compile"), "parity_energy": parity["energy"],
-            "parity_gradient": parity["gradient"], "ms_step": round(ours, 3)}
+            "ratio_compile": ratio("compile"),
+            "ratio_compile_time": round(figures["compile"]["first_step_s"] / first["first_step_s"], 3)
+            if "compile" in figures else None, **compared, "ms_step": round(ours, 3)}
+
+
+@contextlib.contextmanager
+def at_most(minutes: float):
+    """TimeoutError in what runs longer (where the system has an alarm)."""
+    def stop(*_):
+        raise TimeoutError(f"more than {minutes} minutes")
+
+    if not hasattr(signal, "SIGALRM"):
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, 60.0 * minutes)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def torch_peers(case: Case, ours, arguments) -> tuple[dict, dict[str, float]]:
-    """name -> (one step, figures of the row) in PyTorch, and how far it is from `ours`: asserted before any timing."""
+    """name -> (one step, figures of the row) in PyTorch; how far it is from us, asserted before any timing.
+
+    ours: energies, terms and gradient of the step that is timed.
+    """
+    os.environ.setdefault("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")  # our cache is empty too
+    import jax
     import torch
 
     from benchmarks import harness
@@ -139,24 +184,31 @@ def torch_peers(case: Case, ours, arguments) -> tuple[dict, dict[str, float]]:
     from benchmarks.torch_reference.tensors import tensor
 
     torch.set_num_threads(harness.cores())
-    rows, choice = parity.rows_of(case.described, case.inputs, case.keys)
+    rows, choice = parity.rows_of(case.plain, case.inputs, case.keys)
+    plain = ours
+    if case.plain is not case.described:
+        plain = parity.jax_gradient(case.plain, case.inputs, case.latent, jax.random.clone(case.keys))
     latent, peers, far = tensor(case.latent), {}, []
     for name, form in PEERS.items():
-        energy = TorchEnergy(case.described, case.inputs, form=form)
-        far.append(parity.compare(case.described, case.inputs, case.latent, case.keys, energy=energy, ours=ours))
+        energy = TorchEnergy(case.plain, case.inputs, form=form)
+        far.append(parity.compare(case.plain, case.inputs, case.latent, case.keys, energy=energy, ours=plain))
         stepper = Stepper(energy, latent)
         peers[name] = (lambda stepper=stepper: stepper.step(rows, choice), {})
         if name == "eager_best" and not arguments.no_compile:
             compiled = Stepper(energy, latent, compiled=True)
             began = time.perf_counter()
             try:
-                compiled.step(rows, choice)
+                with at_most(arguments.compile_minutes):
+                    compiled.step(rows, choice)
                 seconds = round(time.perf_counter() - began, 2)
                 peers["compile"] = (lambda stepper=compiled: stepper.step(rows, choice), {"first_step_s": seconds})
             except Exception as error:  # a compiler that is not there, or a graph it cannot take, is no reason to stop
                 print(f"torch.compile: not possible here ({type(error).__name__}: {str(error).splitlines()[0][:120]})",
                       file=sys.stderr)
-    return peers, {name: float(f"{max(one[name] for one in far):.3g}") for name in ("energy", "gradient")}
+    compared = {f"parity_{name}": max(one[name] for one in far) for name in ("energy", "gradient")}
+    compared |= {"edit_energy": parity.relative(ours[0], plain[0]), "edit_cosine": parity.cosine(ours[2], plain[2])}
+    return peers, {"edit_px": case.described.edit_resolution,
+                   **{name: float(f"{value:.6g}") for name, value in compared.items()}}
 
 
 def time_parts(case: Case, peak, arguments) -> None:
@@ -168,7 +220,7 @@ def time_parts(case: Case, peak, arguments) -> None:
         from benchmarks.torch_reference import TorchEnergy
         from benchmarks.torch_reference.tensors import tensor
 
-        energies = {name: TorchEnergy(case.described, case.inputs, form=form) for name, form in PEERS.items()}
+        energies = {name: TorchEnergy(case.plain, case.inputs, form=form) for name, form in PEERS.items()}
     for part, x in components.example_inputs(case.described, case.inputs, case.latent).items():
         program = harness.compile_program(components.ours(case.described, part), case.inputs, x)
         calls = {"pie_jax": lambda program=program, x=x: program.call(case.inputs, x)}

@@ -8,7 +8,7 @@ import pytest
 from test_layers import correlate, pad
 
 from pie_jax import layers
-from pie_jax.layers import convolution, winograd
+from pie_jax.layers import convolution, whole, winograd
 
 
 def close(a, b, tolerance=2e-5):
@@ -72,6 +72,7 @@ def test_a_frozen_network_is_the_same_function():
     assert set(weights) == {"params"}  # nothing is kept of weights that may still move
     values = jax.jit(lambda p: layers.freeze(Net(), p, x, w))(weights["params"])
     assert set(values) == {"strided", "plain", "same", "up"} and set(values["same"]) == {"power", "back"}
+    assert set(values["up"]) == {"power", "whole"}
     close(value_and_gradient(lambda x, w: Net().apply({**weights, "frozen": values}, x, w), x, w),
           value_and_gradient(lambda x, w: Net().apply(weights, x, w), x, w))
     dense = {"weight": jnp.ones((4, 2)), "bias": jnp.ones(2)}
@@ -88,6 +89,19 @@ def test_winograd_is_the_same_convolution(height, width):
                                correlate(pad(np.asarray(x), 1, 1), np.asarray(weight)), atol=2e-5)
     close(value_and_gradient(lambda *a: winograd.winograd_conv(*a, kernels), x, weight),
           value_and_gradient(layers.conv, x, weight), 1e-4)
+
+
+def test_an_up_convolution_with_its_filter_in_the_kernel():
+    keys = jax.random.split(jax.random.key(6), 2)
+    x, weight = jax.random.normal(keys[0], (2, 5, 7, 4)), jax.random.normal(keys[1], (3, 3, 4, 3)) / 6
+    kernels = whole.whole_kernels(weight)
+    close(value_and_gradient(lambda *a: whole.whole_up_conv(*a, kernels), x, weight),
+          value_and_gradient(layers.up_conv, x, weight), 1e-5)
+    assert whole.whole_pays(np.zeros((3, 3, 64, 16))) and not whole.whole_pays(np.zeros((3, 3, 64, 32)))
+    wide = layers.ModulatedConv(32, 8, up=True)
+    styles = jnp.ones((2, 6))
+    weights = wide.init(jax.random.key(7), jnp.ones((2, 4, 4, 4)), styles)["params"]
+    assert set(layers.freeze(wide, weights, jnp.ones((2, 4, 4, 4)), styles)) == {"power", "kernels"}
 
 
 def test_winograd_is_used_where_it_pays():

@@ -1,4 +1,4 @@
-"""PIE's energy (arXiv 2009.09485) over the parts of a pack."""
+"""PIE's energy (arXiv 2009.09485) over the parts of a pack, as written: every portrait is painted in full."""
 
 from __future__ import annotations
 
@@ -85,11 +85,10 @@ class TorchEnergy:
         if described.needs_edits:
             w_hat = self._by_control(rows["theta"], choice, lambda control, wanted: self._rig(
                 control, latent, source, wanted)).flatten(0, 1)
-            resolution = described.edit_resolution
-            if synthesis is None and resolution == self.configs.generator.resolution:
+            if synthesis is None:
                 synthesis, edited = self._paint(torch.cat([latent, w_hat])).split([batch, w_hat.shape[0]])
             else:
-                edited = self._paint(w_hat, resolution)
+                edited = self._paint(w_hat)
         synthesis = self._paint(latent) if synthesis is None else synthesis
 
         if "synthesis" in terms:
@@ -112,8 +111,8 @@ class TorchEnergy:
                 parts["recognition_edit"] = (self.descriptor[:, None] - theirs).square().sum(-1).mean(1)
         return parts
 
-    def _paint(self, w_plus, resolution=None):
-        return self.generator(w_plus, resolution=resolution) * 0.5 + 0.5
+    def _paint(self, w_plus):
+        return self.generator(w_plus) * 0.5 + 0.5
 
     def _regress(self, images):
         return self.regressor(self.regressor_crop(images.clamp(0, 1)))
@@ -123,14 +122,11 @@ class TorchEnergy:
         return features * torch.rsqrt(features.square().sum(-1, keepdim=True) + 1e-12)
 
     def _both(self, network, synthesis, edited):
-        """`network` on the synthesis [B, N] and on the edited portraits [B, M, N], in one call if sizes agree."""
+        """`network` on the synthesis [B, N] and on the edited portraits [B, M, N]."""
         batch = synthesis.shape[0]
         if edited is None:
             return network(synthesis), None
-        if edited.shape[1:] == synthesis.shape[1:]:
-            ours, theirs = network(torch.cat([synthesis, edited])).split([batch, edited.shape[0]])
-        else:
-            ours, theirs = network(synthesis), network(edited)
+        ours, theirs = network(torch.cat([synthesis, edited])).split([batch, edited.shape[0]])
         return ours, theirs.view(batch, -1, theirs.shape[-1])
 
     def _by_control(self, rows, choice, function):

@@ -58,8 +58,7 @@ class Generator:
             loaded[name] = own
         return loaded
 
-    def __call__(self, w_plus: torch.Tensor, *, resolution: int | None = None) -> torch.Tensor:
-        """Stops at `resolution`, where it is given: the skip outputs summed up to there."""
+    def __call__(self, w_plus: torch.Tensor) -> torch.Tensor:
         x, image = self.const.expand(w_plus.shape[0], -1, -1, -1), None
         if self.form == "scaled":
             x = x.contiguous(memory_format=torch.channels_last)
@@ -73,8 +72,6 @@ class Generator:
             index += 1
             rgb = self._to_rgb(block["torgb"], x, w_plus[:, index])  # the next block's conv0 reads the same style
             image = rgb if image is None else self._upsample(image) + rgb
-            if size == resolution:
-                break
         return image
 
     def _convolve(self, layer, x, w, *, up: bool):

@@ -45,6 +45,12 @@ def relative(ours, theirs, *, least: float = 1e-30) -> float:
     return float(np.linalg.norm(ours - theirs) / max(np.linalg.norm(theirs), least))
 
 
+def cosine(ours, theirs) -> float:
+    """Of the angle between two arrays as vectors."""
+    ours, theirs = (np.asarray(array, np.float64).ravel() for array in (ours, theirs))
+    return float(ours @ theirs / max(np.linalg.norm(ours) * np.linalg.norm(theirs), 1e-30))
+
+
 def compare(described, inputs, latent, keys, *, energy: TorchEnergy, ours=None,
             tolerance: float = TOLERANCE) -> dict[str, float]:
     """Relative differences "energy" and "gradient" and of every term; AssertionError above `tolerance`.

@@ -20,6 +20,8 @@ import jax.numpy as jnp
 
 from pie_jax.arrays import Array, Weights
 from pie_jax.layers.convolution import conv, turned
+from pie_jax.layers.resampling import phase_kernels, up_conv
+from pie_jax.layers.whole import whole_kernels, whole_pays, whole_up_conv
 from pie_jax.layers.winograd import pays, transformed, winograd_conv
 
 COLLECTION = "frozen"
@@ -45,6 +47,21 @@ def frozen_conv(module: nn.Module, x: Array, weight: Array, stored: Array) -> ja
             return winograd_conv(x, weight, tuple(kernels))
     back = frozen(module, "back", lambda: turned(stored))
     return conv(x, weight, back=None if back is None else back.astype(x.dtype))
+
+
+def frozen_up_conv(module: nn.Module, x: Array, weight: Array, stored: Array) -> jax.Array:
+    """An `up_conv` of x with what `freeze` kept of `stored`, the weight before its cast to x's type.
+
+    That is one kernel with the filter in it on a CPU where it pays, else the kernels of the four phases.
+    """
+    def cast(kernels):
+        return jax.tree.map(lambda a: a.astype(x.dtype), kernels)
+
+    if jax.default_backend() == "cpu" and whole_pays(weight):
+        kernels = frozen(module, "whole", lambda: whole_kernels(stored))
+        if kernels is not None:
+            return whole_up_conv(x, weight, tuple(cast(kernels)))
+    return up_conv(x, weight, kernels=cast(frozen(module, "kernels", lambda: phase_kernels(stored))))
 
 
 def freeze(module: nn.Module, weights: Weights, *inputs, **settings) -> Weights:

@@ -6,7 +6,6 @@ Sources: StyleGAN2 (arXiv 1912.04958); semantics of NVlabs/stylegan2-ada-pytorch
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -15,8 +14,8 @@ import jax.numpy as jnp
 
 from pie_jax.arrays import Array
 from pie_jax.layers.convolution import conv
-from pie_jax.layers.frozen import frozen, frozen_conv
-from pie_jax.layers.resampling import down_conv, downsample, phase_kernels, up_conv
+from pie_jax.layers.frozen import frozen, frozen_conv, frozen_up_conv
+from pie_jax.layers.resampling import down_conv, downsample
 
 SQRT2 = math.sqrt(2.0)
 
@@ -139,11 +138,8 @@ class ModulatedConv(nn.Module):
         demodulation = jax.lax.rsqrt(
             jnp.matmul(jnp.square(style), power() if known is None else known) + 1e-8 / (9 * channels))
         x = x.astype(self.dtype) * style.astype(self.dtype)[:, None, None, :]
-        cast = partial(jax.tree.map, lambda a: a.astype(self.dtype))
-        if self.up:
-            x = up_conv(x, cast(weight), kernels=cast(frozen(self, "kernels", lambda: phase_kernels(weight))))
-        else:
-            x = frozen_conv(self, x, cast(weight), weight)
+        convolve = frozen_up_conv if self.up else frozen_conv
+        x = convolve(self, x, weight.astype(self.dtype), weight)
         x = x * demodulation.astype(self.dtype)[:, None, None, :]
         if noise is None:
             noise = jax.lax.stop_gradient(const)[None, :, :, None]
