@@ -1,5 +1,6 @@
 """The measures of benchmarks.quality on pictures whose answer is known."""
 
+import dataclasses
 import json
 
 import jax
@@ -12,11 +13,13 @@ from benchmarks.quality.__main__ import main, parser
 from benchmarks.quality.edits import EDITS, Edit, obtained
 from benchmarks.quality.embeddings import embedded, label_of, stages_of
 from benchmarks.quality.portraits import Portrait, Truth, photograph
-from benchmarks.quality.rows import add, rounded, rows
+from benchmarks.quality.rows import add, key_of, rounded, rows
 from benchmarks.quality.summary import accuracy, summary
 from benchmarks.quality.table import table
 from pie_jax.config import PRESETS, EmbedConfig, EnergyConfig, StageConfig
 from pie_jax.morphable import PARAMETERS, VECTOR_SLICES
+from pie_jax.pack import Manifest
+from pie_jax.portrait.response import made_of
 from pie_jax.render import light
 from pie_jax.training.recognition import verification
 
@@ -100,6 +103,14 @@ def test_rows_of_another_preset_are_left_alone(tmp_path):
     add(tmp_path / "rows.jsonl", {"pack": "a", "preset": "draft", "x": 2.0})
     assert rows(tmp_path / "rows.jsonl", pack="a", preset="paper") == [{"pack": "a", "preset": "paper", "x": 0.3333}]
     assert rows(tmp_path / "absent.jsonl") == []
+
+
+def test_a_row_says_whose_networks_and_whose_calibration_it_is_of():
+    pack = toy.toy_pack(jax.random.key(0), parts=("regressor",))
+    key = key_of(pack, "fast")
+    assert (key["pack"], key["preset"], key["calibration"]) == (pack.hash[:12], "fast", "none")
+    manifest = Manifest(pack.manifest, calibration={"parts": made_of(pack), "curves": {}})
+    assert key_of(dataclasses.replace(pack, manifest=manifest), "fast")["calibration"] != "none"
 
 
 def test_presets_are_those_of_embed_and_name_their_rows():
@@ -189,6 +200,16 @@ def test_the_judge_learns_on_a_toy_batch():
     state, terms = step(state, batch)
     assert set(terms) == {"loss", "missed", "coefficients"} and np.isfinite(float(terms["loss"]))
     assert not np.allclose(state.weights["judge"]["bn1"]["mean"], 0.0)
+
+
+def test_an_edit_that_the_person_has_already_gains_nothing_and_is_not_counted():
+    found = rows_of(lambda edit: edit.asked)
+    found[0]["edits"]["pucker+2"] = dict(found[0]["edits"]["pucker+2"], moved=0.0, truth_db=10.0)
+    assert summary(found)["truth_gain_db"]["pucker"] == pytest.approx(6.0)
+    nobody = [dict(row, edits=row["edits"] | {"pucker+2": dict(row["edits"]["pucker+2"], moved=0.0)}) for row in found]
+    figures = rounded(summary(nobody))
+    assert figures["truth_gain_db"]["pucker"] is None
+    assert "  pucker" in table(figures, title="toy")
 
 
 def test_the_farther_of_two_requests_is_a_portraits_own_edit():

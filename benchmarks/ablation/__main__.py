@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     from benchmarks.ablation.claims import claims
     from benchmarks.ablation.measures import ASKED, MODES, edits_of, row_of
     from benchmarks.quality.portraits import photograph, true_edits
-    from benchmarks.quality.rows import add, rounded, rows
+    from benchmarks.quality.rows import add, key_of, rounded, rows
     from pie_jax.pack import load_pack
     from pie_jax.runtime import configure
     from pie_jax.studio.head import build_head
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     configure()
     pack, head, folder = load_pack(arguments.pack), build_head(), pathlib.Path(arguments.out)
     folder.mkdir(parents=True, exist_ok=True)
-    key = {"pack": pack.hash[:12], "preset": label}
+    key = key_of(pack, label)
     kept, lines = folder / "embeddings" / f"{key['pack']}_{label}", folder / "ablation.jsonl"
     chosen = [variant for variant in VARIANTS if variant.name in arguments.variants]
 
@@ -79,7 +79,10 @@ def main(argv: list[str] | None = None) -> int:
     portrait, truths = portrait_of(arguments.seed)
     edited = {variant.name: edits_of(pack, embedding_of(variant, portrait), "rig") for variant in chosen}
     report.strip(portrait, truths, edited).save(folder / f"{portrait.seed:06d}.png")
-    print(report.table(found, said, title=f"Pack {pack.name} ({key['pack']}), preset {label}: ablation of the energy"))
+    people = len({row["seed"] for row in every})
+    title = (f"Pack {pack.name} ({key['pack']}, calibration {key['calibration']}), preset {label}: ablation of the "
+             f"energy on {people} unseen people")
+    print(report.table(found, said, title=title))
     print(json.dumps(rounded(key | {"variants": found, "claims": said})))
     return 0
 

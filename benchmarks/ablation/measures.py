@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.quality.edits import EDITS, Edit
-from benchmarks.quality.measure import Edited, decibels, edit_all, measure
+from benchmarks.quality.measure import SEEN, Edited, decibels, edit_all, measure
 from benchmarks.quality.portraits import Portrait, Truth
 from pie_jax.config import CONTROLS
 from pie_jax.pack import Pack
@@ -22,7 +22,6 @@ ASKED: tuple[Edit, ...] = tuple(edit for edit in EDITS if edit.name in (
 MODES = {"rig": "edits by the rig alone, as StyleRig and PIE make them",
          "corrected": "edits through the pack's measured response, corrected by looking (this project's default)"}
 _WHOLE = {"yaw": 15.0, "azimuth": 45.0, "smile": 2.0, "jaw_open": 2.0}  # the request that an error is a share of
-_SEEN = 0.005  # of a portrait: a true edit that moves less of it shows nothing
 
 
 def row_of(pack: Pack, embedding: Embedding, portrait: Portrait, truths: Mapping[str, Truth]) -> dict:
@@ -50,7 +49,7 @@ def still_db(pack: Pack, embedding: Embedding) -> float:
 
 def editability(edits: Mapping[str, dict]) -> float:
     """PSNR in dB to the true edited portrait over the region that the edit moves, mean of the edits that move one."""
-    return float(np.mean([found["region_db"] for found in edits.values() if found["moved"] > _SEEN]))
+    return float(np.mean([found["region_db"] for found in edits.values() if found["moved"] > SEEN]))
 
 
 def error(edits: Mapping[str, dict]) -> float:

@@ -13,7 +13,7 @@ from benchmarks.quality.charts import grouped_bars
 from benchmarks.quality.edits import MOUTH
 from benchmarks.quality.measure import Edited
 from benchmarks.quality.portraits import Portrait, Truth
-from benchmarks.quality.summary import accuracy, gains, identity_ratio
+from benchmarks.quality.summary import accuracy, gains, identity_ratio, of_visible
 from benchmarks.quality.table import columns, number
 from pie_jax.figures import Tile, grid
 
@@ -43,8 +43,9 @@ def _of_edits(rows: Sequence[dict]) -> dict:
     yaw = accuracy(rows, "yaw", ASKED)
     mouth = {name: [edit for edit in ASKED if edit.quantity == name and edit.asked > 0] for name in MOUTH}
     return {"yaw_slope": yaw["slope"], "yaw_mae_deg": yaw["mae"], "region_db": median(editability),
-            "truth_gain_db": {name: float(np.median(gains(rows, edits, "truth"))) for name, edits in _GROUPS.items()},
-            "mouth_error_ratio": {name: float(np.median(10 ** (-gains(rows, edits, "mouth") / 20)))
+            "truth_gain_db": {name: of_visible(rows, edits, gains(rows, edits, "truth"))
+                              for name, edits in _GROUPS.items()},
+            "mouth_error_ratio": {name: of_visible(rows, edits, 10 ** (-gains(rows, edits, "mouth") / 20))
                                   for name, edits in mouth.items()},
             "error": median(error), "drift": median(unasked), "identity_cosine": median(likeness),
             "identity_cosine_ratio": identity_ratio(rows, ASKED)}

@@ -7,10 +7,10 @@ Each portrait gives one row in `portraits.jsonl`: fidelity, what a regressor rea
 asked, who the `judge` (a recognition network outside the energy) sees in it, what moved unasked, and for studio
 portraits the distance to the *true* edited portrait of the edited and of the unedited synthesis (whole image, face,
 the region that the edit moves, mouth, landmarks), because a whole image hardly feels an expression. A row belongs to
-its pack, preset and source: portraits that have one are skipped, so a run can be stopped, continued and shared between
-processes, and rows of others in the same file are left alone. Embeddings are kept in `embeddings/`, so new measures
-need no new embedding. The figures go to a table, to `summary.json` and to charts; the last line of stdout is one JSON
-object of them all.
+its pack (with its calibration), preset and source: portraits that have one are skipped, so a run can be stopped,
+continued and shared between processes, and rows of others in the same file are left alone. Embeddings are kept in
+`embeddings/`, so new measures need no new embedding. The figures go to a table, to `summary.json` and to charts; the
+last line of stdout is one JSON object of them all.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     from benchmarks.quality.edits import EDITS
     from benchmarks.quality.measure import edit_all, measure
     from benchmarks.quality.response import generator_response, knows_the_family
-    from benchmarks.quality.rows import add, rounded, rows
+    from benchmarks.quality.rows import add, key_of, rounded, rows
     from benchmarks.quality.summary import summary
     from benchmarks.quality.table import table
     from pie_jax.config import EmbedConfig
@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
         energy = dataclasses.replace(energy, controls=tuple(arguments.controls))
     config = EmbedConfig(energy=energy, stages=stages)
     folder, resolution = pathlib.Path(arguments.out), pack.configs.generator.resolution
-    key = {"pack": pack.hash[:12], "preset": label, "of": arguments.photos or "studio"}
+    key = key_of(pack, label) | {"of": arguments.photos or "studio"}
     kept, lines = folder / "embeddings" / f"{key['pack']}_{label}", folder / "portraits.jsonl"
 
     if arguments.photos is None:
@@ -112,8 +112,8 @@ def main(argv: list[str] | None = None) -> int:
     (folder / "summary.json").write_text(json.dumps(figures, indent=1) + "\n")
     draw(found, folder)
     whose = "of unseen people" if head is not None else f"in {arguments.photos}, no truth"
-    print(table(figures, title=f"Pack {pack.name} ({key['pack']}, {resolution} px), preset {label}: "
-                               f"{len(found)} portraits {whose}"))
+    print(table(figures, title=f"Pack {pack.name} ({key['pack']}, calibration {key['calibration']}, "
+                               f"{resolution} px), preset {label}: {len(found)} portraits {whose}"))
     print(json.dumps(figures))
     return 0
 

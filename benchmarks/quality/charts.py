@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from benchmarks.quality.edits import EDITS
-from benchmarks.quality.summary import FAR, QUANTITIES, accuracy, gains, values
+from benchmarks.quality.measure import SEEN
+from benchmarks.quality.summary import FAR, QUANTITIES, accuracy, gains, of_visible, values
 from pie_jax.figures import font
 
 _GROUND, _INK, _SOFT, _RULE = (252, 252, 250), (38, 42, 48), (110, 116, 124), (222, 224, 226)
@@ -79,7 +80,7 @@ def asked_and_obtained(rows: Sequence[dict]) -> Image.Image:
     """A panel a quantity: what each edit asked, what the regressor reads, pale what it reads from the true edit."""
     side, gap, columns = 210, 58, 4
     lines = -(-len(QUANTITIES) // columns)
-    sheet, pen = _sheet(columns * (side + gap) + gap, lines * (side + gap) + gap + 26)
+    sheet, pen = _sheet(columns * (side + gap) + gap, lines * (side + gap) + gap + 6)
     for i, name in enumerate(QUANTITIES):
         edits = [edit for edit in EDITS if edit.quantity == name]
         asked, got = values(rows, edits, "asked"), values(rows, edits, "obtained")
@@ -97,7 +98,7 @@ def asked_and_obtained(rows: Sequence[dict]) -> Image.Image:
                 panel.dot(x - 0.03 * far, y, ink=(200, 203, 206), radius=2.5)
         for x, y in zip(asked, got, strict=True):
             panel.dot(x + 0.03 * far, y, ink=_COLOURS[0], radius=2.5)
-    pen.text((gap * _OVER, (sheet.height // _OVER - 24) * _OVER), "across: asked (degrees, deviations)   up: read from "
+    pen.text((gap * _OVER, (sheet.height // _OVER - 30) * _OVER), "across: asked (degrees, deviations)   up: read from "
              "the edit (blue) and from the true edit (grey)   line: equal", fill=_SOFT, font=font(13 * _OVER))
     return _done(sheet)
 
@@ -152,9 +153,9 @@ def draw(rows: Sequence[dict], folder: pathlib.Path) -> list[pathlib.Path]:
     pictures = {"accuracy": asked_and_obtained(rows),
                 "psnr": histogram([row["psnr_db"] for row in rows], title="Synthesis against portrait", unit="dB")}
     if "truth_db" in rows[0]["edits"][EDITS[0].name]:
-        groups = {name: {region: float(np.median(gains(rows, edits, key)))
+        groups = {name: {region: of_visible(rows, edits, gains(rows, edits, key))
                          for region, key in (("whole image", "truth"), ("face", "face"), ("moved region", "region"))}
-                  for name, edits in FAR.items()}
+                  for name, edits in FAR.items() if (values(rows, edits, "moved") > SEEN).any()}
         pictures["gains"] = grouped_bars(groups, title="Nearer to the true edited portrait than the unedited synthesis",
                                          unit="dB")
     files = [folder / f"{name}.png" for name in pictures]

@@ -22,6 +22,7 @@ from pie_jax.portrait.edits import AXES, expression_names
 
 MOUTH_MARGIN = 0.04  # of the portrait, round the box of the mouth's landmarks
 MOVED = 4 / 255  # a pixel that an edit changes by more belongs to its region
+SEEN = 0.005  # of a portrait: a true edit that moves less of it asks for what the person has already
 GROUPS = ("rotation", "identity", "texture", "expression", "illumination")
 
 

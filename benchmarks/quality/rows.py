@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import pathlib
+
+from pie_jax.pack import Pack
+from pie_jax.portrait.response import calibration
+
+
+def key_of(pack: Pack, preset: str) -> dict:
+    """The fields that say what a row is of: networks, how their response is inverted ("none": not), and the preset."""
+    measured = json.dumps(calibration(pack), sort_keys=True).encode()
+    return {"pack": pack.hash[:12], "preset": preset,
+            "calibration": hashlib.sha256(measured).hexdigest()[:8] if calibration(pack) else "none"}
 
 
 def rows(path: pathlib.Path, **key) -> list[dict]:
@@ -22,9 +34,11 @@ def add(path: pathlib.Path, row: dict) -> None:
 
 
 def rounded(value):
-    """Numbers to four digits after the point, through dicts and lists."""
+    """Numbers to four digits after the point, through dicts and lists; None for what is not finite."""
     if isinstance(value, dict):
         return {key: rounded(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [rounded(part) for part in value]
-    return round(value, 4) if isinstance(value, float) else value
+    if isinstance(value, float):
+        return round(value, 4) if math.isfinite(value) else None
+    return value

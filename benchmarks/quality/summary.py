@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.quality.edits import EDITS, EXPRESSIONS, MOUTH, Edit
-from benchmarks.quality.measure import GROUPS
+from benchmarks.quality.measure import GROUPS, SEEN
 
 QUANTITIES = tuple(dict.fromkeys(edit.quantity for edit in EDITS))
 CONTROLS = ("pose", "expression", "illumination")
@@ -78,25 +78,26 @@ def _farther(rows: Sequence[dict], edits: Sequence[Edit]) -> dict:
     return {"closer": int((gain > 0).sum()), "error_ratio": float(np.median(10 ** (-gain / 20)))}
 
 
-def _against_truth(rows: Sequence[dict]) -> dict:
-    def median(edits, key):
-        return float(np.median(values(rows, edits, key)))
+def of_visible(rows: Sequence[dict], edits: Sequence[Edit], figure: np.ndarray) -> float:
+    """Median of a figure [rows x edits] over the edits whose truth moves something; NaN where none does."""
+    seen = values(rows, edits, "moved") > SEEN
+    return float(np.median(figure[seen])) if seen.any() else float("nan")
 
-    out = {"truth_gain_db": {name: float(np.median(gains(rows, edits, "truth"))) for name, edits in FAR.items()},
-           "face_gain_db": {name: float(np.median(gains(rows, edits, "face"))) for name, edits in FAR.items()},
-           "region_gain_db": {name: float(np.median(gains(rows, edits, "region"))) for name, edits in FAR.items()},
-           "truth_db": {name: median(edits, "truth_db") for name, edits in FAR.items()},
-           "landmark_px128": {name: median(edits, "landmark_px128") for name, edits in FAR.items()},
-           "landmark_unedited_px128": {name: median(edits, "landmark_unedited_px128") for name, edits in FAR.items()},
-           "mouth_error_ratio": {}, "mouth_closer": {}, "mouth_farther": {}}
+
+def _against_truth(rows: Sequence[dict]) -> dict:
+    out = {f"{region}_gain_db": {name: of_visible(rows, edits, gains(rows, edits, region))
+                                 for name, edits in FAR.items()} for region in ("truth", "face", "region")}
+    out |= {key: {name: of_visible(rows, edits, values(rows, edits, key)) for name, edits in FAR.items()}
+            for key in ("truth_db", "landmark_px128", "landmark_unedited_px128")}
+    out |= {"mouth_error_ratio": {}, "mouth_closer": {}, "mouth_farther": {}}
     for name in MOUTH:
         gain = gains(rows, FAR[name], "mouth")
         out["mouth_error_ratio"][name] = float(np.median(10 ** (-gain / 20)))
         out["mouth_closer"][name] = int((gain > 0).sum())
         out["mouth_farther"][name] = _farther(rows, [_NAMED[f"{name}+0"], _NAMED[f"{name}+2"]])
-    out["landmark_px128_median"] = median(EDITS, "landmark_px128")
+    out["landmark_px128_median"] = float(np.median(values(rows, EDITS, "landmark_px128")))
     out["drift_of_truth"] = {control: drifts(rows, control, "drift_of_truth") for control in CONTROLS}
-    out["identity_cosine_of_truth"] = median(WHO, "identity_cosine_of_truth")
+    out["identity_cosine_of_truth"] = float(np.median(values(rows, WHO, "identity_cosine_of_truth")))
     out["identity_cosine_ratio"] = identity_ratio(rows)
     return out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from benchmarks.quality.edits import EDITS
@@ -24,7 +25,7 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def number(value: float | None, form: str = ".2f") -> str:
     """A figure, or a dash where there is none."""
-    return "-" if value is None else format(value, form)
+    return "-" if value is None or math.isnan(value) else format(value, form)
 
 
 def table(figures: dict, *, title: str) -> str:
