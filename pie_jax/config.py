@@ -225,7 +225,6 @@ PRESETS = {
              StageConfig(space="w_plus", steps=200, optimiser="adam", learning_rate=0.05, final_rate=0.05)),
     # PIE's schedule: AdaDelta in W, then in W+ (arXiv 2009.09485)
     "paper": (StageConfig(space="w", steps=2000), StageConfig(space="w_plus", steps=1000)),
-    "draft": (StageConfig(space="w", steps=300, epsilon=1e-5), StageConfig(space="w_plus", steps=150, epsilon=1e-5)),
 }
 DEFAULT_PRESET = "fast"
 

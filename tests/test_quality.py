@@ -100,7 +100,7 @@ def test_charts_are_written(tmp_path):
 
 def test_rows_of_another_preset_are_left_alone(tmp_path):
     add(tmp_path / "rows.jsonl", {"pack": "a", "preset": "paper", "x": 1 / 3})
-    add(tmp_path / "rows.jsonl", {"pack": "a", "preset": "draft", "x": 2.0})
+    add(tmp_path / "rows.jsonl", {"pack": "a", "preset": "fast", "x": 2.0})
     assert rows(tmp_path / "rows.jsonl", pack="a", preset="paper") == [{"pack": "a", "preset": "paper", "x": 0.3333}]
     assert rows(tmp_path / "absent.jsonl") == []
 
@@ -117,10 +117,10 @@ def test_presets_are_those_of_embed_and_name_their_rows():
     for preset in PRESETS:
         arguments = parser().parse_args(["--preset", preset])
         assert stages_of(arguments) == PRESETS[preset] and label_of(arguments) == preset
-    arguments = parser().parse_args(["--preset", "draft", "--steps", "7,5"])
-    assert [stage.steps for stage in stages_of(arguments)] == [7, 5] and label_of(arguments, "pose") == "draft_7-5_pose"
+    arguments = parser().parse_args(["--preset", "fast", "--steps", "7,5"])
+    assert [stage.steps for stage in stages_of(arguments)] == [7, 5] and label_of(arguments, "pose") == "fast_7-5_pose"
     with pytest.raises(SystemExit, match="2 whole numbers"):
-        stages_of(parser().parse_args(["--preset", "draft", "--steps", "7"]))
+        stages_of(parser().parse_args(["--preset", "fast", "--steps", "7"]))
 
 
 def test_drift_leaves_out_what_was_asked():

@@ -54,7 +54,7 @@ def parser() -> command.Parser:
     p.add_argument("--expression", action="append", default=[], metavar="NAME=VALUE",
                    help="a component in standard deviations (repeatable); --components lists the names")
     p.add_argument("--light", metavar="AZIMUTH,ELEVATION,INTENSITY",
-                   help="direction it comes from in degrees (+ the image's right, + above) and strength, 1 is usual")
+                   help="direction it comes from in degrees (+ the image's right, + above) and strength, 0.7 is usual")
     p.add_argument("--like", metavar="OTHER", help="take --control from another photo or embedding")
     p.add_argument("--control", action="append", metavar="NAME", help=f"what --like takes: {', '.join(CONTROLS)}")
     p.add_argument("--order", action="append", metavar="NAMES",
@@ -84,7 +84,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         raise UsageError("--like and --control go together: --like OTHER --control pose")
     arguments.sweep = _sweep(arguments.sweep)
     if arguments.sweep and arguments.sweep.name in LIGHT and arguments.light is None:
-        arguments.light = (0.0, 20.0, 1.0)
+        arguments.light = (0.0, 20.0, 0.7)
     if arguments.out is not None:
         suffix, allowed = pathlib.Path(arguments.out).suffix.lower(), PICTURES + (FILMS if arguments.sweep else ())
         if suffix not in allowed:

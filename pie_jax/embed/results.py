@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import time
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +17,13 @@ from pie_jax.errors import PackError
 from pie_jax.images import save_png
 from pie_jax.images.files import shown
 from pie_jax.pack import Pack
-from pie_jax.portrait import Embedding, edit_portrait, render_params, synthesise
+from pie_jax.portrait import Embedding, ReachWarning, edit_portrait, render_params, synthesise
 
 # What the grid shows of each control.
 _YAWS = (18.0, -18.0)
 _EXPRESSIONS = ("jaw_open", "smile")
 _EXPRESSION_SIGMAS = 2.0
-_LIGHT = (60.0, 20.0, 1.0)
+_LIGHT = (60.0, 20.0, 0.7)
 _GROUND = np.float32(0.6)
 _FAIR, _POOR = 4.0, 8.0  # dB below what the pack's own people reach
 
@@ -87,9 +88,12 @@ def grid(pack: Pack, portrait: np.ndarray, embedding: Embedding, synthesis: np.n
         tiles.append(figures.Tile(image=shown_image, label="rendering", detail="its face parameters"))
     for label, detail, request in sample_edits(pack, embedding):
         try:
-            tiles.append(figures.Tile(image=edit_portrait(pack, embedding, **request), label=label, detail=detail))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ReachWarning)  # nobody asked for this edit
+                image = edit_portrait(pack, embedding, **request)
         except PackError:  # a rig, or what it needs, is missing
             continue
+        tiles.append(figures.Tile(image=image, label=label, detail=detail))
     return figures.grid(tiles, columns=6, title=shown(title))
 
 
