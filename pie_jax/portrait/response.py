@@ -26,6 +26,7 @@ from pie_jax.pack import Pack
 LOOKED_AT = ("pose", "illumination")
 ROUNDS = 3
 STEP = 0.8  # of what is missing, asked again
+BEYOND = 1.25  # of the largest change measured: what a rig is asked for at most
 _FAR = 2.0  # deviations by which corrections may go beyond the inverted request
 
 
@@ -65,7 +66,7 @@ def limits(pack: Pack, *, expression: Mapping[str, float] | None = None,
 def invert(pack: Pack, source: FaceParams, wanted: FaceParams, *, control: str) -> FaceParams:
     """What to ask the rig of `control` for so that `wanted` [B, n] comes out: its change sent back through the curve.
 
-    Components without a curve are left alone; beyond the ends of a curve its last slope goes on.
+    Components without a curve are left alone; beyond the ends of a curve its last slope goes on for a little.
     """
     known = curves(pack, control)
     if not known:
@@ -80,10 +81,14 @@ def invert(pack: Pack, source: FaceParams, wanted: FaceParams, *, control: str) 
 
 
 def _backwards(change: np.ndarray, asked: np.ndarray, got: np.ndarray) -> np.ndarray:
-    """The request that a rising curve answers with `change`."""
+    """The request that a rising curve answers with `change`, at most BEYOND of the largest one measured.
+
+    Beyond that a rig and a generator leave what they know: a wrong face is worse than a weak edit.
+    """
     low, high = ((asked[j] - asked[i]) / (got[j] - got[i]) for i, j in ((0, 1), (-2, -1)))
     inside = np.interp(change, got, asked)
-    return inside + low * np.minimum(change - got[0], 0.0) + high * np.maximum(change - got[-1], 0.0)
+    request = inside + low * np.minimum(change - got[0], 0.0) + high * np.maximum(change - got[-1], 0.0)
+    return np.clip(request, BEYOND * asked[0], BEYOND * asked[-1])
 
 
 def move(pack: Pack, w_plus: Array, source: FaceParams, wanted: FaceParams, *, order: Sequence[str]) -> jax.Array:
