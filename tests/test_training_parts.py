@@ -168,6 +168,28 @@ def test_softened_targets_lie_between_source_and_a_little_beyond_the_target():
         assert len(set(row[row > 0])) <= 1  # one scale a row
 
 
+def test_pairs_of_the_family_are_portraits_with_their_truth(tmp_path):
+    """What --family learns from: FaceParams made anew from z, two views a person; and it needs --studio beside it."""
+    from pie_jax.studio.family import draw_z, scenes_from_z
+    from pie_jax.studio.head import build_head
+    from pie_jax.training.family_data import family_portraits
+
+    z = draw_z(5, 4)
+    for name, array in (("z", z), ("images", np.zeros((4, 32, 32, 3), np.uint8)),
+                        ("landmarks", np.full((4, 66, 2), 0.5, np.float32))):
+        np.save(tmp_path / f"{name}.npy", array)
+    (tmp_path / "count.json").write_text(json.dumps({"pairs": 2, "seed": 5, "resolution": 32}))
+    data = family_portraits(tmp_path)
+    assert len(data) == 4 and data.views == 2 and data.people == 2 and data.segments is None
+    truth = scenes_from_z(build_head(), z).params.to_vector()
+    np.testing.assert_allclose(data.params, truth, atol=1e-5)
+    with pytest.raises(UsageError, match="family_data"):
+        family_portraits(tmp_path / "nothing")
+    argv = ["--pack", str(tmp_path), "--family", str(tmp_path)]
+    arguments = regressor.parser().parse_args(argv)
+    assert arguments.family == str(tmp_path) and not arguments.studio
+
+
 def test_response_of_a_perfect_and_of_a_half_hearted_rig():
     asked = np.random.default_rng(0).normal(size=(50, 3)) * [1, 10, 0.1]
     std = np.array([1, 10, 0.1])
