@@ -120,7 +120,7 @@ def table(figures: dict, *, title: str) -> str:
               for edit, found in figures["yaw_off_deg"].items() if " " in edit]
     behind = figures["joint_behind_own_db"]
     return "\n".join([title, *columns(lines),
-                      f"single edits: the joint embedding is {behind['median']:.2f} dB behind the control's own "
+                      f"single edits: the control's own embedding is {behind['median']:+.2f} dB nearer than the joint "
                       f"(10 to 90 %: {behind['low']:.2f} to {behind['high']:.2f})"])
 
 

@@ -42,4 +42,4 @@ def test_the_summary_of_known_rows():
     assert figures["joint_behind_own_db"]["median"] == pytest.approx(0.5)
     assert figures["yaw_off_deg"]["yaw+15 smile+2"]["pose"] == 0.5
     text = joint.table(figures, title="T")
-    assert text.startswith("T\n") and "0.50 dB behind" in text and "yaw+15 smile+2: yaw off" in text
+    assert text.startswith("T\n") and "+0.50 dB nearer" in text and "yaw+15 smile+2: yaw off" in text
