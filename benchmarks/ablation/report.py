@@ -60,7 +60,7 @@ def table(found: Mapping[str, dict], claims: Mapping[str, Mapping], *, title: st
     parts = [[title], ["SYNTHESIS (medians; still: between the code rigged with its own parameters and the code)",
                        *columns(rows)]]
     for mode, what in MODES.items():
-        rows = [["  ", "slope", "error", "yaw", "light", "smile", "jaw", "smile", "jaw", "region", "missed", "drift",
+        rows = [["  ", "yaw", "error", "yaw dB", "light", "smile", "jaw", "mouth", "jaw", "region", "missed", "drift",
                  "cosine", "ratio"]]
         for name, each in found.items():
             own = each[mode]
@@ -69,17 +69,17 @@ def table(found: Mapping[str, dict], claims: Mapping[str, Mapping], *, title: st
                          *(number(own["mouth_error_ratio"][m]) for m in ("smile", "jaw_open")),
                          number(own["region_db"], ".1f"), *(number(own[key]) for key in (
                              "error", "drift", "identity_cosine", "identity_cosine_ratio"))])
-        parts.append([mode.upper() + f": {what}",
-                      "  yaw: slope, mean error in degrees; yaw light smile jaw: dB gained towards the true edited "
-                      "portrait over the unedited synthesis;", "  smile jaw: error of the mouth, of the unedited; "
-                      "region: dB to the truth where it moves; missed: of a request; drift: deviations moved unasked;",
-                      "  cosine: of edits and portrait by the judge; ratio: of that and the true edits'",
-                      *columns(rows)])
-    rows = [[f"  {claim['verdict']:9s} {claim['says']}", f"{claim['difference']:+.3g}", f"+-{claim['spread']:.2g}",
-             f"{claim['agree']}/{claim['portraits']}", claim["unit"]] for claim in claims.values()]
+        parts.append([f"{mode.upper()}: {what}", *columns(rows)])
+    parts.append([
+        "  yaw: slope, mean error in degrees; dB: gained towards the true edited portrait over the unedited synthesis;",
+        "  mouth: its error over that of the unedited, smile and jaw; region: dB to the truth where it moves; missed:",
+        "  share of a request; drift: deviations moved unasked; cosine: of edits and portrait by the judge; ratio: of",
+        "  it to that of the true edits"])
+    rows = [[f"  {claim['verdict']:9s} {claim['says']}", f"{claim['difference']:+.3g}", f"{claim['spread']:.2g}",
+             f"{claim['agree']}/{claim['portraits']}"] for claim in claims.values()]
     if rows:
-        lines = columns([["  CLAIM", "mean", "spread", "agree", ""], *rows])
-        parts.append(["CLAIMS (paired differences over portraits, positive: as claimed)", *lines])
+        parts.append(["CLAIMS (paired differences over portraits, positive: as claimed; spread: standard deviation)",
+                      *columns([["  ", "mean", "spread", "agree"], *rows])])
     return "\n\n".join("\n".join(part) for part in parts)
 
 
