@@ -29,7 +29,8 @@ def energy_gradient(described) -> Callable:
 
 
 def adadelta_step(described) -> tuple[Callable, Callable]:
-    """One update as an embedding makes it, and the state [L, D] -> before the first.
+    """One update as an embedding makes it, without its guards against values that are not finite (the peer has none
+    either), and the state [L, D] -> before the first.
 
     (inputs, latent [B, L, D], state, keys [B]) -> energies [B], terms, gradient [B, L, D]; the moved latent; its state.
     """

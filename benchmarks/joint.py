@@ -29,10 +29,7 @@ CHAINS = (("yaw+15", "smile+2"), ("yaw-15", "azimuth+45"), ("jaw_open+2", "azimu
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="python -m benchmarks.joint", description=__doc__.split("\n")[0])
-    result.add_argument("--pack", default="demo")
-    result.add_argument("--count", type=int, default=6, help="portraits (default: %(default)s)")
-    result.add_argument("--seed", type=int, default=100, help="of the first portrait (default: %(default)s)")
-    add_arguments(result, preset=DEFAULT_PRESET)
+    add_arguments(result, preset=DEFAULT_PRESET, count=6)
     result.add_argument("--out", default="runs/joint", metavar="DIR")
     return result
 

@@ -220,7 +220,7 @@ class StageConfig:
 
 
 PRESETS = {
-    # a tenth of PIE's steps, which end where PIE's end (benchmarks/results/quality)
+    # a tenth of PIE's steps; how near they come: README and benchmarks/results/quality
     "fast": (StageConfig(space="w", steps=100, optimiser="adam", learning_rate=0.2, final_rate=0.05),
              StageConfig(space="w_plus", steps=200, optimiser="adam", learning_rate=0.05, final_rate=0.05)),
     # PIE's schedule: AdaDelta in W, then in W+ (arXiv 2009.09485)

@@ -24,10 +24,7 @@ from pie_jax.config import DEFAULT_PRESET
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=__doc__.split("\n")[0])
-    result.add_argument("--pack", default="demo")
-    result.add_argument("--count", type=int, default=6, help="portraits (default: %(default)s)")
-    result.add_argument("--seed", type=int, default=100, help="of the first portrait (default: %(default)s)")
-    add_arguments(result, preset=DEFAULT_PRESET)
+    add_arguments(result, preset=DEFAULT_PRESET, count=6)
     result.add_argument("--variants", nargs="+", choices=NAMES, default=NAMES, metavar="NAME",
                         help=f"some of {', '.join(NAMES)} (default: all)")
     result.add_argument("--out", default="runs/ablation", metavar="DIR")

@@ -31,10 +31,7 @@ def parser() -> argparse.ArgumentParser:
 
     result = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__.split("\n")[0])
     result.add_argument("photos", nargs="?", metavar="FOLDER", help="portraits without truth, instead of the studio's")
-    result.add_argument("--pack", default="demo")
-    result.add_argument("--count", type=int, default=16, help="portraits (default: %(default)s)")
-    result.add_argument("--seed", type=int, default=100, help="of the first portrait (default: %(default)s)")
-    add_arguments(result, preset="paper")
+    add_arguments(result, preset="paper", count=16)
     result.add_argument("--controls", nargs="+", choices=CONTROLS, help="that the energy trains for (default: all)")
     result.add_argument("--batch", type=int, default=1, help="portraits embedded at once (default: %(default)s)")
     result.add_argument("--out", default="runs/quality", metavar="DIR")

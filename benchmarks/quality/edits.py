@@ -76,13 +76,7 @@ def obtained(vector, quantity: str, expression_names) -> float:
     """What a FaceParams vector [257] says of `quantity`, in the unit it was asked in."""
     import numpy as np
 
-    from pie_jax.morphable import FaceParams
-    from pie_jax.render import light_direction
+    from pie_jax.training import calibrate
 
-    params = FaceParams.from_vector(np.asarray(vector, np.float32))
-    if quantity in ("yaw", "pitch"):
-        return float(np.degrees(params.rotation[("pitch", "yaw").index(quantity)]))
-    if quantity in ("azimuth", "elevation"):
-        azimuth, elevation, _ = light_direction(params.illumination)
-        return float(azimuth if quantity == "azimuth" else elevation)
-    return float(params.expression[expression_names.index(quantity)])
+    control = Edit(quantity=quantity, asked=0.0).control
+    return float(calibrate.obtained(np.asarray(vector, np.float32)[None], quantity, control, expression_names)[0])

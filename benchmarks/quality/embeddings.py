@@ -17,8 +17,11 @@ from pie_jax.pack import Pack
 from pie_jax.portrait import Embedding, embed_portraits
 
 
-def add_arguments(parser: argparse.ArgumentParser, *, preset: str) -> None:
-    """--preset and --steps."""
+def add_arguments(parser: argparse.ArgumentParser, *, preset: str, count: int) -> None:
+    """What is embedded and how: --pack, --count, --seed, --preset and --steps."""
+    parser.add_argument("--pack", default="demo")
+    parser.add_argument("--count", type=int, default=count, help="portraits (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=100, help="of the first portrait (default: %(default)s)")
     parser.add_argument("--preset", choices=tuple(PRESETS), default=preset, help="(default: %(default)s)")
     parser.add_argument("--steps", metavar="W,WPLUS", help="instead of the preset's")
 

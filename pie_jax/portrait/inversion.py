@@ -47,7 +47,7 @@ def embed_portraits(pack: Pack | str | os.PathLike, portraits: Array | Sequence,
     """Find for each portrait the code w_plus whose synthesis gives it back and can be edited (PIE, arXiv 2009.09485).
 
     PIE's energy from the mean code, first one code w for all layers, then W+: 2000 and 1000 steps of AdaDelta there,
-    100 and 200 of Adam by default, which end at the same energy.
+    100 and 200 of Adam by default.
     A portrait's result depends on the pack, the config and its own pixels, not on its neighbours or its place.
 
     Args:

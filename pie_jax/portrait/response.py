@@ -104,21 +104,23 @@ def move(pack: Pack, w_plus: Array, source: FaceParams, wanted: FaceParams, *, o
     if not looked or "regressor" not in pack.weights:
         return moved
     spread = FaceParams.from_vector(pack.weights["regressor"]["output_std"])
+    units = {control: jnp.asarray(control_vector(spread, control))[None] for control in looked}
+    known = {control: np.isin(np.arange(units[control].shape[-1]), list(curves(pack, control)))[None]
+             for control in looked}
     nearest = jnp.full((w_plus.shape[0],), jnp.inf)
     for round_ in range(ROUNDS + 1):
         seen, error = _read(pack, moved), 0.0
         missing = {}
         for control in looked:
-            unit = jnp.asarray(control_vector(spread, control))[None]
-            known = np.isin(np.arange(unit.shape[-1]), list(curves(pack, control)))[None]
-            missing[control] = jnp.where(known, control_vector(wanted, control) - control_vector(seen, control), 0.0)
-            error += jnp.sum(jnp.square(missing[control] / unit), axis=-1)
+            lacking = control_vector(wanted, control) - control_vector(seen, control)
+            missing[control] = jnp.where(known[control], lacking, 0.0)
+            error += jnp.sum(jnp.square(missing[control] / units[control]), axis=-1)
         best = jnp.where((error < nearest)[:, None, None], moved, best)
         nearest = jnp.minimum(error, nearest)
         if round_ == ROUNDS:
             return best
         for control in looked:
-            far = _FAR * jnp.asarray(control_vector(spread, control))[None]
+            far = _FAR * units[control]
             request = control_vector(requests[control], control) + STEP * missing[control]
             request = jnp.clip(request, first[control] - far, first[control] + far)
             requests[control] = dataclasses.replace(requests[control], **{control_field(control): request})
