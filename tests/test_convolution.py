@@ -117,3 +117,17 @@ def test_winograd_is_used_where_it_pays():
     values = jax.jit(lambda: layers.freeze(net, {"kernel": weight}, x))()
     assert set(values) == {"winograd"}
     close(net.apply({"params": {"kernel": weight}, "frozen": values}, x), layers.conv(x, weight), 2e-4)
+
+
+@pytest.mark.parametrize("channels, features, run", [(16, 16, 2), (3, 16, 4), (16, 3, 4), (24, 16, 1), (3, 64, 1)])
+def test_few_channels_are_convolved_in_runs_of_pixels(channels, features, run):
+    pads = ((1, 1), (1, 1))
+    assert convolution.run_length((1, 8, 32, channels), (3, 3, channels, features), pads) == run
+    keys = jax.random.split(jax.random.key(0), 2)
+    x = jax.random.normal(keys[0], (2, 8, 32, channels))
+    weight = jax.random.normal(keys[1], (3, 3, channels, features))
+    plain = jax.jit(lambda *a: jax.lax.conv_general_dilated(*a, (1, 1), pads, dimension_numbers=(
+        "NHWC", "HWIO", "NHWC")))
+    close(convolution.conv_runs(x, weight, pads, run=run), plain(x, weight), 5e-5)
+    close(value_and_gradient(lambda x: layers.conv(x, weight, back=layers.turned(weight)), x),
+          value_and_gradient(lambda x: plain(x, weight), x), 5e-4)
