@@ -75,11 +75,13 @@ def test_dfr_and_a_rig_are_trained_on_codes(pack_folder, codes_folder, tmp_path)
     pool = ["--codes", str(codes_folder), "--count", "40"]
     assert dfr.main(flags(pack_folder, tmp_path / "dfr", *pool, "--hidden", "8,8")) == 0
     record_of(pack_folder, "dfr")
-    more = ["--control", "expression", "--width", "4", "--render-rows", "2", "--generator-rows", "2"]
+    more = ["--control", "expression", "--width", "4", "--render-rows", "2", "--generator-rows", "2",
+            "--weight-surroundings", "1"]
     assert rignet.main(flags(pack_folder, tmp_path / "rig", *pool, *more)) == 0
     record = record_of(pack_folder, "rignet_expression")
     assert len(record["response"]["slope"]) == len(record["response"]["correlation"]) == 64
-    assert set(record["terms"]) >= {"reconstruction", "edit", "consistency", "control", "rest", "loss"}
+    assert set(record["terms"]) >= {"reconstruction", "edit", "consistency", "control", "rest", "surroundings", "loss"}
+    assert "surroundings_explained" in record
 
 
 def test_codes_are_made_once_and_belong_to_their_pack(pack_folder, codes_folder):

@@ -15,8 +15,9 @@ import sys
 from pie_jax.config import CONTROLS
 from pie_jax.errors import EXIT_OK, PieError
 
-# Weight of `keep`, by which a rig prefers small edits and leaves alone what no loss sees (hair, background)
-KEEP = {"pose": "0.05", "expression": "0.2", "illumination": "1.5"}
+# By `keep` a rig prefers small edits, by `surroundings` it leaves the background alone: a light's would move it most
+KEEP = {"pose": "0.05", "expression": "0.2", "illumination": "1"}
+SURROUNDINGS = {"pose": "0", "expression": "0", "illumination": "30"}
 SAMPLE_SEED = 16  # of the person that ships beside the pack, smiling a little; below every training seed
 
 
@@ -52,7 +53,8 @@ def stages(arguments: argparse.Namespace) -> list[tuple[str, str, list[str]]]:
                                               *minutes(budgets[size][1])]) for size in sizes),
         ("dfr", "dfr", [*run("dfr"), *pool, "--hidden", "512,512", *minutes(3)]),
         *((f"rignet_{control}", "rignet", [*run(f"rignet_{control}"), "--control", control, *pool,
-                                           "--weight-keep", KEEP[control], *minutes(3)]) for control in CONTROLS),
+                                           "--weight-keep", KEEP[control], "--weight-surroundings", SURROUNDINGS[control],
+                                           *minutes(4)]) for control in CONTROLS),
         ("pool", "pool", ["--pack", pack, "--size", "500"]),
         ("balance", "balance", ["--pack", pack]),
         ("calibrate", "calibrate", ["--pack", pack, "--samples", count(256, 16, 8), "--checked", count(24, 8, 8)]),

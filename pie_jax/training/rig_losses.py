@@ -9,6 +9,7 @@ A batch is B pairs (w, v) of codes; with the siamese swap that is 2B rows source
     consistency      L_render(I_w, [p_hat^rest, p_w^tau])          and nothing else of v
     control, rest    the same two in parameters, in deviations of the pool: cheap, so all rows have them   [ours]
     keep             |w_hat - w|^2 in deviations of w: of the edits that do it, the smallest              [ours]
+    surroundings     the change of what is around the head, read from w_hat - w by a linear map          [ours]
 
 F is DFR; for the first `generator_rows` rows it is regressor(G(w_hat)), slower and exact [ours]. The first
 `render_rows` rows have the render losses. The other rows ask in part for less than the whole target: a random subset of
@@ -27,7 +28,7 @@ from pie_jax.config import RigNetConfig
 from pie_jax.morphable import CONTROL_FIELDS, VECTOR_SLICES, FaceParams, with_control
 from pie_jax.observe import reconstruct, regress
 from pie_jax.pack import PackConfigs
-from pie_jax.training import codes
+from pie_jax.training import codes, surroundings
 from pie_jax.training.face_losses import render_loss
 
 
@@ -42,6 +43,7 @@ class RigLossConfig:
     control: float = 2.0
     rest: float = 1.0
     keep: float = 0.005
+    surroundings: float = 0.0  # squared grey levels of 0..1
     render_rows: int = 4
     generator_rows: int = 0
     source: str = "regressor"  # whose FaceParams a row starts from: of the image, or "dfr"
@@ -91,7 +93,8 @@ def terms(key, weights, rows, frozen, *, config: RigNetConfig, configs: PackConf
     """The weighted terms (scalars) of a batch of pairs, "loss" their sum.
 
     rows: 2B rows of a pool. frozen: {"dfr", "generator", "regressor": weights, "morphable": MorphableModel,
-    "std": [257], "w_std": [D]}; generator and regressor are read only where generator_rows > 0.
+    "std": [257], "w_std": [D]}, and "surroundings" (`surroundings.fit`) where its weight is not 0; generator and
+    regressor are read only where generator_rows > 0.
     """
     source_rows, target_rows = pair_up(rows)
     w_plus = codes.w_plus_of(source_rows, num_layers=config.num_layers)
@@ -119,6 +122,11 @@ def terms(key, weights, rows, frozen, *, config: RigNetConfig, configs: PackConf
     scale = jnp.reshape(frozen["w_std"], (1, 1, -1))
     found["reconstruction"] = losses.reconstruction * jnp.mean(jnp.square((unchanged - w_plus) / scale))
     found["keep"] = losses.keep * jnp.mean(jnp.square((w_hat - w_plus) / scale))
+    if losses.surroundings > 0:
+        kept = surroundings.around(source_rows["landmarks"])
+        if config.control == "pose":  # neither where the head was nor where it goes
+            kept = kept * surroundings.around(target_rows["landmarks"])
+        found["surroundings"] = losses.surroundings * surroundings.drift(frozen["surroundings"], w_hat - w_plus, kept)
     std = FaceParams.from_vector(frozen["std"])
     found["control"] = losses.control * jnp.mean(
         jnp.square((getattr(hat, field) - asked_control) / getattr(std, field)[None, :]))

@@ -21,7 +21,7 @@ from pie_jax.config import CONTROLS, RigNetConfig, to_dict
 from pie_jax.morphable import CONTROL_FIELDS, VECTOR_SLICES, FaceParams
 from pie_jax.observe import regress
 from pie_jax.pack import Pack, PackConfigs, load_pack, update_part
-from pie_jax.training import codes, commands, loop
+from pie_jax.training import codes, commands, loop, surroundings
 from pie_jax.training.dfr import normalisation
 from pie_jax.training.face_losses import importance
 from pie_jax.training.rig_losses import RigLossConfig, apply_rig, response, rest_weights, terms
@@ -120,7 +120,10 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     key = jax.random.key(arguments.seed)
     zeros = jnp.zeros((1, config.num_layers, config.w_dim))
     weights = RigNet(config).init(key, zeros, rig_input(config, face, face))["params"]
-    frozen = frozen_of(pack, pool)
+    frozen, known = frozen_of(pack, pool), {}
+    if losses.surroundings > 0:
+        matrix, explained = surroundings.fit(pool, num_layers=config.num_layers)
+        frozen["surroundings"], known["surroundings_explained"] = jnp.asarray(matrix), round(explained, 4)
     rate = arguments.rate if arguments.rate is not None else (0.01 if arguments.optimiser == "adadelta" else 1e-3)
     configs = dataclasses.replace(pack.configs, rignets=())
     transform, step = make_step(config, configs, losses, optimiser=arguments.optimiser, rate=rate)
@@ -140,7 +143,7 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     if result.outcome != "interrupted":
         found = measure_response(config, configs, result.state.ema, frozen, pool.tail(128))
         update_part(arguments.pack, part, result.state.ema, config,
-                    commands.record(result, arguments, module="rignet", losses=to_dict(losses), response=_plain(found)))
+                    commands.record(result, arguments, module="rignet", losses=to_dict(losses), response=_plain(found), **known))
     return result
 
 
@@ -152,7 +155,7 @@ def losses_of(arguments: argparse.Namespace) -> RigLossConfig:
                            source=arguments.source)
     if arguments.paper:
         arguments.optimiser = "adadelta"
-        losses = dataclasses.replace(losses, control=0.0, rest=0.0, keep=0.0, generator_rows=0, source="dfr",
+        losses = dataclasses.replace(losses, control=0.0, rest=0.0, keep=0.0, surroundings=0.0, generator_rows=0, source="dfr",
                                      render_rows=2 * arguments.batch)
     return losses
 
@@ -178,7 +181,7 @@ def parser() -> argparse.ArgumentParser:
                         help="rows of a batch with render losses")
     result.add_argument("--generator-rows", type=int, default=losses.generator_rows,
                         help="rows of a batch that look at the edited image instead of DFR")
-    for name in ("reconstruction", "edit", "consistency", "landmark", "control", "rest", "keep"):
+    for name in ("reconstruction", "edit", "consistency", "landmark", "control", "rest", "keep", "surroundings"):
         result.add_argument(f"--weight-{name}", type=float, default=getattr(losses, name))
     return result
 
