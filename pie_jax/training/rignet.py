@@ -143,7 +143,8 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     if result.outcome != "interrupted":
         found = measure_response(config, configs, result.state.ema, frozen, pool.tail(128))
         update_part(arguments.pack, part, result.state.ema, config,
-                    commands.record(result, arguments, module="rignet", losses=to_dict(losses), response=_plain(found), **known))
+                    commands.record(result, arguments, module="rignet", losses=to_dict(losses), response=_plain(found),
+                                    **known))
     return result
 
 
