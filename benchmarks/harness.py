@@ -173,12 +173,17 @@ def peak_memory_mb() -> float | None:
     told = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
     if told is not None:
         return round(told / 2**20, 1)
+    usage = _usage()
+    return None if usage is None else round(usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10), 1)
+
+
+def _usage():
+    """What the system counts of this process; None on Windows."""
     try:
         import resource
-    except ImportError:  # not on Windows
+    except ImportError:
         return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+    return resource.getrusage(resource.RUSAGE_SELF)
 
 
 # ---------------------------------------------------------------------------------------------- runs
@@ -191,10 +196,11 @@ class Spread:
     high: float
     cpu: float  # processor milliseconds of this process, which other programs disturb less
     runs: int
+    faults: int | None = None  # pages that the system had to give this process, where it tells
 
     def row(self) -> dict[str, float]:
         return {"ms": round(self.ms, 3), "ms_low": round(self.low, 3), "ms_high": round(self.high, 3),
-                "cpu_ms": round(self.cpu, 3), "runs": self.runs}
+                "cpu_ms": round(self.cpu, 3), "runs": self.runs, "faults": self.faults}
 
 
 def run_blocked(calls: Mapping[str, Callable[[], Any]], *, runs: int = RUNS, warm: int = 2) -> dict[str, Spread]:
@@ -203,18 +209,21 @@ def run_blocked(calls: Mapping[str, Callable[[], Any]], *, runs: int = RUNS, war
 
     wall = {name: [] for name in calls}
     processor = {name: [] for name in calls}
+    faults = {name: [] for name in calls}
     for i in range(runs + warm):
         for name, call in calls.items():
-            began, began_cpu = time.perf_counter(), time.process_time()
+            before, began, began_cpu = _usage(), time.perf_counter(), time.process_time()
             jax.block_until_ready(call())
             if i >= warm:
                 wall[name].append(1e3 * (time.perf_counter() - began))
                 processor[name].append(1e3 * (time.process_time() - began_cpu))
+                faults[name].append(None if before is None else _usage().ru_minflt - before.ru_minflt)
 
     def spread(name):
         ordered = sorted(wall[name])
         return Spread(ms=statistics.median(ordered), low=ordered[len(ordered) // 10], runs=runs,
-                      high=ordered[-1 - len(ordered) // 10], cpu=statistics.median(processor[name]))
+                      high=ordered[-1 - len(ordered) // 10], cpu=statistics.median(processor[name]),
+                      faults=None if None in faults[name] else round(statistics.median(faults[name])))
 
     return {name: spread(name) for name in calls}
 
