@@ -144,7 +144,9 @@ def _interpolate_forward(attributes, barycentric, triangles, triangle_id):
 def _interpolate_backward(residuals, gradient):
     attributes, barycentric, triangles, triangle_id = residuals
     corners = _corners(triangles, triangle_id)
-    to_barycentric = jnp.stack([jnp.sum(attributes[corners[k]] * gradient, axis=-1) for k in range(3)], axis=-1)
+    # Added channel by channel: XLA:CPU takes ten times as long over a sum along an axis of three.
+    products = [attributes[corners[k]] * gradient for k in range(3)]
+    to_barycentric = jnp.stack([sum(product[:, c] for c in range(gradient.shape[-1])) for product in products], axis=-1)
     to_attributes = jnp.zeros_like(attributes)
     for k in range(3):
         to_attributes = to_attributes.at[corners[k]].add(gradient * barycentric[:, k : k + 1])
