@@ -62,7 +62,7 @@ def log_log(x: Sequence[float], y: Sequence[float], *, slope: float, title: str,
     reached = [*along, *(on_line(k, 1.0) for k in (0, -1))]
     low, high = min(reached) - 0.06, max(reached) + 0.1
     low, high = (low, high) if high - low > 0.5 else (middle[1] - 0.25, middle[1] + 0.25)
-    margin = 0.05 * (across[-1] - across[0])
+    margin = 0.12 * (across[-1] - across[0])
 
     def place(a, b):
         return (left + (right - left) * (a - across[0] + margin) / (across[-1] - across[0] + 2 * margin),
@@ -84,7 +84,8 @@ def log_log(x: Sequence[float], y: Sequence[float], *, slope: float, title: str,
     for a, b, value in zip(across, along, y):
         px, py = place(a, b)
         pen.ellipse((px - 5 * over, py - 5 * over, px + 5 * over, py + 5 * over), fill=_COLOURS["ours"])
-        pen.text((px, py - 10 * over), f"{value:.3g}", fill=_INK, font=small, anchor="mb")
+        number = f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+        pen.text((px - 4 * over, py - 7 * over), number, fill=_INK, font=small, anchor="rb")  # the line rises beside it
     pen.text((_MARGIN * over, 20 * over), title, fill=_INK, font=head)
     pen.text((_MARGIN * over, 50 * over), f"{y_label}, log scales; line: slope {slope:.2f}; dashed: proportional",
              fill=_SOFT_INK, font=small)
