@@ -29,8 +29,8 @@ from pie_jax.runtime import configure
 from pie_jax.training import commands
 
 # Pull of each part relative to L2. Synthesis leads: its two parts together outweigh what comes with random samples of
-# v, whose gradients point another way each step; those of the portrait itself (identity, recognition) stay gentle. Edits
-# are corrected by looking (`portrait.response`), so E_edit may be gentle too: what it pulls is lost to the portrait.
+# v, whose gradients point another way each step; those of the portrait itself (identity, recognition) stay gentle, and
+# E_edit too: edits are corrected by looking (`portrait.response`), and what it pulls is lost to the portrait.
 RATIOS = {"l2": 1.0, "perceptual": 1.0, "identity": 0.1, "edit": 0.05, "invariance": 0.2, "recognition_w": 0.2,
           "recognition_edit": 0.1}
 # AdaDelta forgets the energy's scale only where gradients are well above the root of its epsilon (1e-4): the L2 part, a

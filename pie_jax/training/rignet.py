@@ -156,8 +156,8 @@ def losses_of(arguments: argparse.Namespace) -> RigLossConfig:
                            source=arguments.source)
     if arguments.paper:
         arguments.optimiser = "adadelta"
-        losses = dataclasses.replace(losses, control=0.0, rest=0.0, keep=0.0, surroundings=0.0, generator_rows=0, source="dfr",
-                                     render_rows=2 * arguments.batch)
+        losses = dataclasses.replace(losses, control=0.0, rest=0.0, keep=0.0, surroundings=0.0, generator_rows=0,
+                                     source="dfr", render_rows=2 * arguments.batch)
     return losses
 
 
