@@ -61,6 +61,8 @@ def describe_machine() -> dict[str, Any]:
     found = {"device": jax.devices()[0].device_kind, "cores": cores(), "python": platform.python_version(),
              "jax": jax.__version__, "commit": _commit(),
              "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None}
+    if os.environ.get("GLIBC_TUNABLES"):  # huge pages change large cases, see benchmarks/results/steps
+        found["tunables"] = os.environ["GLIBC_TUNABLES"]
     if "torch" in sys.modules:
         found |= {"torch": sys.modules["torch"].__version__, "torch_threads": sys.modules["torch"].get_num_threads()}
     return found
