@@ -31,8 +31,10 @@ import signal
 import sys
 import time
 
+from pie_jax.config import PRECISIONS
+
 COLUMNS = ("case", "implementation", "ms", "ms_low", "ms_high", "cpu_ms", "portraits_per_s", "trace_s", "compile_s",
-           "cached_s", "gflop", "roofline", "memory_mb", "load")
+           "cached_s", "gflop", "roofline", "memory_mb", "faults", "load")
 COMPARED = ("parity_energy", "parity_gradient", "edit_px", "edit_energy", "edit_cosine")
 PEERS = {"eager_fused": "fused", "eager_best": "scaled"}
 
@@ -45,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--samples", type=int, help="of v a step (default: the pack's)")
     options.add_argument("--controls", nargs="+", help="the controls of the energy (default: the pack's)")
     options.add_argument("--sampling", choices=("all", "one"), help="all controls each step, or one a sample")
-    options.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    options.add_argument("--precision", choices=tuple(PRECISIONS), default="float32")
     options.add_argument("--torch", action="store_true", help="time PyTorch beside")
     options.add_argument("--no-compile", action="store_true", help="with --torch: without torch.compile")
     options.add_argument("--compile-minutes", type=float, default=20.0,
@@ -74,13 +76,14 @@ class Case:
         config = dataclasses.replace(config, **{name: value for name, value in wanted.items() if value is not None})
         generator, self.batch, self.runs = pack.configs.generator, arguments.batch, arguments.runs
         rng = np.random.default_rng(0)
-        self.described = energy.portrait_energy(pack, config=config, precision=arguments.precision)
+        precision = PRECISIONS[arguments.precision]
+        self.described = energy.portrait_energy(pack, config=config, precision=precision)
         plain = energy.portrait_energy(pack, config=dataclasses.replace(config, edit_detail=None),
-                                       precision=arguments.precision)
+                                       precision=precision)
         same = plain.edit_resolution == self.described.edit_resolution
         self.plain = self.described if same else plain  # the energy as PyTorch has it
         portraits = rng.uniform(size=(self.batch, generator.resolution, generator.resolution, 3)).astype(np.float32)
-        target = energy.prepare_target(pack, jnp.asarray(portraits))
+        target = energy.prepare_target(pack, jnp.asarray(portraits), precision=precision)
         self.inputs = energy.energy_inputs(pack, target, config=config)
         spread = 0.2 * rng.normal(size=(self.batch, generator.num_layers, generator.w_dim)).astype(np.float32)
         self.latent = jnp.asarray(pack.weights["generator"]["w_mean"]).reshape(1, 1, -1) + spread

@@ -12,6 +12,7 @@ import types
 import typing
 
 CONTROLS = ("pose", "expression", "illumination")
+IN_BFLOAT16 = ("generator", "perceptual", "regressor", "recognition")  # parts of a pack that can be
 TERMS = ("synthesis", "identity", "edit", "invariance", "recognition")
 LANDMARKS = 66
 
@@ -230,13 +231,48 @@ DEFAULT_PRESET = "fast"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class PrecisionConfig:
+    """Which networks' convolutions the steps of an optimisation compute in bfloat16; all else is float32.
+
+    That is: latent and optimiser, rigs and DFR, styles, demodulation and normalisation, toRGB's sums, dense layers,
+    features once they are compared, the rasterizer, and every term. Landmarks are found once, before the steps. What
+    the steps found is painted, read and edited in float32, so that an edit is corrected by what is there.
+    """
+
+    bfloat16: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        _require(set(self.bfloat16) <= set(IN_BFLOAT16),
+                 f"bfloat16: expected some of {IN_BFLOAT16}, got {self.bfloat16}")
+
+    def of(self, part: str) -> str:
+        """The type that a part of the pack computes in."""
+        return "bfloat16" if part in self.bfloat16 else "float32"
+
+
+# The regressor stays in float32 to be safe: it is a small share of a step, and the terms read small angles from it.
+PRECISIONS = {"float32": PrecisionConfig(),
+              "bfloat16": PrecisionConfig(bfloat16=("generator", "perceptual", "recognition"))}
+_AUTO = {"cpu": "float32"}  # where XLA emulates bfloat16; `python -m benchmarks.precision` measures a device
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class EmbedConfig:
     """All that decides an embedding beside the photo and the pack."""
 
     energy: EnergyConfig = EnergyConfig()
     stages: tuple[StageConfig, ...] = PRESETS[DEFAULT_PRESET]
     seed: int = 0
-    precision: str = "float32"  # or "bfloat16"
+    precision: str = "auto"  # a name of PRECISIONS, or "auto": see `on`
+
+    def __post_init__(self):
+        _require(self.precision in ("auto", *PRECISIONS),
+                 f"precision: expected one of {('auto', *PRECISIONS)}, got {self.precision!r}")
+
+    def on(self, platform: str) -> EmbedConfig:
+        """The same with precision "auto" settled for JAX's "cpu", "gpu", "tpu", ...: float32 where nobody measured."""
+        settled = _AUTO.get(platform, "float32") if self.precision == "auto" else self.precision
+        return dataclasses.replace(self, precision=settled)
 
 
 def to_dict(config) -> dict:

@@ -1,7 +1,8 @@
 """What the frozen networks of a pack see in portraits, and the portraits its generator paints.
 
-Each function is one network on a batch, with the crop and the range that it was trained with. Networks are imported
-inside: a pack without one needs none of its code.
+Each function is one network on a batch, with the crop and the range that it was trained with. Where it has a
+`precision`, "bfloat16" is that of the network's convolutions; what goes in and comes out is float32. Networks are
+imported inside: a pack without one needs none of its code.
 """
 
 from __future__ import annotations
@@ -77,12 +78,16 @@ def synthesise(config: GeneratorConfig, weights: Weights, w_plus: Array, *, reso
     stopping (StyleGAN2): only so many, the last of the batch, stop at `resolution`; a pair, the others in full first.
     """
     networks = importlib.import_module(f"pie_jax.{config.architecture}")
-    network = networks.Synthesis(config) if precision == "float32" else networks.Synthesis(config, jnp.dtype(precision))
+    network = _network(networks.Synthesis, config, precision)
     known = {"params": weights["synthesis"], "frozen": weights.get("frozen", {})}
     if stopping is None:
         return from_pm1(network.apply(known, w_plus, resolution=resolution))
     full, stopped = network.apply(known, w_plus, resolution=resolution, stopping=stopping)
     return from_pm1(full), from_pm1(stopped)
+
+
+def _network(network, config, precision: str):
+    return network(config) if precision == "float32" else network(config, jnp.dtype(precision))
 
 
 def _crops(configs: PackConfigs, portraits: tuple[Array, ...], resolution: int) -> jax.Array:
@@ -91,12 +96,12 @@ def _crops(configs: PackConfigs, portraits: tuple[Array, ...], resolution: int) 
     return crops[0] if len(crops) == 1 else jnp.concatenate(crops)
 
 
-def regress(configs: PackConfigs, weights: Weights, *portraits: Array) -> jax.Array:
+def regress(configs: PackConfigs, weights: Weights, *portraits: Array, precision: str = "float32") -> jax.Array:
     """Portraits, arrays [B, H, W, 3] of any sizes -> theta [sum B, 257] by the regressor, in one pass."""
     from pie_jax.regressor import Regressor
 
     crops = _crops(configs, portraits, configs.regressor.resolution)
-    return Regressor(configs.regressor).apply(variables(weights["regressor"]), crops)
+    return _network(Regressor, configs.regressor, precision).apply(variables(weights["regressor"]), crops)
 
 
 def find_landmarks(configs: PackConfigs, weights: Weights, portraits: Array) -> jax.Array:
@@ -110,21 +115,23 @@ def find_landmarks(configs: PackConfigs, weights: Weights, portraits: Array) -> 
     return points if scale == 1.0 else 0.5 + scale * (points - 0.5)
 
 
-def describe(configs: PackConfigs, weights: Weights, *portraits: Array) -> jax.Array:
+def describe(configs: PackConfigs, weights: Weights, *portraits: Array, precision: str = "float32") -> jax.Array:
     """Portraits, arrays [B, H, W, 3] of any sizes -> unit descriptors [sum B, N] of the recognition network (fc7)."""
     from pie_jax.vgg import VGG
 
     crops = _crops(configs, portraits, configs.recognition.resolution)
-    features = VGG(configs.recognition).apply(variables(weights["recognition"]), crops)[DESCRIPTOR]
+    network = _network(VGG, configs.recognition, precision)
+    features = network.apply(variables(weights["recognition"]), crops)[DESCRIPTOR]
     # inside the root, so that a descriptor of zeros has a finite gradient
     return features * jax.lax.rsqrt(jnp.sum(jnp.square(features), axis=-1, keepdims=True) + 1e-12)
 
 
-def perceive(configs: PackConfigs, weights: Weights, portraits: Array) -> dict[str, jax.Array]:
+def perceive(configs: PackConfigs, weights: Weights, portraits: Array, *,
+             precision: str = "float32") -> dict[str, jax.Array]:
     """Portraits [B, H, W, 3] -> perceptual features {layer: [B, h, w, C]}."""
     from pie_jax.vgg import VGG
 
-    features = VGG(configs.perceptual).apply(variables(weights["perceptual"]), portraits)
+    features = _network(VGG, configs.perceptual, precision).apply(variables(weights["perceptual"]), portraits)
     return {name: features[name] for name in configs.perceptual.layers}
 
 

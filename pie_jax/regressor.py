@@ -17,6 +17,8 @@ Deep3DFaceRecon (arXiv 1903.08527; sicxu/Deep3DFaceRecon_pytorch models/networks
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -66,23 +68,26 @@ class Regressor(nn.Module):
     """face_crop_01 [B, R, R, 3] RGB in 0..1, no other normalisation -> theta [B, 257], real units, Deep3D's order.
 
     The network is fully convolutional up to a mean over pixels; R = config.resolution is what it was trained at.
+    The convolutions compute in `dtype`, their normalisation, that mean and the head in the crop's float32.
     ValueError: not [B, *, *, 3].
     """
 
     config: RegressorConfig
+    dtype: Any = None  # None: the crop's
 
     @nn.compact
     def __call__(self, face_crop_01: Array, *, train: bool = False) -> jax.Array:
         config = self.config
         check_shape("face_crop_01", face_crop_01, (None, None, None, 3))
-        x = Conv(config.width, 7, 2, padding=3, name="conv1")(face_crop_01)
+        x = face_crop_01 if self.dtype is None else face_crop_01.astype(self.dtype)
+        x = Conv(config.width, 7, 2, padding=3, name="conv1")(x)
         x = max_pool(jax.nn.relu(BatchNorm(name="bn1")(x, train)))
         for stage, blocks in enumerate(config.stage_sizes):
             for i in range(blocks):
                 stride = 2 if stage > 0 and i == 0 else 1
                 x = ResidualBlock(config.width * 2**stage, stride, config.bottleneck, name=f"layer{stage + 1}_{i}")(
                     x, train)
-        x = nn.Dense(PARAMETERS, name="head")(jnp.mean(x, axis=(1, 2)))
+        x = nn.Dense(PARAMETERS, name="head")(jnp.mean(x.astype(face_crop_01.dtype), axis=(1, 2)))
         mean = jax.lax.stop_gradient(self.param("output_mean", nn.initializers.zeros, (PARAMETERS,)))
         std = jax.lax.stop_gradient(self.param("output_std", nn.initializers.ones, (PARAMETERS,)))
         return x * std[None] + mean[None]

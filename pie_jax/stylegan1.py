@@ -80,11 +80,12 @@ class StyledConv(nn.Module):
         """x [B, H, W, I], w [B, D] -> [B, R, R, O]."""
         config, inputs = self.config, x.shape[-1]
         channels = config.channels(self.resolution)
-        bias = self.param("bias", nn.initializers.zeros, (channels,)).astype(self.dtype).reshape(1, 1, 1, -1)
+        bias = self.param("bias", nn.initializers.zeros, (channels,)).reshape(1, 1, 1, -1)
         strength = self.param("noise_strength", nn.initializers.zeros, (channels,))
         const = self.param("noise_const", scaled_normal(1.0), (self.resolution, self.resolution))
         style = EqualizedDense(2 * channels, name="style")(w)
 
+        # The convolution alone is in `dtype`; what is done to each of its pixels has the styles' type.
         x = x.astype(self.dtype)
         biased = False
         if self.convolve != "none":
@@ -97,11 +98,11 @@ class StyledConv(nn.Module):
             else:
                 x = conv(x, weight)
         noise = jax.lax.stop_gradient(const)[None, :, :, None] * strength.reshape(1, 1, 1, -1)
-        x = x + noise.astype(self.dtype)
+        x = x + noise
         x = leaky_relu(x if biased else x + bias, gain=1.0)
         x = instance_norm(x, epsilon=config.instance_norm_eps)
         scale, shift = style[:, None, None, :channels] + 1.0, style[:, None, None, channels:]
-        return x * scale.astype(self.dtype) + shift.astype(self.dtype)
+        return (x * scale + shift).astype(self.dtype)
 
 
 class SynthesisBlock(nn.Module):

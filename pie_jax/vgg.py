@@ -18,6 +18,7 @@ num_classes 2622.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -73,9 +74,12 @@ class VGG(nn.Module):
 
     Resizes to config.resolution, subtracts mean_rgb and divides by std_rgb in 0..255, and stops after the deepest
     layer asked for. The dictionary has config.layers, and fc6, fc7, fc7_pre (and fc8) where the config has them.
+    The convolutions compute in `dtype`; the normalisation before them, LPIPS's lengths, the dots after them and all
+    features returned are float32.
     """
 
     config: VGGConfig
+    dtype: Any = None  # None: the images'
 
     @nn.compact
     def __call__(self, images_01: Array) -> dict[str, jax.Array]:
@@ -85,6 +89,7 @@ class VGG(nn.Module):
         mean = jnp.asarray(config.mean_rgb, jnp.float32).reshape(1, 1, 1, 3)
         std = jnp.asarray(config.std_rgb, jnp.float32).reshape(1, 1, 1, 3)
         x = (255.0 * resize(images_01, resolution=config.resolution) - mean) / std
+        full, x = x.dtype, x if self.dtype is None else x.astype(self.dtype)
         features = {}
         for name in needed:
             block, index = (int(part) for part in name[4:].split("_"))
@@ -93,9 +98,11 @@ class VGG(nn.Module):
             channels = config.width * min(2 ** (block - 1), 8)
             x = jax.nn.relu(Conv(channels, padding=1, use_bias=True, name=name)(x))
             if name in config.layers:
-                features[name] = self._weighed(name, x) if config.heads else x
+                features[name] = x.astype(full)
+                if config.heads:
+                    features[name] = self._weighed(name, features[name])
         if config.fc_width > 0:
-            x = max_pool(x)
+            x = max_pool(x).astype(full)
             features["fc6"] = jax.nn.relu(Flat(config.fc_width, name="fc6")(x))
             features["fc7_pre"] = nn.Dense(config.fc_width, kernel_init=nn.initializers.he_normal(), name="fc7")(
                 features["fc6"])

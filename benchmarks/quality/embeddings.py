@@ -15,6 +15,7 @@ from pie_jax.config import PRESETS, EmbedConfig, StageConfig
 from pie_jax.errors import InputError
 from pie_jax.pack import Pack
 from pie_jax.portrait import Embedding, embed_portraits
+from pie_jax.runtime import local_devices
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, preset: str, count: int) -> None:
@@ -50,7 +51,7 @@ def embedded(pack: Pack, portraits: Sequence[Portrait], config: EmbedConfig, fol
     `report["seconds_per_portrait"]` is the time of the whole call that made it, compiling included.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    found = {}
+    config, found = config.on(local_devices(1)[0].platform), {}
     for portrait in portraits:
         try:
             embedding = Embedding.load(folder / f"{portrait.seed:06d}.npz")

@@ -7,11 +7,10 @@ import dataclasses
 from collections.abc import Sequence
 
 from pie_jax import command
-from pie_jax.config import CONTROLS, DEFAULT_PRESET, PRESETS, TERMS, EmbedConfig, EnergyConfig
+from pie_jax.config import CONTROLS, DEFAULT_PRESET, PRECISIONS, PRESETS, TERMS, EmbedConfig, EnergyConfig
 from pie_jax.embed.share import add_share, check_share
 from pie_jax.errors import UsageError, choose
 
-PRECISIONS = ("float32", "bfloat16")
 _FIELDS = tuple(field.name for field in dataclasses.fields(EnergyConfig))
 WEIGHTS = tuple(name.removeprefix("weight_") for name in _FIELDS if name.startswith("weight_"))
 
@@ -47,7 +46,8 @@ def parser() -> command.Parser:
     p.add_argument("--devices", type=int, metavar="N", help="share each batch out over N devices, as many on each; "
                    "default: every accelerator of this process, or one CPU")
     p.add_argument("--seed", type=int, default=0, help="decides the samples of v")
-    p.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the networks")
+    p.add_argument("--precision", choices=("auto", *PRECISIONS), default="auto",
+                   help="of the steps' convolutions; auto: what is measured to be faster on the device, else float32")
     p.add_argument("--restart", action="store_true", help="do photos again, finished or not")
     p.add_argument("--dry-run", action="store_true", help="check everything and say what would be done")
     p.add_argument("--quiet", action="store_true", help="no progress on stderr")

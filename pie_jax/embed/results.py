@@ -72,7 +72,7 @@ def match(manifest: dict, numbers: dict) -> dict | None:
 
 def synthesis_of(pack: Pack, embedding: Embedding) -> np.ndarray:
     """[H, W, 3] in 0..1: what the code gives back."""
-    image = synthesise(pack, jnp.asarray(embedding.w_plus)[None], precision=embedding.config.precision)[0]
+    image = synthesise(pack, jnp.asarray(embedding.w_plus)[None])[0]
     return np.clip(np.asarray(image, np.float32), 0.0, 1.0)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 
 from pie_jax.arrays import Array, Weights, check_shape
-from pie_jax.config import EnergyConfig
+from pie_jax.config import PRECISIONS, EnergyConfig, PrecisionConfig
 from pie_jax.energy.terms import edit_term, identity_term, invariance_term, recognition_term, synthesis_term
 from pie_jax.errors import PackError
 from pie_jax.images import face_crop
@@ -54,19 +55,24 @@ class Inputs:
     factors: dict[str, Array]  # the weights of the parts, as data: other weights need no new compilation
 
 
-@jax.jit
-def prepare_target(pack: Pack, portraits: Array) -> Target:
-    """Look at portraits [B, H, W, 3] in 0..1 (the generator's resolution) once. ValueError: another size."""
+@partial(jax.jit, static_argnames="precision")
+def prepare_target(pack: Pack, portraits: Array, *, precision: PrecisionConfig = PRECISIONS["float32"]) -> Target:
+    """Look at portraits [B, H, W, 3] in 0..1 (the generator's resolution) once. ValueError: another size.
+
+    precision: the energy's, so that a portrait and an equal synthesis look equal.
+    """
     configs, weights = pack.configs, pack.weights
     resolution = configs.generator.resolution
     check_shape("portraits", portraits, (None, resolution, resolution, 3))
     return Target(
         portrait=portraits,
-        features=perceive(configs, weights, portraits) if "perceptual" in weights else None,
+        features=perceive(configs, weights, portraits, precision=precision.of("perceptual"))
+        if "perceptual" in weights else None,
         theta=regress(configs, weights, portraits) if "regressor" in weights else None,
         landmarks=find_landmarks(configs, weights, portraits) if "landmarks" in weights else None,
         face=face_crop(portraits, configs.camera, resolution=configs.energy.render_resolution),
-        descriptor=describe(configs, weights, portraits) if "recognition" in weights else None)
+        descriptor=describe(configs, weights, portraits, precision=precision.of("recognition"))
+        if "recognition" in weights else None)
 
 
 PARTS = {"synthesis": ("l2", "perceptual"), "identity": ("identity",), "edit": ("edit_photometric", "edit_landmark"),
@@ -93,7 +99,7 @@ class PortraitEnergy:
     terms: tuple[str, ...]
     controls: tuple[str, ...]
     from_dfr: bool  # a rig's source parameters come from DFR(w), else from the regressor on G(w)
-    precision: str = "float32"
+    precision: PrecisionConfig = PRECISIONS["float32"]
     missing: tuple[tuple[str, str], ...] = dataclasses.field(default=(), compare=False)  # (what, why)
 
     @property
@@ -135,12 +141,13 @@ class PortraitEnergy:
         elif synthesis is None:
             synthesis = self._synthesise(weights, latent)
         if source is not None:
-            theta, theta_edited = self._look(regress, weights, synthesis, edited)
+            theta, theta_edited = self._look("regressor", regress, weights, synthesis, edited)
 
         parts = {}
         if "synthesis" in terms:
             ours = target.features
-            theirs = {} if ours is None else perceive(configs, weights, synthesis)
+            theirs = {} if ours is None else perceive(configs, weights, synthesis,
+                                                      precision=self.precision.of("perceptual"))
             parts["l2"], perceptual = synthesis_term(target.portrait, synthesis, ours or {}, theirs)
             if theirs:
                 parts["perceptual"] = perceptual
@@ -151,7 +158,7 @@ class PortraitEnergy:
         if "edit" in terms or "invariance" in terms:
             parts |= self._rendered_parts(inputs, rows, choice, theta_edited)
         if "recognition" in terms:
-            ours, theirs = self._look(describe, weights, synthesis, edited)
+            ours, theirs = self._look("recognition", describe, weights, synthesis, edited)
             parts["recognition_w"], of_edits = recognition_term(
                 target.descriptor, ours, ours[:, None] if theirs is None else theirs)
             if theirs is not None:
@@ -160,7 +167,8 @@ class PortraitEnergy:
 
     # One pass, so that each network stands once in the traced program and works on all its images together.
     def _synthesise(self, weights: Weights, w_plus: Array, **where) -> jax.Array | tuple[jax.Array, jax.Array]:
-        return synthesise(self.configs.generator, weights["generator"], w_plus, precision=self.precision, **where)
+        return synthesise(self.configs.generator, weights["generator"], w_plus,
+                          precision=self.precision.of("generator"), **where)
 
     def _source(self, weights: Weights, latent: Array) -> tuple[Array | None, FaceParams | None]:
         """The parameters of w that a rig starts from, and G(w) where finding them needed it."""
@@ -169,7 +177,7 @@ class PortraitEnergy:
         if self.from_dfr:
             return None, FaceParams.from_vector(reconstruct(self.configs, weights, latent))
         synthesis = self._synthesise(weights, latent)
-        return synthesis, FaceParams.from_vector(regress(self.configs, weights, synthesis))
+        return synthesis, FaceParams.from_vector(self._look("regressor", regress, weights, synthesis)[0])
 
     def _draw(self, pool: Pool, keys: Array) -> tuple[Pool, Array | None]:
         """Rows of the pool [B, M, ...] for each portrait's key, and which control [B, M] each one is for.
@@ -223,9 +231,10 @@ class PortraitEnergy:
         both = self._synthesise(weights, every)
         return both[:latent.shape[0]], both[latent.shape[0]:]
 
-    def _look(self, network, weights: Weights, synthesis: Array, edited: Array | None) -> tuple[Array, Array | None]:
-        """`network` [N] on G(w) and on the edited portraits: [B, N], [B, M, N]."""
-        batch = synthesis.shape[0]
+    def _look(self, part: str, network, weights: Weights, synthesis: Array,
+              edited: Array | None = None) -> tuple[Array, Array | None]:
+        """`network` [N], the pack's `part`, on G(w) and on the edited portraits: [B, N], [B, M, N]."""
+        batch, network = synthesis.shape[0], partial(network, precision=self.precision.of(part))
         if edited is None:
             return network(self.configs, weights, synthesis), None
         both = network(self.configs, weights, synthesis, edited)
@@ -287,7 +296,8 @@ def _unavailable(pack: Pack, config: EnergyConfig) -> tuple[list[str], list[str]
     return terms, controls, missing
 
 
-def portrait_energy(pack: Pack, *, config: EnergyConfig | None = None, precision: str = "float32") -> PortraitEnergy:
+def portrait_energy(pack: Pack, *, config: EnergyConfig | None = None,
+                    precision: PrecisionConfig = PRECISIONS["float32"]) -> PortraitEnergy:
     """The energy that `config` (default: the pack's own) describes, as far as the pack has the parts for it.
 
     What had to be left out is in `.missing`. PackError: no generator, or nothing left.

@@ -20,8 +20,15 @@ def _even(x: Array) -> bool:
     return x.shape[1] % 2 == 0 and x.shape[2] % 2 == 0
 
 
+def _as(x: Array, array: Array | None) -> jax.Array | None:
+    return None if array is None else array.astype(x.dtype)
+
+
 class Conv(nn.Module):
-    """kxk convolution, zero padded by `padding` on each side; kernel [k, k, I, O], bias [O]; 1x1 is a dot."""
+    """kxk convolution, zero padded by `padding` on each side; kernel [k, k, I, O], bias [O]; 1x1 is a dot.
+
+    It computes in the type of its input, whatever that of its weights.
+    """
 
     features: int
     kernel_size: int = 3
@@ -32,22 +39,23 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> jax.Array:
         k, stride = self.kernel_size, self.stride
-        kernel = self.param("kernel", nn.initializers.he_normal(), (k, k, x.shape[-1], self.features))
+        stored = self.param("kernel", nn.initializers.he_normal(), (k, k, x.shape[-1], self.features))
+        kernel = stored.astype(x.dtype)
         if k == 1:
             y = jnp.matmul(x[:, ::stride, ::stride], kernel[0, 0])
         elif stride == 2 and x.shape[-1] <= _FEW and k == 2 * self.padding + 1 and k % 4 == 3 and _even(x):
-            weight = frozen(self, "weight", lambda: block_weight(kernel))
-            weight = block_weight(kernel) if weight is None else weight
-            back = frozen(self, "back", lambda: turned(weight))
+            weight = frozen(self, "weight", lambda: block_weight(stored))
+            weight = block_weight(kernel) if weight is None else weight.astype(x.dtype)
+            back = _as(x, frozen(self, "back", lambda: turned(block_weight(stored))))
             y = conv(blocks(x), weight, padding=block_padding(k), back=back)
         elif (k, stride, self.padding) == (3, 1, 1):
-            y = frozen_conv(self, x, kernel, kernel)
+            y = frozen_conv(self, x, kernel, stored)
         else:
-            back = frozen(self, "back", lambda: turned(kernel)) if stride == 1 else None
+            back = _as(x, frozen(self, "back", lambda: turned(stored))) if stride == 1 else None
             y = conv(x, kernel, padding=self.padding, stride=stride, back=back)
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros, (self.features,)).reshape(1, 1, 1, -1)
-        return y
+        return y.astype(x.dtype)
 
 
 class BatchNorm(nn.Module):
@@ -82,7 +90,8 @@ class BatchNorm(nn.Module):
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
         offset = bias - mean * factor
         lead = (1,) * (x.ndim - 1)
-        return x * factor.reshape(*lead, -1) + offset.reshape(*lead, -1)
+        # in the type of the statistics, rounded once to that of x
+        return (x * factor.reshape(*lead, -1) + offset.reshape(*lead, -1)).astype(x.dtype)
 
 
 def update_batch_stats(weights: Weights, batch_stats: Weights, *, momentum: float = 0.9) -> Weights:

@@ -137,14 +137,16 @@ class ModulatedConv(nn.Module):
         known = frozen(self, "power", power)
         demodulation = jax.lax.rsqrt(
             jnp.matmul(jnp.square(style), power() if known is None else known) + 1e-8 / (9 * channels))
-        x = x.astype(self.dtype) * style.astype(self.dtype)[:, None, None, :]
+        # The convolution alone is in `dtype`; what is done to each of its pixels has the styles' type.
+        x = (x * style[:, None, None, :]).astype(self.dtype)
         convolve = frozen_up_conv if self.up else frozen_conv
         x = convolve(self, x, weight.astype(self.dtype), weight)
-        x = x * demodulation.astype(self.dtype)[:, None, None, :]
+        x = x * demodulation[:, None, None, :]
         if noise is None:
             noise = jax.lax.stop_gradient(const)[None, :, :, None]
-        x = x + (noise * strength.reshape(1, 1, 1, 1)).astype(self.dtype) + bias.astype(self.dtype).reshape(1, 1, 1, -1)
-        return leaky_relu(x, gain=SQRT2 * self.gain, clamp=None if self.clamp is None else self.clamp * self.gain)
+        x = x + noise * strength.reshape(1, 1, 1, 1) + bias.reshape(1, 1, 1, -1)
+        x = leaky_relu(x, gain=SQRT2 * self.gain, clamp=None if self.clamp is None else self.clamp * self.gain)
+        return x.astype(self.dtype)
 
 
 class ToRGB(nn.Module):

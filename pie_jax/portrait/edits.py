@@ -73,7 +73,7 @@ def edit_portrait(pack: Pack | str | os.PathLike, embedding: Embedding, *, yaw: 
                             like=like, order=order, invert_response=invert_response)
     for line in limits(pack, yaw=yaw, pitch=pitch, roll=roll, expression=expression, light=light):
         warnings.warn(line, ReachWarning, stacklevel=2)
-    image = synthesise(pack, jnp.asarray(w_plus)[None], precision=embedding.config.precision)[0]
+    image = synthesise(pack, jnp.asarray(w_plus)[None])[0]
     return np.clip(np.asarray(image, np.float32), 0.0, 1.0)
 
 

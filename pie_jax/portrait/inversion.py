@@ -16,13 +16,14 @@ import numpy as np
 from pie_jax import energy as energies
 from pie_jax import observe, optimise
 from pie_jax.arrays import Array, check_shape
-from pie_jax.config import EmbedConfig
+from pie_jax.config import PRECISIONS, EmbedConfig
 from pie_jax.images import load_portrait, psnr, ssim
 from pie_jax.morphable import FaceParams
 from pie_jax.pack import Pack, load_pack
 from pie_jax.portrait.checkpoint import Checkpoint, join_states, join_traces
 from pie_jax.portrait.embedding import Embedding
 from pie_jax.portrait.sharding import Mesh, ShardedEnergy, everywhere, portrait_mesh, shared_out
+from pie_jax.runtime import local_devices
 
 _LAST_STEPS = 50  # the last terms of a report are medians over so many steps: a new v each step makes them noisy
 
@@ -53,7 +54,8 @@ def embed_portraits(pack: Pack | str | os.PathLike, portraits: Array | Sequence,
     Args:
       pack: a Pack, or the folder or name of one.
       portraits: [B, H, W, 3] in 0..1 at the pack's resolution, or a sequence of such images and of paths.
-      config: what decides the result; default: the pack's own energy, `fast` stages, seed 0.
+      config: what decides the result; default: the pack's own energy, `fast` stages, seed 0. Its precision is that of
+        the steps; what they found is looked at in float32.
       batch: portraits optimised at once; a smaller rest is filled up, so one program serves all.
       devices: share every batch out over these, rounded up to as many on each; default: the default device alone.
       resume: for each portrait a Checkpoint of the same config and batch to go on from, or None. The result is the
@@ -70,7 +72,7 @@ def embed_portraits(pack: Pack | str | os.PathLike, portraits: Array | Sequence,
     began = time.perf_counter()
     pack = as_pack(pack)
     pack.require("generator")
-    config = config or EmbedConfig(energy=pack.configs.energy)
+    config = (config or EmbedConfig(energy=pack.configs.energy)).on((devices or local_devices(1))[0].platform)
     images = _stack(portraits, pack.configs.generator.resolution)
     starts = list(resume) if resume is not None else [None] * len(images)
     if len(starts) != len(images):
@@ -131,7 +133,7 @@ class _BatchRun:
         self.images = np.concatenate([images, np.repeat(images[-1:], fill, axis=0)])
         self.starts = starts + [starts[-1]] * fill
         self.batch = batch
-        plain = energies.portrait_energy(pack, config=config.energy, precision=config.precision)
+        plain = energies.portrait_energy(pack, config=config.energy, precision=PRECISIONS[config.precision])
         self.missing = plain.missing
         self.energy = plain if mesh is None else ShardedEnergy(energy=plain, mesh=mesh)
         self.place = (lambda tree: tree) if mesh is None else partial(shared_out, mesh)
@@ -146,7 +148,8 @@ class _BatchRun:
         stages = self.config.stages
         self._tell("compile", first_stage, 0, None, lambda: [])
         began = time.perf_counter()
-        target = jax.block_until_ready(energies.prepare_target(self.pack, self.place(jnp.asarray(self.images))))
+        target = jax.block_until_ready(energies.prepare_target(
+            self.pack, self.place(jnp.asarray(self.images)), precision=PRECISIONS[self.config.precision]))
         self.compile_seconds = time.perf_counter() - began
         inputs = energies.energy_inputs(self.pack, target, config=self.config.energy)
         seeds = [portrait_seed(image, self.config.seed) for image in self.images]
@@ -226,7 +229,7 @@ class _BatchRun:
         return found
 
     def _finish(self, latent, target: energies.Target, outcomes: list[str], load_seconds: float) -> list[Embedding]:
-        look = jax.device_get(compare(self.pack, latent, target, precision=self.config.precision))
+        look = jax.device_get(compare(self.pack, latent, target))
         latent = np.asarray(latent, np.float32)
         found = []
         for row in range(len(self.indices)):
@@ -253,8 +256,8 @@ class _BatchRun:
                 for name in names}
 
 
-@partial(jax.jit, static_argnames=("precision",))
-def compare(pack: Pack, w_plus: Array, target: energies.Target, *, precision: str = "float32") -> dict:
+@jax.jit
+def compare(pack: Pack, w_plus: Array, target: energies.Target) -> dict:
     """Synthesise w_plus [B, L, D] and compare it with the portraits of `target`, by every part that the pack has.
 
     Returns [B, ...] arrays (None where a part is missing): "synthesis" [B, H, W, 3] in 0..1, "psnr" dB, "ssim", "theta"
@@ -262,7 +265,7 @@ def compare(pack: Pack, w_plus: Array, target: energies.Target, *, precision: st
     "landmark_error" (mean distance in pixels of a 224 px face crop), "identity_cosine" of recognition descriptors.
     """
     configs, weights = pack.configs, pack.weights
-    synthesis = jnp.clip(synthesise(pack, w_plus, precision=precision), 0.0, 1.0)
+    synthesis = jnp.clip(synthesise(pack, w_plus), 0.0, 1.0)
     found = {"synthesis": synthesis, "psnr": psnr(synthesis, target.portrait), "ssim": ssim(synthesis, target.portrait),
              "theta": None, "portrait_theta": target.theta, "landmarks": None, "portrait_landmarks": target.landmarks,
              "landmark_error": None, "identity_cosine": None}
@@ -275,15 +278,16 @@ def compare(pack: Pack, w_plus: Array, target: energies.Target, *, precision: st
         offset = found["landmarks"] - target.landmarks
         found["landmark_error"] = energies.CROP_PX * jnp.linalg.norm(offset, axis=-1).mean(-1)
     if "recognition" in weights:
-        found["identity_cosine"] = jnp.sum(observe.describe(configs, weights, synthesis) * target.descriptor, -1)
+        # not with the target's own descriptor, which may be of another precision
+        ours, theirs = jnp.split(observe.describe(configs, weights, synthesis, target.portrait), 2)
+        found["identity_cosine"] = jnp.sum(ours * theirs, -1)
     return found
 
 
-@partial(jax.jit, static_argnames=("precision",))
-def synthesise(pack: Pack, w_plus: Array, *, precision: str = "float32") -> jax.Array:
+@jax.jit
+def synthesise(pack: Pack, w_plus: Array) -> jax.Array:
     """w_plus [B, L, D] -> portraits [B, H, W, 3], about 0..1."""
-    images = observe.synthesise(pack.configs.generator, pack.weights["generator"], w_plus, precision=precision)
-    return images.astype(jnp.float32)
+    return observe.synthesise(pack.configs.generator, pack.weights["generator"], w_plus)
 
 
 def _face(theta: np.ndarray | None) -> FaceParams | None:
