@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
+from benchmarks.harness import plain
 from pie_jax.figures import font
 
 _GROUND, _INK, _SOFT_INK, _RULE = (252, 252, 250), (38, 42, 48), (110, 116, 124), (226, 228, 230)
@@ -35,7 +36,7 @@ def bars(entries: Sequence[tuple[str, float, float, float, str]], *, title: str,
         end = left + room * value / longest
         pen.rectangle((left, top + 3, max(end, left + 1), top + _LINE - 8), fill=_COLOURS[kind])
         pen.line((left + room * low / longest, middle, left + room * high / longest, middle), fill=_INK, width=2)
-        pen.text((max(end, left + room * high / longest) + 10, middle), f"{value:.4g} {unit}", fill=_SOFT_INK,
+        pen.text((max(end, left + room * high / longest) + 10, middle), f"{plain(value)} {unit}", fill=_SOFT_INK,
                  font=font(15), anchor="lm")
     return sheet
 
@@ -81,11 +82,13 @@ def log_log(x: Sequence[float], y: Sequence[float], *, slope: float, title: str,
     for k in range(0, 60, 2):  # dashes
         pen.line([tuple(a + (b - a) * j / 60 for a, b in zip(*ends)) for j in (k, k + 1)], fill=_SOFT_INK, width=over)
     pen.line([place(across[k], on_line(k, slope)) for k in (0, -1)], fill=_COLOURS["ours"], width=2 * over)
-    for a, b, value in zip(across, along, y):
+    for k, (a, b, value) in enumerate(zip(across, along, y)):
         px, py = place(a, b)
         pen.ellipse((px - 5 * over, py - 5 * over, px + 5 * over, py + 5 * over), fill=_COLOURS["ours"])
         number = f"{value:.0f}" if value >= 100 else f"{value:.3g}"
-        pen.text((px - 4 * over, py - 7 * over), number, fill=_INK, font=small, anchor="rb")  # the line rises beside it
+        side = -1 if b >= on_line(k, slope) else 1  # away from the line
+        pen.text((px + 4 * over * side, py + 7 * over * side), number, fill=_INK, font=small,
+                 anchor="rb" if side < 0 else "lt")
     pen.text((_MARGIN * over, 20 * over), title, fill=_INK, font=head)
     pen.text((_MARGIN * over, 50 * over), f"{y_label}, log scales; line: slope {slope:.2f}; dashed: proportional",
              fill=_SOFT_INK, font=small)

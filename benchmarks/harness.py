@@ -267,4 +267,9 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return plain(value) if isinstance(value, float) else str(value)
+
+
+def plain(value: float) -> str:
+    """A number with four figures, or all before the point; never with an exponent above 1."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -250,7 +250,7 @@ class PrecisionConfig:
         return "bfloat16" if part in self.bfloat16 else "float32"
 
 
-# The regressor stays in float32 to be safe: it is a small share of a step, and the terms read small angles from it.
+# The regressor stays in float32 to be safe: identity, edit and invariance read small angles from it.
 PRECISIONS = {"float32": PrecisionConfig(),
               "bfloat16": PrecisionConfig(bfloat16=("generator", "perceptual", "recognition"))}
 _AUTO = {"cpu": "float32"}  # where XLA emulates bfloat16; `python -m benchmarks.precision` measures a device

@@ -2,7 +2,7 @@
 
 Every stage is an ordinary training command with its own run folder, so the whole can be stopped at any time and
 called again: finished stages are skipped, the one at hand is resumed. `--scale` multiplies all budgets: 0.01 is a
-smoke test, 1 the shipped pack (about six hours of one CPU core). The generator learns at 64 px and is then grown.
+smoke test, 1 the shipped pack (over six hours of one CPU core). The generator learns at 64 px and is then grown.
 """
 
 from __future__ import annotations

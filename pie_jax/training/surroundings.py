@@ -1,7 +1,7 @@
 """What is around a head, read from its code by one linear map: an edit is to leave it alone.
 
-None of StyleRig's losses sees the background, and a rig moves it for nothing. The map goes from
-W+ to a small image of the face crop, fitted by ridge regression to a pool of codes; it needs no synthesis.
+None of StyleRig's losses sees the background, and a rig moves it for nothing. The map goes from W+ to a small image of
+the face crop, fitted by ridge regression to a pool of codes; it needs no synthesis.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pie_jax.training import codes
 
 SIDE = 16  # px of the small image
 MOST = 8000  # codes that it is fitted to: the matrix that is solved has as many rows and columns
-RIDGE = (0.1, 1.0, 10.0)  # in mean squares of a code; the best on held-out codes is taken
+RIDGE = (0.1, 1.0, 10.0)  # in mean squared lengths of a code; the best on held-out codes is taken
+_BLOCK = 256  # images shrunk at once
 
 
 def fit(pool: codes.Codes, *, num_layers: int) -> tuple[np.ndarray, float]:
@@ -28,16 +29,15 @@ def fit(pool: codes.Codes, *, num_layers: int) -> tuple[np.ndarray, float]:
         raise PieError(f"codes: their images have {pool.images.shape[1]} px, not a multiple of {SIDE}; make them at "
                        "another render_resolution, or pass --weight-surroundings 0")
 
-    def read(rows):
-        w_plus = np.asarray(codes.w_plus_of({k: jnp.asarray(v) for k, v in rows.items() if k != "images"},
-                                            num_layers=num_layers))
-        images = rows["images"].astype(np.float32) / 255
-        step = images.shape[1] // SIDE
-        small = images.reshape(len(images), SIDE, step, SIDE, step, 3).mean((2, 4))
-        return w_plus.reshape(len(w_plus), -1), small.reshape(len(small), -1)
+    def read(first, count):
+        rows = {name: jnp.asarray(getattr(pool, name)[first:first + count]) for name in ("w_a", "w_b", "cross")}
+        w_plus = np.asarray(codes.w_plus_of(rows, num_layers=num_layers))
+        small = [_shrink(pool.images[i:min(i + _BLOCK, first + count)]) for i in range(first, first + count, _BLOCK)]
+        return w_plus.reshape(count, -1), np.concatenate(small).reshape(count, -1)
 
-    x, y = read(pool.rows(np.arange(min(len(pool) - pool.held_out, MOST))))
-    x_unseen, y_unseen = read(pool.tail())
+    known = len(pool) - pool.held_out
+    x, y = read(0, min(known, MOST))
+    x_unseen, y_unseen = read(known, pool.held_out)
     x_mean, y_mean = x.mean(0), y.mean(0)
     x, y = x - x_mean, y - y_mean
     gram, found = x @ x.T, []  # the dual form: fewer rows than entries of W+
@@ -47,6 +47,12 @@ def fit(pool: codes.Codes, *, num_layers: int) -> tuple[np.ndarray, float]:
         found.append((1.0 - error / np.mean(np.square(y_unseen - y_mean)), matrix))
     best, matrix = max(found, key=lambda pair: pair[0])
     return matrix.astype(np.float32), float(best)
+
+
+def _shrink(images):
+    """uint8 [N, R, R, 3] -> float32 [N, SIDE, SIDE, 3] in 0..1."""
+    step = images.shape[1] // SIDE
+    return images.reshape(len(images), SIDE, step, SIDE, step, 3).mean((2, 4), dtype=np.float32) / 255
 
 
 def around(landmarks: Array) -> jax.Array:
