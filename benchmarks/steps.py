@@ -7,14 +7,21 @@ A step is one AdaDelta update of a batch of portraits: energy, gradient, optimis
 the reference (`benchmarks.torch_reference`: eager with NVIDIA-style fused weights, the best eager form, torch.compile)
 in the same process, alternately. PyTorch has the method as it is written, every portrait painted in full; ours is timed
 as the pack's config says, with `edit_detail`. Before any timing energy and gradient of both, edits in full on both
-sides, are found equal to 1e-3, and what `edit_detail` changes is reported apart. The last line is one JSON object:
+sides, are found equal to 1e-3, and what `edit_detail` changes is reported apart.
 
-    ratio_eager_fused, ratio_eager_best, ratio_compile    their median over ours (null: not run, or not possible here)
-    ratio_compile_time                                    first step of torch.compile over our first step, caches empty
+A preset may leave lazy terms out of most steps and paint its first stage coarsely (`StageConfig`): each kind of step is
+a case of its own, "step" the one with every term at full size, and "mean step" is their mean as `--preset` mixes them.
+The last line is one JSON object:
+
+    ratio_eager_fused, ratio_eager_best, ratio_compile    their median over our mean step (null: not run, or not
+                                                          possible here)
+    whole_eager_fused, whole_eager_best, whole_compile    their median over our step with every term at full size
+    ratio_compile_time                                    first step of torch.compile over the first of each kind of
+                                                          ours, caches empty
     parity_energy, parity_gradient                        relative differences, the larger of the two eager forms
     edit_px, edit_energy, edit_cosine                     edited portraits as timed: their side, the relative
                                                           difference in energy, the cosine between the gradients
-    ms_step                                               our median
+    ms_step, ms_whole_step                                our mean step, and our step with every term at full size
 
 Rows go to DIR/rows.jsonl, with a table and a chart beside; what the columns are is told in `benchmarks.harness`.
 """
@@ -31,11 +38,12 @@ import signal
 import sys
 import time
 
-from pie_jax.config import PRECISIONS
+from pie_jax.config import DEFAULT_PRESET, PRECISIONS, PRESETS, StageConfig
 
-COLUMNS = ("case", "implementation", "ms", "ms_low", "ms_high", "cpu_ms", "portraits_per_s", "trace_s", "compile_s",
-           "cached_s", "gflop", "roofline", "memory_mb", "faults", "load")
+COLUMNS = ("case", "implementation", "share", "ms", "ms_low", "ms_high", "cpu_ms", "portraits_per_s", "trace_s",
+           "compile_s", "cached_s", "gflop", "roofline", "memory_mb", "faults", "load")
 COMPARED = ("parity_energy", "parity_gradient", "edit_px", "edit_energy", "edit_cosine")
+WHOLE, MEAN = "step", "mean step"
 PEERS = {"eager_fused": "fused", "eager_best": "scaled"}
 
 
@@ -47,6 +55,8 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--samples", type=int, help="of v a step (default: the pack's)")
     options.add_argument("--controls", nargs="+", help="the controls of the energy (default: the pack's)")
     options.add_argument("--sampling", choices=("all", "one"), help="all controls each step, or one a sample")
+    options.add_argument("--preset", choices=tuple(PRESETS), default=DEFAULT_PRESET,
+                         help="whose kinds of step are timed (default: %(default)s)")
     options.add_argument("--precision", choices=tuple(PRECISIONS), default="float32")
     options.add_argument("--torch", action="store_true", help="time PyTorch beside")
     options.add_argument("--no-compile", action="store_true", help="with --torch: without torch.compile")
@@ -88,27 +98,11 @@ class Case:
         spread = 0.2 * rng.normal(size=(self.batch, generator.num_layers, generator.w_dim)).astype(np.float32)
         self.latent = jnp.asarray(pack.weights["generator"]["w_mean"]).reshape(1, 1, -1) + spread
         self.keys = optimise.portrait_keys(np.arange(self.batch))
-        self.moved = self.latent
         self.facts = {"benchmark": "steps", "pack": pack.name, "resolution": generator.resolution,
                       "batch": self.batch, "samples": config.samples, "controls": len(self.described.controls),
-                      "sampling": config.control_sampling, "precision": arguments.precision}
+                      "sampling": config.control_sampling, "precision": arguments.precision,
+                      "preset": arguments.preset}
         self.rows: list[dict] = []
-
-    def compile(self):
-        """The step, compiled for this case, with its figures."""
-        import jax
-
-        from benchmarks import components, harness
-
-        step, start = components.adadelta_step(self.described)
-        self.state = jax.vmap(start)(self.latent)
-        self.program = harness.compile_program(step, self.inputs, self.latent, self.state, self.keys)
-        return self.program
-
-    def step(self):
-        """One update after the other; energies, terms and gradient before it."""
-        found, self.moved, self.state = self.program.call(self.inputs, self.moved, self.state, self.keys)
-        return found
 
     def add(self, case: str, implementation: str, *figures: dict) -> None:
         from benchmarks import harness
@@ -116,43 +110,79 @@ class Case:
         row = {**self.facts, "case": case, "implementation": implementation}
         for more in figures:
             row |= more
-        if case == "step":
+        if "step" in case:
             row["portraits_per_s"] = round(1e3 * self.batch / row["ms"], 2)
         self.rows.append({**row, "peak_mb": harness.peak_memory_mb(), **harness.describe_machine()})
 
 
-def time_step(case: Case, peak, arguments) -> dict[str, float | None]:
-    """Rows of the whole step, ours and PyTorch's; what the last line of the output says of them."""
-    import jax
+class Kind:
+    """One kind of step, compiled for a case: an energy, and the optimiser on it."""
 
+    def __init__(self, case: Case, described):
+        import jax
+
+        from benchmarks import components, harness
+
+        step, start = components.adadelta_step(described)
+        self.inputs, self.keys = case.inputs, case.keys
+        self.moved, self.state = case.latent, jax.vmap(start)(case.latent)
+        self.program = harness.compile_program(step, self.inputs, self.moved, self.state, self.keys)
+        began = time.perf_counter()
+        self.first = jax.block_until_ready(self.step())  # energies, terms and gradient at the case's latent
+        self.first_step_s = self.program.trace_s + self.program.compile_s + time.perf_counter() - began
+
+    def step(self):
+        """One update after the other; energies, terms and gradient before it."""
+        found, self.moved, self.state = self.program.call(self.inputs, self.moved, self.state, self.keys)
+        return found
+
+
+def kinds_of_step(described, stages: tuple[StageConfig, ...]) -> dict[str, tuple]:
+    """name -> (energy, its share of all steps of `stages`); the step with every term at full size is always there."""
+    found, steps = {WHOLE: (described, 0.0)}, sum(stage.steps for stage in stages)
+    for stage in stages:
+        energy = described.in_stage(stage)
+        interval = stage.lazy_interval if energy.lazy_terms else 1
+        whole = -(-stage.steps // interval)
+        for each, count in ((energy, whole), (energy.without_lazy_terms(), stage.steps - whole)):
+            name = ("coarse " if each.coarse else "") + WHOLE + ("" if each == energy else ", E_synthesis alone")
+            if count:
+                found[name] = (each, found.get(name, (each, 0.0))[1] + count / steps)
+    return found
+
+
+def time_step(case: Case, peak, arguments) -> dict[str, float | None]:
+    """Rows of the step in its kinds, ours and PyTorch's; what the last line of the output says of them."""
     from benchmarks import harness
 
-    program = case.compile()
-    began = time.perf_counter()
-    ours = jax.block_until_ready(case.step())
-    seconds = program.trace_s + program.compile_s + time.perf_counter() - began
-    first = {"first_step_s": round(seconds, 2)}
-    calls, figures, compared = {"pie_jax": case.step}, {}, dict.fromkeys(COMPARED)
+    found = kinds_of_step(case.described, PRESETS[arguments.preset])
+    kinds = {name: Kind(case, described) for name, (described, _) in found.items()}
+    shares = {name: share for name, (_, share) in found.items()}
+    calls, figures, compared = {name: kind.step for name, kind in kinds.items()}, {}, dict.fromkeys(COMPARED)
     if arguments.torch:
-        peers, compared = torch_peers(case, ours, arguments)
+        peers, compared = torch_peers(case, kinds[WHOLE].first, arguments)
         calls |= {name: call for name, (call, _) in peers.items()}
         figures = {name: figures for name, (_, figures) in peers.items()}
     spreads = harness.run_blocked(calls, runs=case.runs)
-    for name, spread in spreads.items():
-        if name == "pie_jax":
-            case.add("step", name, program.row(), first, compared, spread.row(),
-                     harness.roofline(program, spread, peak))
-        else:
-            case.add("step", name, figures[name], spread.row())
-    ours = spreads["pie_jax"].ms
+    for name, kind in kinds.items():
+        case.add(name, "pie_jax", {"share": round(shares[name], 4)}, kind.program.row(),
+                 {"first_step_s": round(kind.first_step_s, 2)}, compared if name == WHOLE else {}, spreads[name].row(),
+                 harness.roofline(kind.program, spreads[name], peak))
+    mean = sum(shares[name] * spreads[name].ms for name in kinds)
+    first = sum(kind.first_step_s for name, kind in kinds.items() if shares[name])
+    case.add(MEAN, "pie_jax", {"share": 1.0, "ms": round(mean, 3), "first_step_s": round(first, 2)})
+    for name in figures:
+        case.add(WHOLE, name, figures[name], spreads[name].row())
 
-    def ratio(name):
+    def ratio(name, ours):
         return round(spreads[name].ms / ours, 3) if name in spreads else None
 
-    return {"ratio_eager_fused": ratio("eager_fused"), "ratio_eager_best": ratio("eager_best"),
-            "ratio_compile": ratio("compile"),
-            "ratio_compile_time": round(figures["compile"]["first_step_s"] / first["first_step_s"], 3)
-            if "compile" in figures else None, **compared, "ms_step": round(ours, 3)}
+    peers = ("eager_fused", "eager_best", "compile")
+    return {**{f"ratio_{name}": ratio(name, mean) for name in peers},
+            **{f"whole_{name}": ratio(name, spreads[WHOLE].ms) for name in peers},
+            "ratio_compile_time": round(figures["compile"]["first_step_s"] / first, 3)
+            if "compile" in figures else None, **compared, "ms_step": round(mean, 3),
+            "ms_whole_step": round(spreads[WHOLE].ms, 3)}
 
 
 @contextlib.contextmanager
@@ -243,7 +273,8 @@ def write(folder: pathlib.Path, rows: list[dict]) -> None:
     harness.append_rows(folder / "rows.jsonl", rows)
     name = "-".join(str(rows[0][key]) for key in ("pack", "resolution", "batch", "precision"))
     (folder / f"{name}.md").write_text(harness.table(rows, COLUMNS) + "\n")
-    entries = [(f"{row['case']}, {row['implementation']}", row["ms"], row["ms_low"], row["ms_high"],
+    entries = [(f"{row['case']}, {row['implementation']}", row["ms"], row.get("ms_low", row["ms"]),
+                row.get("ms_high", row["ms"]),
                 "ours" if row["implementation"] == "pie_jax" else "peer") for row in rows]
     save_png(folder / f"{name}.png", chart.bars(entries, title=f"{name}: milliseconds, median and spread"))
 

@@ -212,18 +212,26 @@ class StageConfig:
     beta1: float = 0.9  # Adam's
     beta2: float = 0.99  # Adam's
     chunk: int = 50  # steps in one compiled scan
+    # All terms but E_synthesis in each so many steps, as many times as heavy (lazy regularisation, arXiv 1912.04958).
+    lazy_interval: int = 1
+    # G(w) is painted to the lowest output of a skip generator that feeds all that read it, as `edit_detail` has it for
+    # G(w_hat), and compared with the portrait at that size; with edit_detail None in full all the same.
+    coarse: bool = False
 
     def __post_init__(self):
         _require(self.space in ("w", "w_plus"), f"space: expected 'w' or 'w_plus', got {self.space!r}")
         _require(self.optimiser in ("adadelta", "adam"), f"optimiser: unknown {self.optimiser!r}")
         _require(self.steps >= 0 and self.chunk >= 1, "steps, chunk: expected steps >= 0 and chunk >= 1")
+        _require(self.lazy_interval >= 1, f"lazy_interval: expected at least 1, got {self.lazy_interval}")
         _require(0 <= self.final_rate <= 1, f"final_rate: expected 0 to 1, got {self.final_rate}")
 
 
 PRESETS = {
     # a tenth of PIE's steps; how near they come: README and benchmarks/results/quality
-    "fast": (StageConfig(space="w", steps=100, optimiser="adam", learning_rate=0.2, final_rate=0.05),
-             StageConfig(space="w_plus", steps=200, optimiser="adam", learning_rate=0.05, final_rate=0.05)),
+    "fast": (StageConfig(space="w", steps=100, optimiser="adam", learning_rate=0.2, final_rate=0.05, lazy_interval=2,
+                         coarse=True),
+             StageConfig(space="w_plus", steps=200, optimiser="adam", learning_rate=0.05, final_rate=0.05,
+                         lazy_interval=2)),
     # PIE's schedule: AdaDelta in W, then in W+ (arXiv 2009.09485)
     "paper": (StageConfig(space="w", steps=2000), StageConfig(space="w_plus", steps=1000)),
 }

@@ -10,6 +10,9 @@ Two spaces, one program: in the stage "w" the rows of a latent [L, D] are tied -
 by the sum over rows, which is the gradient to the one code w that all rows hold - and in "w_plus" they are free.
 Rows that start equal stay equal bit for bit, so "w" is optimisation of w, and both stages share one compilation.
 
+Lazy terms (`StageConfig.lazy_interval` = n > 1) are computed in every n-th step of a portrait, n times as heavy, and
+left out of the others: two compiled programs that take turns. StyleGAN2 has its regularisers so (arXiv 1912.04958).
+
 A portrait's step draws from `fold_in(fold_in(key, step), retries)` of its own key: its result depends neither on
 its neighbours nor on where a run was interrupted.
 """
@@ -34,9 +37,17 @@ MAX_RETRIES = 3
 
 
 class Energy(Protocol):
-    """A hashable description with equality by value: it is a static argument of the compiled chunk."""
+    """A hashable description with equality by value: it is a static argument of the compiled chunk.
+
+    The last two are asked for by stages with a `lazy_interval` alone.
+    """
 
     def __call__(self, inputs: Any, latent: Array, keys: Array) -> tuple[Array, dict[str, Array]]: ...
+
+    @property
+    def lazy_terms(self) -> tuple[str, ...]: ...  # those that may be left out of a step
+
+    def without_lazy_terms(self) -> Energy: ...
 
 
 @jax.tree_util.register_dataclass
@@ -73,7 +84,7 @@ class Progress:
     state: State  # a snapshot on the host: what `save_state` takes
     step: int  # of the portrait that is farthest behind
     steps: int  # of the stage
-    trace: dict[str, np.ndarray]  # "energy" and every term: [steps, B], NaN where not reached
+    trace: dict[str, np.ndarray]  # "energy" and every term: [steps, B], NaN where not reached or not computed
     incidents: tuple[Incident, ...]
 
 
@@ -82,7 +93,7 @@ class StageResult:
     """The end of a stage: latents, why each portrait stopped, and the evidence."""
 
     state: State  # on the device; `state.latent` [B, L, D] is finite
-    trace: dict[str, np.ndarray]  # "energy" and every term: [steps, B], NaN where not reached
+    trace: dict[str, np.ndarray]  # "energy" and every term: [steps, B], NaN where not reached or not computed
     outcomes: tuple[str, ...]  # a portrait each: "finished" or "non-finite"
     incidents: tuple[Incident, ...]
 
@@ -173,12 +184,30 @@ class _Settings:
                    rates=jnp.asarray(rates))
 
 
-def _update(state: State, inputs, settings: _Settings, *, energy: Energy, stage: StageConfig):
-    """One step of every portrait that has steps left and no problem."""
-    active = (state.step < settings.steps) & (state.problem < 0)
+def _lazy_terms(energy: Energy, stage: StageConfig) -> tuple[str, ...]:
+    return energy.lazy_terms if stage.lazy_interval > 1 else ()
+
+
+def _active(state: State, steps) -> Array:
+    return (state.step < steps) & (state.problem < 0)
+
+
+def _turns(state: State, steps, stage: StageConfig) -> Array:
+    """Which portraits [B] move in this step with their lazy terms (of arrays on host or device)."""
+    return _active(state, steps) & (state.step % stage.lazy_interval == 0)
+
+
+def _update(state: State, inputs, settings: _Settings, *, energy: Energy, stage: StageConfig, whole: bool = True):
+    """One step of every portrait that has steps left and no problem; `whole` False: no lazy term is computed."""
+    active, turns = _active(state, settings.steps), _turns(state, settings.steps, stage)
+    lazy = _lazy_terms(energy, stage)
+    computed = energy if whole else energy.without_lazy_terms()
 
     def total(latent):
-        energies, terms = energy(inputs, latent, _step_keys(state))
+        energies, terms = computed(inputs, latent, _step_keys(state))
+        if lazy:
+            factor = jnp.where(turns, 1.0 * stage.lazy_interval, 0.0)
+            energies = sum(factor * value if name in lazy else value for name, value in terms.items())
         return jnp.sum(energies), (energies, terms)
 
     (_, (energies, terms)), gradient = jax.value_and_grad(total, has_aux=True)(state.latent)
@@ -188,8 +217,13 @@ def _update(state: State, inputs, settings: _Settings, *, energy: Energy, stage:
     rate = state.scale * learning_rate(state.step, settings.steps, settings.rates)
     latent = state.latent - ascent * rate[:, None, None]
 
+    sums = energies
+    if lazy:
+        unknown = jnp.full_like(energies, jnp.nan)
+        terms |= {name: jnp.where(turns, terms.get(name, unknown), unknown) for name in lazy}
+        sums = sum(terms.values())
     terms = dict(sorted(terms.items()))  # the order in which they leave a jit, and so that of `problem_names`
-    finite = [jnp.isfinite(value) for value in terms.values()]
+    finite = [jnp.isfinite(value) | ~turns if name in lazy else jnp.isfinite(value) for name, value in terms.items()]
     finite += [jnp.isfinite(energies), _all_finite(gradient), _all_finite(latent)]
     finite = jnp.stack(finite)  # [problems, B]
     sound = jnp.all(finite, axis=0)
@@ -197,7 +231,7 @@ def _update(state: State, inputs, settings: _Settings, *, energy: Energy, stage:
     good = _select(moved, (state.latent, state.optimiser, state.step),
                    (state.good_latent, state.good_optimiser, state.good_step))
     new = _select(moved, (latent, optimiser, state.step + 1), (state.latent, state.optimiser, state.step))
-    trace = {"energy": energies, **terms}
+    trace = {"energy": sums, **terms}
     trace["step"] = jnp.where(active, state.step, -1)
     return dataclasses.replace(
         state, latent=new[0], optimiser=new[1], step=new[2],
@@ -207,7 +241,9 @@ def _update(state: State, inputs, settings: _Settings, *, energy: Energy, stage:
 
 @partial(jax.jit, static_argnames=("energy", "stage"), donate_argnames="state")
 def _run_chunk(state: State, inputs, settings: _Settings, *, energy: Energy, stage: StageConfig):
-    update = jax.jit(partial(_update, energy=energy, stage=stage))  # jit: traced once for eval_shape and cond
+    # jit: traced once for eval_shape and switch
+    update = jax.jit(partial(_update, energy=energy, stage=stage))
+    light = jax.jit(partial(_update, energy=energy, stage=stage, whole=False)) if _lazy_terms(energy, stage) else update
     empty = jax.eval_shape(update, state, inputs, settings)[1]
 
     def skip(s, *_):
@@ -215,32 +251,35 @@ def _run_chunk(state: State, inputs, settings: _Settings, *, energy: Energy, sta
         return s, {**nothing, "step": jnp.full_like(s.step, -1)}
 
     def body(s, _):
-        return jax.lax.cond(jnp.any((s.step < settings.steps) & (s.problem < 0)), update, skip, s, inputs, settings)
+        which = jnp.any(_active(s, settings.steps)).astype(jnp.int32) + jnp.any(_turns(s, settings.steps, stage))
+        return jax.lax.switch(which, (skip, light, update), s, inputs, settings)
 
     return jax.lax.scan(body, state, length=stage.chunk)
 
 
-@partial(jax.jit, static_argnames=("energy", "stage"), donate_argnames="state")
-def _run_step(state: State, inputs, settings: _Settings, *, energy: Energy, stage: StageConfig):
-    return _update(state, inputs, settings, energy=energy, stage=stage)
+@partial(jax.jit, static_argnames=("energy", "stage", "whole"), donate_argnames="state")
+def _run_step(state: State, inputs, settings: _Settings, *, energy: Energy, stage: StageConfig, whole: bool):
+    return _update(state, inputs, settings, energy=energy, stage=stage, whole=whole)
 
 
 def _run_steps(state: State, inputs, settings: _Settings, *, energy: Energy, stage: StageConfig):
     """`_run_chunk` as single compiled steps: XLA:CPU runs a network inside a while loop 3 times slower than outside."""
-    rows, steps = [], np.asarray(settings.steps)
+    rows, steps, always = [], np.asarray(settings.steps), not _lazy_terms(energy, stage)
     while len(rows) < stage.chunk:
-        if rows and not np.any((np.asarray(state.step) < steps) & (np.asarray(state.problem) < 0)):
+        now = dataclasses.replace(state, step=np.asarray(state.step), problem=np.asarray(state.problem))
+        if rows and not np.any(_active(now, steps)):
             break
-        state, row = _run_step(state, inputs, settings, energy=energy, stage=stage)
+        whole = always or bool(np.any(_turns(now, steps, stage)))
+        state, row = _run_step(state, inputs, settings, energy=energy, stage=stage, whole=whole)
         rows.append(row)
     nothing = {name: jnp.full_like(value, -1 if name == "step" else 0) for name, value in rows[0].items()}
     rows += [nothing] * (stage.chunk - len(rows))
     return state, {name: jnp.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def _what_compiles(stage: StageConfig) -> StageConfig:
-    """The stage without what is passed as data, see `_Settings`."""
-    return dataclasses.replace(stage, space="w_plus", steps=0, learning_rate=1.0, final_rate=1.0)
+def what_compiles(stage: StageConfig) -> StageConfig:
+    """The stage without what is passed as data, see `_Settings`, and what its energy says."""
+    return dataclasses.replace(stage, space="w_plus", steps=0, learning_rate=1.0, final_rate=1.0, coarse=False)
 
 
 def run_chunk(state: State, inputs, *, energy: Energy, stage: StageConfig) -> tuple[State, dict[str, jax.Array]]:
@@ -250,13 +289,19 @@ def run_chunk(state: State, inputs, *, energy: Energy, stage: StageConfig) -> tu
     did not move (it has had `stage.steps`, or a problem). Once nothing moves, the rest of the chunk costs nothing.
     """
     run = _run_steps if jax.default_backend() == "cpu" else _run_chunk
-    return run(state, inputs, _Settings.of(stage), energy=energy, stage=_what_compiles(stage))
+    return run(state, inputs, _Settings.of(stage), energy=energy, stage=what_compiles(stage))
 
 
 def compile_chunk(state: State, inputs, *, energy: Energy, stage: StageConfig) -> None:
     """Compile `run_chunk` for these shapes (or take it from the cache) without a step; `state` is not donated."""
+    stage = dataclasses.replace(stage, steps=0)
     copy = jax.tree.map(jnp.copy, state)
-    jax.block_until_ready(run_chunk(copy, inputs, energy=energy, stage=dataclasses.replace(stage, steps=0)))
+    if jax.default_backend() != "cpu":
+        jax.block_until_ready(run_chunk(copy, inputs, energy=energy, stage=stage))
+        return
+    for whole in (True, False) if _lazy_terms(energy, stage) else (True,):
+        copy, _ = _run_step(copy, inputs, _Settings.of(stage), energy=energy, stage=what_compiles(stage), whole=whole)
+    jax.block_until_ready(copy)
 
 
 @partial(jax.jit, donate_argnames="state")

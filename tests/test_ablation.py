@@ -20,7 +20,7 @@ from pie_jax.morphable import FaceParams
 from pie_jax.portrait import Embedding
 
 NAMED = {variant.name: variant for variant in VARIANTS}
-STAGES = (StageConfig(space="w", steps=30), StageConfig(space="w_plus", steps=15))
+STAGES = (StageConfig(space="w", steps=30, lazy_interval=2), StageConfig(space="w_plus", steps=15, lazy_interval=2))
 
 
 def edits_of(*, obtained=1.0, region_db=25.0, drift=0.2, cosine=0.7):
@@ -45,7 +45,7 @@ def rows_of(better: str, **of_better):
 def test_variants_make_the_same_steps_and_keep_the_synthesis():
     energy = EnergyConfig(weight_edit=3.0)
     configs = {variant.name: variant.config(energy, STAGES) for variant in VARIANTS}
-    assert len(set(map(str, configs.values()))) == len(VARIANTS) == 9
+    assert len(set(map(str, configs.values()))) == len(VARIANTS) == 11
     for config in configs.values():
         assert [stage.steps for stage in config.stages] == [30, 15] and "synthesis" in config.energy.terms
         assert config.energy.weight_edit == 3.0
@@ -54,6 +54,8 @@ def test_variants_make_the_same_steps_and_keep_the_synthesis():
     assert {stage.space for stage in configs["w"].stages} == {"w"}
     assert {stage.space for stage in configs["image2stylegan"].stages} == {"w_plus"}
     assert configs["image2stylegan"].energy.terms == ("synthesis",)
+    assert {stage.lazy_interval for stage in configs["every_step"].stages} == {1}
+    assert configs["half_detail"].energy.edit_detail == 0.5
 
 
 def test_measures_of_known_edits():

@@ -52,3 +52,20 @@ def test_a_pack_with_synthesis_alone_is_balanced_and_says_why():
     pulls = [evidence["pull"][place] for place in ("mean", "near")]
     ratio = np.prod([config.weight_perceptual / config.weight_l2 * p["perceptual"] / p["l2"] for p in pulls]) ** 0.5
     assert ratio == pytest.approx(1.0, rel=0.01)
+
+
+@pytest.mark.parametrize("finer", [0.001, 3.0])
+def test_partial_images_stand_for_the_full_ones_only_where_they_are_like_them(finer):
+    """`finer`: how much the block above the partial image adds to it."""
+    generator = dataclasses.replace(toy.GENERATOR, resolution=64)
+    pack = toy.toy_pack(jax.random.key(0), configs=dataclasses.replace(toy.CONFIGS, **toy.layers_for(generator)))
+    for block, factor in (("b8", 0.1), ("b16", 0.1), ("b32", finer), ("b64", finer)):
+        for name in ("weight", "bias"):
+            pack.weights["generator"]["synthesis"][block]["torgb"][name] *= factor
+    pack = dataclasses.replace(pack, configs=dataclasses.replace(
+        pack.configs, energy=dataclasses.replace(pack.configs.energy, edit_detail=0.3)))
+    px, near_db = balance.detail_fidelity(jax.random.key(1), pack, count=3)
+    assert px == 16 and (near_db > balance.DETAIL_DB) == (finer < 1)
+    full = dataclasses.replace(pack, configs=dataclasses.replace(
+        pack.configs, energy=dataclasses.replace(pack.configs.energy, edit_detail=9.0)))
+    assert balance.detail_fidelity(jax.random.key(1), full) == (64, float("inf"))

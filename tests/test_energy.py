@@ -13,6 +13,7 @@ import toy
 from pie_jax import energy, optimise
 from pie_jax.config import TERMS, EnergyConfig, StageConfig, VGGConfig
 from pie_jax.errors import PackError
+from pie_jax.observe import synthesise
 from pie_jax.render import Rendering, VertexRendering
 
 EVERYTHING = EnergyConfig(render_resolution=16, weight_l2=10.0, weight_landmark=1e-5)
@@ -267,6 +268,37 @@ def test_edited_portraits_without_the_detail_that_no_reader_sees(source):
     if source == "dfr":
         described, (low, full) = both("resnet")
         np.testing.assert_array_equal(low[0], full[0])
+
+
+def test_a_coarse_portrait_is_compared_at_the_size_that_is_read():
+    """With finer blocks that add nothing: the L2 of the means over pixels, all other terms as in full."""
+    generator = dataclasses.replace(toy.GENERATOR, resolution=16)
+    pack = toy.toy_pack(jax.random.key(0), configs=dataclasses.replace(
+        CONFIGS, **toy.layers_for(generator), recognition=None, perceptual=None))
+    finest = pack.weights["generator"]["synthesis"]["b16"]["torgb"]
+    finest["weight"], finest["bias"] = jnp.zeros_like(finest["weight"]), jnp.zeros_like(finest["bias"])
+    config = dataclasses.replace(EVERYTHING, edit_detail=0.3)
+    plain = energy.portrait_energy(pack, config=config)
+    coarse = plain.in_stage(StageConfig(coarse=True))
+    assert coarse.portrait_resolution == 8 and plain.portrait_resolution == 16
+    assert plain.in_stage(StageConfig()) == plain == coarse.in_stage(StageConfig())
+    portraits = toy.portraits(jax.random.key(1), 2, pack=pack)
+    target = energy.prepare_target(pack, portraits)
+    inputs = energy.energy_inputs(pack, target, config=config)
+    latent = 0.3 * jax.random.normal(jax.random.key(2), (2, generator.num_layers, toy.W_DIM))
+    def parts(described):
+        return described.parts(inputs, latent, optimise.portrait_keys(jnp.arange(2)))
+
+    small, full = parts(coarse), parts(plain)
+    images = synthesise(generator, pack.weights["generator"], latent, resolution=8)
+    expected = jnp.mean(jnp.square(images - portraits.reshape(2, 8, 2, 8, 2, 3).mean((2, 4))), axis=(1, 2, 3))
+    np.testing.assert_allclose(small["l2"], expected, rtol=1e-5)
+    for name in set(full) - {"l2"}:
+        np.testing.assert_allclose(small[name], full[name], rtol=0.02, err_msg=name)
+    light = coarse.without_lazy_terms()
+    assert light.portrait_resolution == 8 and set(parts(light)) == {"l2"}
+    none = energy.portrait_energy(pack, config=dataclasses.replace(config, edit_detail=None))
+    assert none.in_stage(StageConfig(coarse=True)) == none
 
 
 def cosine(a, b):

@@ -32,6 +32,20 @@ class Quadratic:
             side = side + jnp.sqrt(0.0 * jnp.square(latent[:, 0, 0]) + jnp.where(far, 0.0, 1.0)) - 1.0
         return near + side, {"near": near, "side": side}
 
+    lazy_terms = ("side",)
+
+    def without_lazy_terms(self):
+        return Near()
+
+
+@dataclasses.dataclass(frozen=True)
+class Near:
+    """The first term of `Quadratic` alone."""
+
+    def __call__(self, target, latent, keys):
+        near = jnp.sum(jnp.square(latent - target), axis=(1, 2))
+        return near, {"near": near}
+
 
 def begin(batch=2, *, stage=STAGE, layers=3, seeds=None):
     keys = optimise.portrait_keys(jnp.arange(batch) if seeds is None else jnp.asarray(seeds))
@@ -189,15 +203,63 @@ def test_one_compilation_for_all_stages_and_portraits():
     assert compilations() == count
 
 
-def test_the_scan_and_single_steps_are_one_algorithm():
+@pytest.mark.parametrize("interval", [1, 3])
+def test_the_scan_and_single_steps_are_one_algorithm(interval):
     """Accelerators scan a chunk, a CPU calls one compiled step: same latents, same trace."""
-    energy, aim, stage = Quadratic(noise=0.25), target(), optimise._what_compiles(STAGE)
+    ours = dataclasses.replace(STAGE, lazy_interval=interval)
+    energy, aim, stage = Quadratic(noise=0.25), target(), optimise.what_compiles(ours)
     more = {"energy": energy, "stage": stage}
     scanned, singles = begin(), begin()
     for _ in range(3):  # 15 > 12 steps
-        scanned, trace = optimise._run_chunk(scanned, aim, optimise._Settings.of(STAGE), **more)
-        singles, same = optimise._run_steps(singles, aim, optimise._Settings.of(STAGE), **more)
+        scanned, trace = optimise._run_chunk(scanned, aim, optimise._Settings.of(ours), **more)
+        singles, same = optimise._run_steps(singles, aim, optimise._Settings.of(ours), **more)
         np.testing.assert_array_equal(trace["step"], same["step"])
         moved = np.asarray(trace["step"]) >= 0
         np.testing.assert_allclose(trace["energy"][moved], same["energy"][moved], rtol=1e-5)
     np.testing.assert_allclose(scanned.latent, singles.latent, rtol=1e-5, atol=1e-7)
+
+
+# ------------------------------------------------------------------------------------- lazy terms
+LAZY = dataclasses.replace(STAGE, lazy_interval=3)
+
+
+def test_lazy_terms_move_every_third_step_three_times_as_hard():
+    """The same recurrence by hand: the pull in steps 0, 3, 6, ..., three times as strong."""
+    aim, energy, keys = target(), Quadratic(noise=1.0), optimise.portrait_keys(jnp.arange(2))
+    result = optimise.run_stage(begin(stage=LAZY), aim, energy=energy, stage=LAZY)
+    optimiser = optax.adadelta(LAZY.learning_rate, rho=LAZY.rho, eps=LAZY.epsilon)
+    keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 0)
+    x, near, side = jnp.zeros_like(aim), [], []
+    memory = optimiser.init(x)
+    for step in range(LAZY.steps):
+        drawn = jax.vmap(lambda k, step=step: jax.random.fold_in(jax.random.fold_in(k, step), 0))(keys)
+        pull = jax.vmap(lambda k: jax.random.normal(k, (3, 4)))(drawn)
+        near.append(jnp.sum(jnp.square(x - aim), axis=(1, 2)))
+        side.append(jnp.sum(pull * x, axis=(1, 2)) if step % 3 == 0 else jnp.full(2, jnp.nan))
+        updates, memory = optimiser.update(2 * (x - aim) + (3 * pull if step % 3 == 0 else 0), memory, x)
+        x = x + updates
+    np.testing.assert_allclose(result.state.latent, x, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(result.trace["near"], near, rtol=1e-4)
+    np.testing.assert_allclose(result.trace["side"], side, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(result.trace["energy"], np.add(near, side), rtol=1e-4, atol=1e-6)
+    assert result.outcomes == ("finished", "finished") and result.incidents == ()
+
+
+def test_lazy_terms_do_not_tie_a_portrait_to_its_neighbours():
+    """One portrait is rolled back and has other turns from then on; the other one does not notice."""
+    poisoned = Quadratic(poison="gradient", noise=1e-4)
+    stage = dataclasses.replace(LAZY, steps=9, optimiser="adam", learning_rate=0.2)
+    aim = target(2, scale=0.1).at[1].set(30.0)
+    together = optimise.run_stage(begin(stage=stage), aim, energy=poisoned, stage=stage)
+    alone = optimise.run_stage(begin(1, stage=stage), aim[:1], energy=poisoned, stage=stage)
+    assert together.outcomes[0] == "finished" and any(i.portrait == 1 for i in together.incidents)
+    np.testing.assert_allclose(together.state.latent[0], alone.state.latent[0], atol=1e-6)
+    np.testing.assert_allclose(together.trace["side"][:, :1], alone.trace["side"], atol=1e-6)
+
+
+def test_a_compiled_stage_with_lazy_terms_compiles_nothing_more():
+    energy = Quadratic(noise=0.125)
+    optimise.compile_chunk(begin(stage=LAZY), target(), energy=energy, stage=LAZY)
+    count = compilations()
+    optimise.run_stage(begin(stage=LAZY), target(scale=2.0), energy=energy, stage=LAZY)
+    assert compilations() == count

@@ -15,13 +15,16 @@ class Variant:
     says: str  # what it is, for the table
     without: tuple[str, ...] = ()  # terms of the energy that are left out
     space: str | None = None  # of every stage; None: as the preset has them, W then W+
+    lazy_interval: int | None = None  # of every stage; None: as the preset has it
+    detail: float | None = None  # of what readers read, where a portrait is painted for them alone; None: the pack's
 
     def config(self, energy: EnergyConfig, stages: tuple[StageConfig, ...]) -> EmbedConfig:
         """What to embed with, from the pack's energy and the preset's stages."""
         terms = tuple(term for term in energy.terms if term not in self.without)
-        if self.space is not None:
-            stages = tuple(dataclasses.replace(stage, space=self.space) for stage in stages)
-        return EmbedConfig(energy=dataclasses.replace(energy, terms=terms), stages=stages)
+        changes = {name: value for name in ("space", "lazy_interval") if (value := getattr(self, name)) is not None}
+        stages = tuple(dataclasses.replace(stage, **changes) for stage in stages)
+        detail = energy.edit_detail if self.detail is None else self.detail
+        return EmbedConfig(energy=dataclasses.replace(energy, terms=terms, edit_detail=detail), stages=stages)
 
 
 _FACE = ("identity", "edit", "invariance", "recognition")
@@ -33,5 +36,7 @@ VARIANTS = (
     Variant(name="w_plus", says="all terms, W+ from the start", space="w_plus"),
     Variant(name="synthesis", says="E_synthesis alone, W then W+", without=_FACE),
     Variant(name="image2stylegan", says="E_synthesis alone, W+ (Image2StyleGAN)", without=_FACE, space="w_plus"),
+    Variant(name="every_step", says="all terms in every step", lazy_interval=1),
+    Variant(name="half_detail", says="W stage and edits painted to half of what is read", detail=0.5),
 )
 NAMES = tuple(variant.name for variant in VARIANTS)

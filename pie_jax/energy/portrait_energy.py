@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from pie_jax.arrays import Array, Weights, check_shape
-from pie_jax.config import PRECISIONS, EnergyConfig, PrecisionConfig
+from pie_jax.config import PRECISIONS, EnergyConfig, PrecisionConfig, StageConfig
 from pie_jax.energy.terms import edit_term, identity_term, invariance_term, recognition_term, synthesis_term
 from pie_jax.errors import PackError
-from pie_jax.images import face_crop
+from pie_jax.images import face_crop, resize_area
 from pie_jax.morphable import FaceParams, MorphableModel, with_control
 from pie_jax.observe import (
     crop_camera,
@@ -100,7 +100,23 @@ class PortraitEnergy:
     controls: tuple[str, ...]
     from_dfr: bool  # a rig's source parameters come from DFR(w), else from the regressor on G(w)
     precision: PrecisionConfig = PRECISIONS["float32"]
+    coarse: bool = False  # G(w), too, is painted no finer than it is read; see `in_stage`
     missing: tuple[tuple[str, str], ...] = dataclasses.field(default=(), compare=False)  # (what, why)
+
+    def in_stage(self, stage: StageConfig) -> PortraitEnergy:
+        """The energy as a stage asks for it; equal where a coarse portrait is the full one."""
+        coarse = dataclasses.replace(self, coarse=True)
+        small = coarse.portrait_resolution < self.configs.generator.resolution
+        return dataclasses.replace(self, coarse=stage.coarse and small)
+
+    @property
+    def lazy_terms(self) -> tuple[str, ...]:
+        """The terms that `StageConfig.lazy_interval` is about: all that look at more than the synthesis itself."""
+        return tuple(term for term in self.terms if term != "synthesis") if "synthesis" in self.terms else ()
+
+    def without_lazy_terms(self) -> PortraitEnergy:
+        """E_synthesis alone."""
+        return dataclasses.replace(self, terms=("synthesis",))
 
     @property
     def needs_edits(self) -> bool:
@@ -114,13 +130,28 @@ class PortraitEnergy:
         They read the face crop at their own resolution: finer layers would be computed for nothing. Only StyleGAN2
         with skip outputs has lower ones.
         """
-        configs, generator = self.configs, self.configs.generator
-        detail = configs.energy.edit_detail
-        if detail is None or (generator.architecture, generator.synthesis) != ("stylegan2", "skip"):
+        return self._lowest(*self._face_readers(recognition="recognition" in self.terms))
+
+    @property
+    def portrait_resolution(self) -> int:
+        """The output of the generator that G(w) is painted to: the full one, or the lowest that is read if `coarse`."""
+        if not self.coarse:
+            return self.configs.generator.resolution
+        perceptual = self.configs.perceptual
+        # recognition or not: with lazy terms and without them G(w) is one image
+        return self._lowest(*self._face_readers(recognition=True), perceptual.resolution if perceptual else 0)
+
+    def _face_readers(self, *, recognition: bool) -> list[float]:
+        """How many pixels of a portrait's side those that read its face need."""
+        configs = self.configs
+        readers = [configs.regressor, configs.recognition if recognition else None]
+        return [reader.resolution / configs.camera.crop_size for reader in readers if reader is not None]
+
+    def _lowest(self, *sides: float) -> int:
+        generator, detail = self.configs.generator, self.configs.energy.edit_detail
+        if not sides or detail is None or (generator.architecture, generator.synthesis) != ("stylegan2", "skip"):
             return generator.resolution
-        readers = [configs.regressor, configs.recognition if "recognition" in self.terms else None]
-        wanted = detail * max(r.resolution for r in readers if r is not None) / configs.camera.crop_size
-        return next((r for r in generator.block_resolutions if r >= wanted), generator.resolution)
+        return next((r for r in generator.block_resolutions if r >= detail * max(sides)), generator.resolution)
 
     def __call__(self, inputs: Inputs, latent: Array, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """latent [B, L, D], keys [B] -> energies [B] and the weighted value [B] of every term, whose sum they are."""
@@ -139,7 +170,7 @@ class PortraitEnergy:
             w_hat = self._rig_to(rows.theta, choice, weights, latent, source)
             synthesis, edited = self._paint(weights, latent, w_hat, synthesis)
         elif synthesis is None:
-            synthesis = self._synthesise(weights, latent)
+            synthesis = self._portrait(weights, latent)
         if source is not None:
             theta, theta_edited = self._look("regressor", regress, weights, synthesis, edited)
 
@@ -148,7 +179,8 @@ class PortraitEnergy:
             ours = target.features
             theirs = {} if ours is None else perceive(configs, weights, synthesis,
                                                       precision=self.precision.of("perceptual"))
-            parts["l2"], perceptual = synthesis_term(target.portrait, synthesis, ours or {}, theirs)
+            portrait = resize_area(target.portrait, self.portrait_resolution)
+            parts["l2"], perceptual = synthesis_term(portrait, synthesis, ours or {}, theirs)
             if theirs:
                 parts["perceptual"] = perceptual
         if "identity" in terms:
@@ -170,13 +202,16 @@ class PortraitEnergy:
         return synthesise(self.configs.generator, weights["generator"], w_plus,
                           precision=self.precision.of("generator"), **where)
 
+    def _portrait(self, weights: Weights, latent: Array) -> jax.Array:
+        return self._synthesise(weights, latent, resolution=self.portrait_resolution)
+
     def _source(self, weights: Weights, latent: Array) -> tuple[Array | None, FaceParams | None]:
         """The parameters of w that a rig starts from, and G(w) where finding them needed it."""
         if not (self.needs_edits or "identity" in self.terms):
             return None, None
         if self.from_dfr:
             return None, FaceParams.from_vector(reconstruct(self.configs, weights, latent))
-        synthesis = self._synthesise(weights, latent)
+        synthesis = self._portrait(weights, latent)
         return synthesis, FaceParams.from_vector(self._look("regressor", regress, weights, synthesis)[0])
 
     def _draw(self, pool: Pool, keys: Array) -> tuple[Pool, Array | None]:
@@ -226,9 +261,9 @@ class PortraitEnergy:
         if synthesis is not None:
             return synthesis, self._synthesise(weights, flat, resolution=resolution)
         every = jnp.concatenate([latent, flat])
-        if resolution < self.configs.generator.resolution:
+        if resolution < self.portrait_resolution == self.configs.generator.resolution:
             return self._synthesise(weights, every, resolution=resolution, stopping=flat.shape[0])
-        both = self._synthesise(weights, every)
+        both = self._portrait(weights, every)
         return both[:latent.shape[0]], both[latent.shape[0]:]
 
     def _look(self, part: str, network, weights: Weights, synthesis: Array,

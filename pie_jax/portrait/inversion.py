@@ -135,13 +135,14 @@ class _BatchRun:
         self.batch = batch
         plain = energies.portrait_energy(pack, config=config.energy, precision=PRECISIONS[config.precision])
         self.missing = plain.missing
-        self.energy = plain if mesh is None else ShardedEnergy(energy=plain, mesh=mesh)
+        staged = [plain.in_stage(stage) for stage in config.stages]
+        self.energies = staged if mesh is None else [ShardedEnergy(energy=e, mesh=mesh) for e in staged]
         self.place = (lambda tree: tree) if mesh is None else partial(shared_out, mesh)
         self.traces: list[dict[str, np.ndarray]] = []
         self.incidents: list[list[dict]] = [list(s.incidents) if s else [] for s in self.starts]
         self.seconds_before = [s.seconds if s else 0.0 for s in self.starts]
         self.compile_seconds = self.optimise_seconds = 0.0
-        self.compiled = False
+        self.compiled = set()  # (energy, what a stage compiles to)
         self.computed = 0  # steps made here, not before an interruption
 
     def embeddings(self, first_stage: int, load_seconds: float) -> list[Embedding]:
@@ -174,7 +175,7 @@ class _BatchRun:
                 continue
             self._compile(state, inputs, index)
             began, before = time.perf_counter(), self._steps_left(state, stage)
-            result = optimise.run_stage(state, inputs, energy=self.energy, stage=stage, trace=trace,
+            result = optimise.run_stage(state, inputs, energy=self.energies[index], stage=stage, trace=trace,
                                         progress=partial(self._report, index, began))
             jax.block_until_ready(result.state.latent)
             self.optimise_seconds += time.perf_counter() - began
@@ -189,12 +190,14 @@ class _BatchRun:
         return int(stage.steps - np.asarray(state.step).min())
 
     def _compile(self, state, inputs, index: int) -> None:
-        if self.compiled:
+        stage, energy = self.config.stages[index], self.energies[index]
+        program = energy, optimise.what_compiles(stage)
+        if program in self.compiled:
             return
         began = time.perf_counter()
-        optimise.compile_chunk(state, inputs, energy=self.energy, stage=self.config.stages[index])
+        optimise.compile_chunk(state, inputs, energy=energy, stage=stage)
         self.compile_seconds += time.perf_counter() - began
-        self.compiled = True
+        self.compiled.add(program)
 
     def _note_incidents(self, index: int, incidents) -> None:
         for incident in incidents:

@@ -39,6 +39,15 @@ class ShardedEnergy:
     energy: PortraitEnergy
     mesh: Mesh
 
+    @property
+    def lazy_terms(self) -> tuple[str, ...]:
+        """See `PortraitEnergy`."""
+        return self.energy.lazy_terms
+
+    def without_lazy_terms(self) -> ShardedEnergy:
+        """See `PortraitEnergy`."""
+        return dataclasses.replace(self, energy=self.energy.without_lazy_terms())
+
     def __call__(self, inputs: Inputs, latent: Array, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """As the energy itself; latent, keys and `inputs.target` lead with B, all else is `everywhere`."""
         whole, rows = jax.tree.map(lambda _: P(), inputs), jax.tree.map(lambda _: P(_AXIS), inputs.target)

@@ -5,6 +5,9 @@ only ratios matter, and a gradient's length is what a part pulls with. The rule:
 `RATIOS[part]` times the pull of the L2 part, in the geometric mean of two places - the mean code, where every run
 starts, and where some steps of synthesis alone have led, where it ends - and in the median over portraits and draws.
 The paper's own weights are not known to us; the ratios are ours.
+
+It also decides whether portraits that are only read may be painted coarsely (`EnergyConfig.edit_detail`): where the
+generator's partial image at that size is not its full one shrunk, they are painted in full.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from pie_jax import energy as energies
 from pie_jax import observe, optimise
 from pie_jax.arrays import Array
 from pie_jax.config import EnergyConfig, StageConfig
+from pie_jax.images import psnr, resize_area
 from pie_jax.layers import to_w_plus
 from pie_jax.pack import Pack, find_pack, load_pack, update_configs
 from pie_jax.runtime import configure
@@ -36,6 +40,9 @@ RATIOS = {"l2": 1.0, "perceptual": 1.0, "identity": 0.1, "edit": 0.05, "invarian
 # AdaDelta forgets the energy's scale only where gradients are well above the root of its epsilon (1e-4): the L2 part, a
 # mean over pixels, pulls at a single coordinate with about that much, so all parts are raised alike.
 LEVEL = 1000.0
+# PSNR of the partial image to the full one shrunk, from which on the first may stand for the second. Up-sampling alone
+# blurs by some dB; an image whose colours are still to come is far below.
+DETAIL_DB = 25.0
 NEAR = (StageConfig(space="w", steps=150, chunk=25), StageConfig(space="w_plus", steps=75, chunk=25))
 
 
@@ -105,6 +112,23 @@ def balance_weights(key: Array, pack: Pack, portraits: Array, *, ratios: dict[st
     return dataclasses.replace(pack.configs.energy, **_weights(mean, ratios)), evidence
 
 
+def detail_fidelity(key: Array, pack: Pack, *, count: int = 4) -> tuple[int, float]:
+    """To which px `edit_detail` lets edited portraits be painted, and how near that is to the full ones shrunk to it.
+
+    Median PSNR in dB over `count` codes drawn with `key`; inf where they are painted in full anyhow.
+    """
+    asked = dataclasses.replace(pack.configs.energy, edit_detail=pack.configs.energy.edit_detail or 1.0)
+    generator, weights = pack.configs.generator, pack.weights["generator"]
+    px = energies.portrait_energy(pack, config=asked).edit_resolution
+    if px == generator.resolution:
+        return px, float("inf")
+    w = observe.map_z(generator, weights, jax.random.normal(key, (count, generator.z_dim)))
+    w_plus = to_w_plus(w, generator.num_layers)
+    partial_image, full = (jnp.clip(resize_area(observe.synthesise(generator, weights, w_plus, resolution=r), px), 0, 1)
+                           for r in (px, generator.resolution))
+    return px, float(jnp.median(psnr(partial_image, full)))
+
+
 def _weights(pull: dict[str, float], ratios: dict[str, float]) -> dict[str, float]:
     """EnergyConfig fields from the pulls of the unweighted parts; three digits, for they are no better known."""
     def to(name, value):
@@ -154,12 +178,18 @@ def main(argv: list[str] | None = None) -> int:
         else:
             portraits = own_portraits(portrait_key, pack, count=arguments.count)
         config, evidence = balance_weights(key, pack, portraits)
+        px, near_db = detail_fidelity(jax.random.fold_in(key, 1), pack)
+        config = dataclasses.replace(config, edit_detail=(config.edit_detail or 1.0) if near_db >= DETAIL_DB else None)
+        evidence["detail"] = {"px": px, "psnr_db": round(near_db, 2) if np.isfinite(near_db) else None}
         command = f"python -m pie_jax.training.balance --count {arguments.count} --seed {arguments.seed}"
         evidence |= {"command": command + (" --photos FOLDER" if arguments.photos else ""), "seed": arguments.seed}
         update_configs(folder, energy=config, record=evidence)
         for field in dataclasses.fields(config):
             if field.name.startswith("weight_"):
                 print(f"{field.name.removeprefix('weight_')} {getattr(config, field.name):g}", file=sys.stderr)
+        if config.edit_detail is None:
+            print(f"edited portraits are painted in full: at {px} px the generator's partial image is only "
+                  f"{near_db:.1f} dB near the full one", file=sys.stderr)
 
     return commands.guarded(work, debug=arguments.debug)
 
