@@ -22,6 +22,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Protocol
 
@@ -295,13 +296,17 @@ def run_chunk(state: State, inputs, *, energy: Energy, stage: StageConfig) -> tu
 def compile_chunk(state: State, inputs, *, energy: Energy, stage: StageConfig) -> None:
     """Compile `run_chunk` for these shapes (or take it from the cache) without a step; `state` is not donated."""
     stage = dataclasses.replace(stage, steps=0)
-    copy = jax.tree.map(jnp.copy, state)
+
+    def compile_step(whole: bool):
+        return _run_step(jax.tree.map(jnp.copy, state), inputs, _Settings.of(stage), energy=energy,
+                         stage=what_compiles(stage), whole=whole)
+
     if jax.default_backend() != "cpu":
-        jax.block_until_ready(run_chunk(copy, inputs, energy=energy, stage=stage))
+        jax.block_until_ready(run_chunk(jax.tree.map(jnp.copy, state), inputs, energy=energy, stage=stage))
         return
-    for whole in (True, False) if _lazy_terms(energy, stage) else (True,):
-        copy, _ = _run_step(copy, inputs, _Settings.of(stage), energy=energy, stage=what_compiles(stage), whole=whole)
-    jax.block_until_ready(copy)
+    programs = (True, False) if _lazy_terms(energy, stage) else (True,)
+    with ThreadPoolExecutor(len(programs)) as pool:  # XLA compiles one program on about one core
+        jax.block_until_ready(list(pool.map(compile_step, programs)))
 
 
 @partial(jax.jit, donate_argnames="state")

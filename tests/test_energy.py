@@ -299,6 +299,9 @@ def test_a_coarse_portrait_is_compared_at_the_size_that_is_read():
     assert light.portrait_resolution == 8 and set(parts(light)) == {"l2"}
     none = energy.portrait_energy(pack, config=dataclasses.replace(config, edit_detail=None))
     assert none.in_stage(StageConfig(coarse=True)) == none
+    alone = energy.portrait_energy(toy.toy_pack(jax.random.key(0), parts=("generator",), configs=dataclasses.replace(
+        CONFIGS, **toy.layers_for(generator), recognition=None, perceptual=None, regressor=None)))
+    assert not alone.in_stage(StageConfig(coarse=True)).coarse  # nothing says how fine it is read
 
 
 def cosine(a, b):

@@ -138,8 +138,9 @@ class PortraitEnergy:
         if not self.coarse:
             return self.configs.generator.resolution
         perceptual = self.configs.perceptual
+        of_all = [perceptual.resolution] if perceptual is not None else []
         # recognition or not: with lazy terms and without them G(w) is one image
-        return self._lowest(*self._face_readers(recognition=True), perceptual.resolution if perceptual else 0)
+        return self._lowest(*of_all, *self._face_readers(recognition=True))
 
     def _face_readers(self, *, recognition: bool) -> list[float]:
         """How many pixels of a portrait's side those that read its face need."""
