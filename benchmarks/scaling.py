@@ -109,13 +109,13 @@ def time_steps(pack, quantity: str, *, runs: int) -> dict[int, dict]:
     """size -> figures of the energy step, all sizes timed alternately."""
     from benchmarks import harness, steps
 
-    cases = {}
+    kinds = {}
     for size in QUANTITIES[quantity].sizes:
         options = steps.parser().parse_args(step_options(pack, quantity, size))
-        cases[size] = steps.Case(pack_of_side(pack, size) if quantity == "resolution" else pack, options)
-        cases[size].compile()
-    spreads = harness.run_blocked({size: case.step for size, case in cases.items()}, runs=runs)
-    return {size: {**case.program.row(), **spreads[size].row()} for size, case in cases.items()}
+        case = steps.Case(pack_of_side(pack, size) if quantity == "resolution" else pack, options)
+        kinds[size] = steps.Kind(case, case.described)
+    spreads = harness.run_blocked({size: kind.step for size, kind in kinds.items()}, runs=runs)
+    return {size: {**kind.program.row(), **spreads[size].row()} for size, kind in kinds.items()}
 
 
 def time_vertices(*, runs: int) -> dict[int, dict]:

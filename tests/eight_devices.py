@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import toy
 
-from pie_jax import optimise
 from pie_jax.config import EmbedConfig, EnergyConfig, StageConfig
+from pie_jax.optimise import step
 from pie_jax.pack import Pack
 from pie_jax.portrait import Embedding, embed_portraits
 
@@ -53,7 +53,7 @@ def main() -> None:
     begun = traces()
     spread = embedded(pack, portraits, batch=3, devices=devices)
     one_program = traces() - begun
-    optimise._run_steps = optimise._run_chunk  # what an accelerator runs: whole chunks in one scan
+    step._run_steps = step._run_chunk  # what an accelerator runs: whole chunks in one scan
     scanned = embedded(pack, portraits[:8], batch=8, devices=devices)
     print(json.dumps({
         "devices": len(devices), "batch": spread[0].report["batch"], "programs": one_program,

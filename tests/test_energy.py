@@ -14,6 +14,7 @@ from pie_jax import energy, optimise
 from pie_jax.config import TERMS, EnergyConfig, StageConfig, VGGConfig
 from pie_jax.errors import PackError
 from pie_jax.observe import synthesise
+from pie_jax.optimise import step
 from pie_jax.render import Rendering, VertexRendering
 
 EVERYTHING = EnergyConfig(render_resolution=16, weight_l2=10.0, weight_landmark=1e-5)
@@ -50,7 +51,7 @@ def evaluate(described, inputs, latent):
 
 
 def compilations():
-    return optimise._run_chunk._cache_size() + optimise._run_step._cache_size()
+    return step._run_chunk._cache_size() + step._run_step._cache_size()
 
 
 def run(inputs, latent, *, described, **more):
@@ -183,7 +184,7 @@ def test_gradient_against_finite_differences_in_float64(monkeypatch):
 
     The generator, which keeps to float32, is replaced by a smooth map: its own gradient is tested with it.
     """
-    def paint(config, weights, w_plus, *, precision="float32"):
+    def paint(config, weights, w_plus, *, resolution=None, precision="float32"):
         side = config.resolution
         mixer = np.random.default_rng(0).normal(size=(LAYERS * toy.W_DIM, side * side * 3)) / 8
         flat = w_plus.reshape(w_plus.shape[0], -1)

@@ -10,6 +10,7 @@ import pytest
 
 from pie_jax import optimise
 from pie_jax.config import StageConfig
+from pie_jax.optimise import step
 
 STAGE = StageConfig(space="w_plus", steps=12, learning_rate=0.7, rho=0.9, epsilon=1e-6, chunk=5)
 
@@ -57,7 +58,7 @@ def target(batch=2, layers=3, scale=1.0):
 
 
 def compilations():
-    return optimise._run_chunk._cache_size() + optimise._run_step._cache_size()
+    return step._run_chunk._cache_size() + step._run_step._cache_size()
 
 
 def test_equals_the_textbook_recurrence():
@@ -135,7 +136,7 @@ def test_every_step_and_stage_draws_anew():
     keys = optimise.portrait_keys([3])
     states = [optimise.start_stage(jnp.zeros((1, 1, 1)), keys, stage=STAGE, index=i) for i in (0, 1)]
     states.append(dataclasses.replace(states[0], step=jnp.ones(1, jnp.int32)))
-    drawn = {tuple(np.asarray(jax.random.key_data(optimise._step_keys(s)))[0]) for s in states}
+    drawn = {tuple(np.asarray(jax.random.key_data(step.step_keys(s)))[0]) for s in states}
     assert len(drawn) == 3
 
 
@@ -211,8 +212,8 @@ def test_the_scan_and_single_steps_are_one_algorithm(interval):
     more = {"energy": energy, "stage": stage}
     scanned, singles = begin(), begin()
     for _ in range(3):  # 15 > 12 steps
-        scanned, trace = optimise._run_chunk(scanned, aim, optimise._Settings.of(ours), **more)
-        singles, same = optimise._run_steps(singles, aim, optimise._Settings.of(ours), **more)
+        scanned, trace = step._run_chunk(scanned, aim, step._Settings.of(ours), **more)
+        singles, same = step._run_steps(singles, aim, step._Settings.of(ours), **more)
         np.testing.assert_array_equal(trace["step"], same["step"])
         moved = np.asarray(trace["step"]) >= 0
         np.testing.assert_allclose(trace["energy"][moved], same["energy"][moved], rtol=1e-5)
@@ -231,12 +232,12 @@ def test_lazy_terms_move_every_third_step_three_times_as_hard():
     keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 0)
     x, near, side = jnp.zeros_like(aim), [], []
     memory = optimiser.init(x)
-    for step in range(LAZY.steps):
-        drawn = jax.vmap(lambda k, step=step: jax.random.fold_in(jax.random.fold_in(k, step), 0))(keys)
+    for i in range(LAZY.steps):
+        drawn = jax.vmap(lambda k, i=i: jax.random.fold_in(jax.random.fold_in(k, i), 0))(keys)
         pull = jax.vmap(lambda k: jax.random.normal(k, (3, 4)))(drawn)
         near.append(jnp.sum(jnp.square(x - aim), axis=(1, 2)))
-        side.append(jnp.sum(pull * x, axis=(1, 2)) if step % 3 == 0 else jnp.full(2, jnp.nan))
-        updates, memory = optimiser.update(2 * (x - aim) + (3 * pull if step % 3 == 0 else 0), memory, x)
+        side.append(jnp.sum(pull * x, axis=(1, 2)) if i % 3 == 0 else jnp.full(2, jnp.nan))
+        updates, memory = optimiser.update(2 * (x - aim) + (3 * pull if i % 3 == 0 else 0), memory, x)
         x = x + updates
     np.testing.assert_allclose(result.state.latent, x, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(result.trace["near"], near, rtol=1e-4)

@@ -83,10 +83,10 @@ def test_neighbours_and_padding_do_not_matter(pack, portraits, embeddings):
 
 
 def test_nothing_is_compiled_twice(pack, portraits, embeddings):
-    from pie_jax import optimise
+    from pie_jax.optimise import step
 
     def programs():
-        return optimise._run_chunk._cache_size() + optimise._run_step._cache_size()
+        return step._run_chunk._cache_size() + step._run_step._cache_size()
 
     before = programs()
     embed_portraits(pack, portraits[::-1], config=CONFIG, batch=2)
