@@ -2,7 +2,7 @@
 
 Every stage is an ordinary training command with its own run folder, so the whole can be stopped at any time and
 called again: finished stages are skipped, the one at hand is resumed. `--scale` multiplies all budgets: 0.01 is a
-smoke test, 1 the shipped pack (over six hours of one CPU core). The generator learns at 64 px and is then grown.
+smoke test, 1 the shipped pack (about eight hours of one CPU core). The generator learns at 64 px and is then grown.
 """
 
 from __future__ import annotations
@@ -37,19 +37,20 @@ def stages(arguments: argparse.Namespace) -> list[tuple[str, str, list[str]]]:
     pool = ["--codes", str(runs / "codes"), "--count", count(16_000, 512, 1)]
     family = str(runs / "family")
     sizes = [size for size in (64, 128) if size <= arguments.resolution]
-    budgets = {64: ("0.004", 120), 128: ("0.0035", 135)}
+    budgets = {64: ("0.004", "8", 120), 128: ("0.0035", "16", 190)}  # rate, weight of pairs, minutes
     return [
         ("studio_data", "studio_data", ["--data", str(runs / "studio"), "--count", count(8016, 240, 48)]),
         ("family_data", "family_data", ["--data", family, "--count", count(15_000, 64, 1),
                                         "--resolution", "128"]),
         ("regressor", "regressor", [*run("regressor"), *studio, "--family", family, "--painted", "0",
-                                    "--render-rows", "0", "--resolution", "96", "--rate", "0.0015", *minutes(90)]),
+                                    "--render-rows", "0", "--resolution", "96", "--rate", "0.0015", *minutes(115)]),
         ("landmarks", "landmarks", [*run("landmarks"), *studio, "--resolution", "128", *minutes(11)]),
         ("perceptual", "perceptual", [*run("perceptual"), *studio, *minutes(3)]),
         ("recognition", "recognition", [*run("recognition"), *studio, *minutes(4)]),
         *((f"generator_{size}", "generator", [*run(f"generator_{size}"), "--data", family, "--resolution", str(size),
                                               "--learning-rate", budgets[size][0], "--region", "60",
-                                              *minutes(budgets[size][1])]) for size in sizes),
+                                              "--pair", budgets[size][1], *minutes(budgets[size][2])])
+          for size in sizes),
         ("dfr", "dfr", [*run("dfr"), *pool, "--hidden", "512,512", *minutes(3)]),
         *((f"rignet_{control}", "rignet", [*run(f"rignet_{control}"), "--control", control, *pool,
                                            "--weight-keep", KEEP[control], "--weight-surroundings", "30",
