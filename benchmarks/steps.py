@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--no-compile", action="store_true", help="with --torch: without torch.compile")
     options.add_argument("--compile-minutes", type=float, default=20.0,
                          help="give torch.compile up after so long (default: %(default)s)")
-    options.add_argument("--no-parts", action="store_true", help="the step alone")
+    options.add_argument("--parts", nargs="*", metavar="NAME", help="time these parts beside the step (default: all)")
     options.add_argument("--runs", type=int, default=25)
     options.add_argument("--device", choices=("cpu", "gpu", "tpu"))
     options.add_argument("--cores", type=int, help="keep to so many processors: on a busy machine PyTorch's threads, "
@@ -244,8 +244,19 @@ def torch_peers(case: Case, ours, arguments) -> tuple[dict, dict[str, float]]:
                    **{name: float(f"{value:.6g}") for name, value in compared.items()}}
 
 
-def time_parts(case: Case, peak, arguments) -> None:
-    """Rows of every part with its gradient."""
+def parts_of(case: Case, arguments) -> dict:
+    """The parts that are asked for, each with its input. SystemExit: the energy has no such part."""
+    from benchmarks import components
+
+    there = components.example_inputs(case.described, case.inputs, case.latent)
+    wanted = list(there) if arguments.parts is None else arguments.parts
+    if unknown := sorted(set(wanted) - set(there)):
+        raise SystemExit(f"--parts: this energy has no part {unknown[0]!r}; it has {', '.join(there)}")
+    return {part: there[part] for part in wanted}
+
+
+def time_parts(case: Case, parts: dict, peak, arguments) -> None:
+    """Rows of each of `parts` with its gradient."""
     from benchmarks import components, harness
 
     energies = {}
@@ -254,7 +265,7 @@ def time_parts(case: Case, peak, arguments) -> None:
         from benchmarks.torch_reference.tensors import tensor
 
         energies = {name: TorchEnergy(case.plain, case.inputs, form=form) for name, form in PEERS.items()}
-    for part, x in components.example_inputs(case.described, case.inputs, case.latent).items():
+    for part, x in parts.items():
         program = harness.compile_program(components.ours(case.described, part), case.inputs, x)
         calls = {"pie_jax": lambda program=program, x=x: program.call(case.inputs, x)}
         for name, energy in energies.items():
@@ -300,9 +311,10 @@ def main(argv: list[str] | None = None) -> int:
         pack = load_pack(arguments.pack)
     peak = harness.ceilings(dtype=arguments.precision)
     case = Case(pack, arguments)
+    parts = parts_of(case, arguments)
     last = time_step(case, peak, arguments)
-    if not arguments.no_parts:
-        time_parts(case, peak, arguments)
+    if parts:
+        time_parts(case, parts, peak, arguments)
     print(harness.table(case.rows, COLUMNS))
     if arguments.out:
         write(pathlib.Path(arguments.out), case.rows)

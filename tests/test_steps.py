@@ -48,6 +48,17 @@ def test_side_by_side(tmp_path, capsys, no_settings):
     assert (out / "toy-8-2-float32.png").is_file() and (out / "toy-8-2-float32.md").is_file()
 
 
+def test_the_parts_that_are_asked_for(tmp_path, capsys, no_settings):
+    save_pack(tmp_path / "toy", toy.toy_pack(jax.random.key(3), configs=CONFIGS), storage="float32")
+    common = ["--pack", str(tmp_path / "toy"), "--controls", "pose", "--runs", "1", "--preset", "paper", "--parts"]
+    assert steps.main([*common, "rig", "--out", str(tmp_path / "out")]) == 0
+    rows = harness.read_rows(tmp_path / "out" / "rows.jsonl")
+    assert [row["case"] for row in rows] == ["step", "mean step", "rig"]  # paper has one kind of step
+    assert rows[0]["share"] == 1.0 and rows[0]["ms"] == rows[1]["ms"]
+    with pytest.raises(SystemExit, match="no part 'hat'; it has synthesis"):
+        steps.main([*common, "hat"])
+
+
 def test_nonsense_is_refused(capsys):
     for bad in (["--torch", "--precision", "bfloat16"], ["--batch", "0"], ["--random", "512"]):
         with pytest.raises(SystemExit):
