@@ -282,7 +282,9 @@ def write(folder: pathlib.Path, rows: list[dict]) -> None:
     from pie_jax.images import save_png
 
     harness.append_rows(folder / "rows.jsonl", rows)
-    name = "-".join(str(rows[0][key]) for key in ("pack", "resolution", "batch", "precision"))
+    first = rows[0]
+    unusual = [f"{key}{first[key]}" for key, usual in (("samples", 1), ("controls", 3)) if first[key] != usual]
+    name = "-".join([*(str(first[key]) for key in ("pack", "resolution", "batch", "precision")), *unusual])
     (folder / f"{name}.md").write_text(harness.table(rows, COLUMNS) + "\n")
     entries = [(f"{row['case']}, {row['implementation']}", row["ms"], row.get("ms_low", row["ms"]),
                 row.get("ms_high", row["ms"]),
