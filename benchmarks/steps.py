@@ -38,7 +38,7 @@ import signal
 import sys
 import time
 
-from pie_jax.config import DEFAULT_PRESET, PRECISIONS, PRESETS, StageConfig
+from pie_jax.config import PRECISIONS, PRESETS, StageConfig
 
 COLUMNS = ("case", "implementation", "share", "ms", "ms_low", "ms_high", "cpu_ms", "portraits_per_s", "trace_s",
            "compile_s", "cached_s", "gflop", "roofline", "memory_mb", "faults", "load")
@@ -55,8 +55,8 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--samples", type=int, help="of v a step (default: the pack's)")
     options.add_argument("--controls", nargs="+", help="the controls of the energy (default: the pack's)")
     options.add_argument("--sampling", choices=("all", "one"), help="all controls each step, or one a sample")
-    options.add_argument("--preset", choices=tuple(PRESETS), default=DEFAULT_PRESET,
-                         help="whose kinds of step are timed (default: %(default)s)")
+    options.add_argument("--preset", choices=tuple(PRESETS), default="quick",
+                         help="whose kinds of step are timed (default: %(default)s, which pulls every lever)")
     options.add_argument("--precision", choices=tuple(PRECISIONS), default="float32")
     options.add_argument("--torch", action="store_true", help="time PyTorch beside")
     options.add_argument("--no-compile", action="store_true", help="with --torch: without torch.compile")

@@ -20,7 +20,7 @@ from pie_jax.morphable import FaceParams
 from pie_jax.portrait import Embedding
 
 NAMED = {variant.name: variant for variant in VARIANTS}
-STAGES = (StageConfig(space="w", steps=30, lazy_interval=2), StageConfig(space="w_plus", steps=15, lazy_interval=2))
+STAGES = (StageConfig(space="w", steps=30), StageConfig(space="w_plus", steps=15))
 
 
 def edits_of(*, obtained=1.0, region_db=25.0, drift=0.2, cosine=0.7):
@@ -54,7 +54,7 @@ def test_variants_make_the_same_steps_and_keep_the_synthesis():
     assert {stage.space for stage in configs["w"].stages} == {"w"}
     assert {stage.space for stage in configs["image2stylegan"].stages} == {"w_plus"}
     assert configs["image2stylegan"].energy.terms == ("synthesis",)
-    assert {stage.lazy_interval for stage in configs["every_step"].stages} == {1}
+    assert {stage.lazy_interval for stage in configs["lazy"].stages} == {2}
     assert configs["half_detail"].energy.edit_detail == 0.5
 
 

@@ -36,7 +36,7 @@ VARIANTS = (
     Variant(name="w_plus", says="all terms, W+ from the start", space="w_plus"),
     Variant(name="synthesis", says="E_synthesis alone, W then W+", without=_FACE),
     Variant(name="image2stylegan", says="E_synthesis alone, W+ (Image2StyleGAN)", without=_FACE, space="w_plus"),
-    Variant(name="every_step", says="all terms in every step", lazy_interval=1),
+    Variant(name="lazy", says="all terms but E_synthesis in every second step", lazy_interval=2),
     Variant(name="half_detail", says="W stage and edits painted to half of what is read", detail=0.5),
 )
 NAMES = tuple(variant.name for variant in VARIANTS)
