@@ -256,3 +256,28 @@ def test_seeds_of_training_are_refused():
         main(["--seed", "999999", "--count", "2"])
     with pytest.raises(ValueError, match="belong to training"):
         photograph(None, 1_000_000, resolution=64)
+
+
+def test_presets_side_by_side(tmp_path, capsys):
+    """Paired over the people that both have; rows of another pack are not mixed in."""
+    from benchmarks.quality import presets
+    from benchmarks.quality.summary import FAR
+
+    def row(seed, preset, psnr, pack="a"):
+        edits = {edit.name: {"truth_db": psnr - 2.0, "region_db": psnr - 5.0} for far in FAR.values() for edit in far}
+        return {"pack": pack, "calibration": "c", "of": "studio", "preset": preset, "seed": seed, "psnr_db": psnr,
+                "ssim": 0.9, "sharpness": 0.8, "perceptual": 0.05, "identity_cosine": 0.9, "seconds": 5.0,
+                "edits": edits}
+
+    lines = [row(1, "fast", 20.0, pack="old"), row(1, "fast", 30.0), row(2, "fast", 33.0), row(3, "fast", 40.0),
+             row(1, "paper", 31.0), row(2, "paper", 32.0)]
+    (tmp_path / "portraits.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert presets.main([str(tmp_path), "--presets", "fast", "paper"]) == 0
+    out = capsys.readouterr().out
+    last = json.loads(out.splitlines()[-1])
+    assert last["people"] == [1, 2] and last["pack"] == "a"
+    assert last["PSNR"]["fast"] == {"median": 31.5, "lead": 0.0, "error": 1.0}
+    assert last["yaw where it moves"]["paper"]["median"] == 26.5
+    assert "+0 +- 1" in out and (tmp_path / "presets.txt").read_text() == "".join(out.splitlines(True)[:-1])
+    with pytest.raises(SystemExit, match="0 people in common"):
+        presets.main([str(tmp_path), "--presets", "quick", "paper"])
