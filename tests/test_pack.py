@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toy
 
 from pie_jax import pack as packs
 from pie_jax.config import CameraConfig, EnergyConfig, VGGConfig
@@ -144,3 +145,9 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ResourceError, match="cannot write"):
         packs.update_part(tmp_path / "file" / "pack", "pool", pool())
+
+
+def test_a_pack_names_no_folder_of_the_machine_that_made_it(tmp_path):
+    packs.save_pack(tmp_path / "toy", toy.toy_pack(jax.random.key(0), parts=("generator",)))
+    for file in (tmp_path / "toy").rglob("*"):
+        assert file.is_dir() or str(tmp_path).encode() not in file.read_bytes(), file
