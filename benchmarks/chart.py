@@ -61,7 +61,8 @@ def log_log(x: Sequence[float], y: Sequence[float], *, slope: float, title: str,
         return middle[1] + steepness * (across[k] - middle[0])
 
     reached = [*along, *(on_line(k, 1.0) for k in (0, -1))]
-    low, high = min(reached) - 0.06, max(reached) + 0.1
+    room = 0.1 * (max(reached) - min(reached))  # for a label below the lowest point and above the highest
+    low, high = min(reached) - max(0.06, room), max(reached) + max(0.1, room)
     low, high = (low, high) if high - low > 0.5 else (middle[1] - 0.25, middle[1] + 0.25)
     margin = 0.12 * (across[-1] - across[0])
 

@@ -149,6 +149,7 @@ class PortraitEnergy:
         return [reader.resolution / configs.camera.crop_size for reader in readers if reader is not None]
 
     def _lowest(self, *sides: float) -> int:
+        """The lowest output with `edit_detail` times the largest of `sides` (px); without sides the full one."""
         generator, detail = self.configs.generator, self.configs.energy.edit_detail
         if not sides or detail is None or (generator.architecture, generator.synthesis) != ("stylegan2", "skip"):
             return generator.resolution
@@ -204,6 +205,7 @@ class PortraitEnergy:
                           precision=self.precision.of("generator"), **where)
 
     def _portrait(self, weights: Weights, latent: Array) -> jax.Array:
+        """G(w) [B, r, r, 3] of latent [B, L, D], r = `portrait_resolution`."""
         return self._synthesise(weights, latent, resolution=self.portrait_resolution)
 
     def _source(self, weights: Weights, latent: Array) -> tuple[Array | None, FaceParams | None]:
