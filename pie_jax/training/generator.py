@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--learning-rate", type=float, default=3e-3)
     result.add_argument("--region", type=float, default=30.0, help="weight of eyes and mouth in the loss")
     result.add_argument("--pair", type=float, default=8.0, help="weight of the difference within antithetic pairs")
+    result.add_argument("--gain", type=float, default=0.0, help="weight of (gain - 1)^2 within such pairs")
     result.add_argument("--r1", type=float, default=None, help="R1 gamma (default: 0.0002 resolution^2 / batch)")
     result.add_argument("--mixing", type=float, default=0.5, help="share of style-mixed codes in the adversarial stage")
     return result
@@ -195,7 +196,7 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     optimiser = supervised.clipped_adam()
     state = loop.new_state(jax.random.key(arguments.seed + 1), synthesis, optimiser, extra={"mapping": mapping})
     step = supervised.supervised_step(config, optimiser, peak=arguments.learning_rate, region=arguments.region,
-                                      pair=arguments.pair)
+                                      pair=arguments.pair, gain=arguments.gain)
 
     def evaluate(state):
         synthesise = synthesiser(config, state.extra["mapping"], state.ema)

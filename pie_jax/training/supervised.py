@@ -4,6 +4,9 @@ Loss at three scales: m |e| + m |grad e| + pair * m (e_a - e_b)^2, e the error o
 antithetic pair that differs in one expression, m = 1 + region * (Gaussians on eyes and mouth). Expressions move an
 image by a few grey levels where light and yaw move it by tens: without the mask and the pairs the loss pays for the
 large factors first and never gets to a blink.
+
+A squared error is least where a change that is only partly right is also too small (a cosine of 0.9 asks for a gain of
+0.8): `gain` pays for that bias alone, gain * (<g, d> / <d, d> - 1)^2 with d the pair's true change and g the image's.
 """
 
 from __future__ import annotations
@@ -25,10 +28,19 @@ def _halve(x: Array) -> jax.Array:
     return jnp.mean(x.reshape(batch, height // 2, 2, width // 2, 2, channels), axis=(2, 4))
 
 
-def reconstruction_loss(image: Array, target: Array, mask: Array, *, region: float = 30.0, pair: float = 8.0):
+def gain_error(image: Array, target: Array) -> jax.Array:
+    """Mean over pairs of (gain - 1)^2; image, target [2N, R, R, 3], rows 2i, 2i + 1 a pair."""
+    d, g = (x[0::2] - x[1::2] for x in (target, image))
+    power = jnp.sum(jnp.square(d), axis=(1, 2, 3))
+    gain = jnp.sum(d * g, axis=(1, 2, 3)) / jnp.maximum(power, 1e-6)
+    return jnp.mean(jnp.where(power > 1e-6, jnp.square(gain - 1.0), 0.0))
+
+
+def reconstruction_loss(image: Array, target: Array, mask: Array, *, region: float = 30.0, pair: float = 8.0,
+                        gain: float = 0.0):
     """image, target [2N, R, R, 3] in [-1, 1] (rows 2i, 2i + 1 a pair), mask [2N, R, R, 1] in [0, 1] -> scalar terms."""
     error, m = image - target, 1.0 + region * mask
-    terms = {"value": 0.0, "gradient": 0.0, "pair": 0.0}
+    terms = {"value": 0.0, "gradient": 0.0, "pair": 0.0, "gain": gain * gain_error(image, target)}
     for _ in range(SCALES):
         terms["value"] += jnp.mean(m * jnp.abs(error))
         terms["gradient"] += jnp.mean(m[:, 1:] * jnp.abs(error[:, 1:] - error[:, :-1]))
@@ -123,7 +135,7 @@ def clipped_adam() -> optax.GradientTransformation:
 
 
 def supervised_step(config: GeneratorConfig, optimiser: optax.GradientTransformation, *, peak: float, region: float,
-                    pair: float):
+                    pair: float, gain: float):
     """The step of `loop.run`: batch {"z" [2N, 512], "image" uint8, "mask" uint8}; state.extra["mapping"] is fixed."""
     synthesis, mapping = Synthesis(config), Mapping(config)
 
@@ -135,7 +147,7 @@ def supervised_step(config: GeneratorConfig, optimiser: optax.GradientTransforma
         def loss(weights):
             # XLA:CPU fuses the image's skip sums into each use of it in the loss and computes them over and over.
             image = jax.lax.optimization_barrier(synthesis.apply({"params": weights}, w_plus))
-            terms = reconstruction_loss(image, target, mask, region=region, pair=pair)
+            terms = reconstruction_loss(image, target, mask, region=region, pair=pair, gain=gain)
             total = sum(terms.values())
             return total, {"loss": total} | terms
 
