@@ -257,11 +257,22 @@ def _visible_batch(vertices, triangles, *, height, width, near, cull_back):
     for side, limit in WINDOWS:
         mine = (longest > shortest) & (longest <= limit) if limit else longest > shortest
         shortest, code = limit, code + per_image
-        windows = jnp.where(mine, -(-setup["across"] // side) * -(-setup["down"] // side), 0)
+        windows = jnp.where(mine, _windows_along(setup["across"], side) * _windows_along(setup["down"], side), 0)
         ends = jax.lax.associative_scan(jnp.add, windows)
         canvas = _draw_windows(canvas, setup, windows, ends, side, code, per_image, width)
     winner = canvas[1].reshape(batch, height * width)
-    return jnp.where(winner >= 0, winner % per_image, -1)
+    return jnp.where(winner >= 0, _over(winner, per_image)[1], -1)
+
+
+def _over(count, by):
+    """Quotient and remainder of count >= 0 by `by` > 0: `//` and `%` also mind signs, at a price on a CPU."""
+    by = jnp.broadcast_to(by, count.shape).astype(count.dtype)
+    return jax.lax.div(count, by), jax.lax.rem(count, by)
+
+
+def _windows_along(pixels, side):
+    """How many windows of `side` cover so many pixels."""
+    return _over(pixels + (side - 1), side)[0]
 
 
 def _setup(vertices, triangles, *, height, width, near, cull_back) -> dict[str, jax.Array]:
@@ -270,8 +281,8 @@ def _setup(vertices, triangles, *, height, width, near, cull_back) -> dict[str, 
     corners = triangles if triangles.ndim == 3 else jnp.broadcast_to(triangles[None], (batch, *triangles.shape))
     image = jnp.broadcast_to(jnp.arange(batch, dtype=jnp.int32)[:, None], corners.shape[:2]).reshape(-1)
     corners = corners.reshape(-1, 3) + (image * num_vertices)[:, None]
-    rows = [vertices.reshape(-1, 3)[corners[:, k]] for k in range(3)]
-    x, y, z = ([row[:, i] for row in rows] for i in range(3))
+    # One gather a coordinate: columns of gathered rows would be read with a stride, which XLA:CPU does not vectorise.
+    x, y, z = ([column[corners[:, k]] for k in range(3)] for column in jnp.moveaxis(vertices.reshape(-1, 3), 1, 0))
     low_x, high_x = jnp.minimum(jnp.minimum(*x[:2]), x[2]), jnp.maximum(jnp.maximum(*x[:2]), x[2])
     low_y, high_y = jnp.minimum(jnp.minimum(*y[:2]), y[2]), jnp.maximum(jnp.maximum(*y[:2]), y[2])
     # First and one-past-last pixel whose centre lies in the box, widened by the coordinate rounding of float32.
@@ -355,11 +366,11 @@ def _draw_windows(canvas, setup, windows, ends, side, first_code, per_image, wid
             index = jnp.minimum(jnp.searchsorted(ends, item, side="right").astype(jnp.int32), count - 1)
             mine = {name: value[index] for name, value in setup.items()}
             window = item - (ends[index] - windows[index])
-            per_row = jnp.maximum(-(-mine["across"] // side), 1)
-            offset_x, offset_y = window % per_row * side, window // per_row * side
+            row, column = _over(window, jnp.maximum(_windows_along(mine["across"], side), 1))
+            offset_x, offset_y = column * side, row * side
             live = item < total
         mine["across"] = jnp.where(live, mine["across"], 0)
-        code = first_code + index % per_image
+        code = first_code + _over(index, per_image)[1]
         return (*canvas, *_candidates(mine, offset_x, offset_y, code, side=side, width=width, pixels=pixels))
 
     nothing = jnp.zeros(chunk * side**2, jnp.int32)
