@@ -320,6 +320,17 @@ def test_views_of_a_family_person_share_the_face_and_nothing_else():
     assert factors.mean(axis=1).std(axis=0)[FACTOR_INDEX["identity_0"]] > 0.2
 
 
+def test_gain_error_is_the_bias_of_a_change_and_ignores_pairs_that_do_not_change():
+    from pie_jax.training.supervised import gain_error
+
+    target = np.random.default_rng(0).normal(size=(6, 4, 4, 3)).astype(np.float32)
+    target[5] = target[4]  # the last pair shows no change
+    middle = np.repeat((target[0::2] + target[1::2]) / 2, 2, axis=0)
+    assert float(gain_error(target, target)) == pytest.approx(0.0, abs=1e-10)
+    assert float(gain_error(0.3 + middle + 0.8 * (target - middle), target)) == pytest.approx(2 / 3 * 0.2**2, rel=1e-4)
+    assert float(gain_error(middle, target)) == pytest.approx(2 / 3, rel=1e-4)
+
+
 def test_the_code_of_a_scene_closes_its_circles_and_the_mapping_is_fitted_to_it():
     from pie_jax.config import GeneratorConfig
     from pie_jax.studio.family import FACTOR_INDEX, FACTORS, code_features

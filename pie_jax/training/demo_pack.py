@@ -37,7 +37,7 @@ def stages(arguments: argparse.Namespace) -> list[tuple[str, str, list[str]]]:
     pool = ["--codes", str(runs / "codes"), "--count", count(16_000, 512, 1)]
     family = str(runs / "family")
     sizes = [size for size in (64, 128) if size <= arguments.resolution]
-    budgets = {64: ("0.004", "8", 120), 128: ("0.0035", "16", 190)}  # rate, weight of pairs, minutes
+    budgets = {64: ("0.004", "8", "0", 120), 128: ("0.0035", "16", "1", 230)}  # rate, pair, gain, minutes
     return [
         ("studio_data", "studio_data", ["--data", str(runs / "studio"), "--count", count(8016, 240, 48)]),
         ("family_data", "family_data", ["--data", family, "--count", count(15_000, 64, 1),
@@ -49,7 +49,8 @@ def stages(arguments: argparse.Namespace) -> list[tuple[str, str, list[str]]]:
         ("recognition", "recognition", [*run("recognition"), *studio, *minutes(4)]),
         *((f"generator_{size}", "generator", [*run(f"generator_{size}"), "--data", family, "--resolution", str(size),
                                               "--learning-rate", budgets[size][0], "--region", "60",
-                                              "--pair", budgets[size][1], *minutes(budgets[size][2])])
+                                              "--pair", budgets[size][1], "--gain", budgets[size][2],
+                                              *minutes(budgets[size][3])])
           for size in sizes),
         ("dfr", "dfr", [*run("dfr"), *pool, "--hidden", "512,512", *minutes(3)]),
         *((f"rignet_{control}", "rignet", [*run(f"rignet_{control}"), "--control", control, *pool,
