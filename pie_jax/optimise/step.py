@@ -177,7 +177,8 @@ def _run_steps(state: State, inputs, settings: _Settings, *, energy: Energy, sta
 
 def what_compiles(stage: StageConfig) -> StageConfig:
     """The stage without what is passed as data, see `_Settings`, and what its energy says."""
-    return dataclasses.replace(stage, space="w_plus", steps=0, learning_rate=1.0, final_rate=1.0, coarse=False)
+    return dataclasses.replace(stage, space="w_plus", steps=0, learning_rate=1.0, final_rate=1.0, coarse=False,
+                               near_codes=0)
 
 
 def run_chunk(state: State, inputs, *, energy: Energy, stage: StageConfig) -> tuple[State, dict[str, jax.Array]]:

@@ -18,11 +18,13 @@ from pie_jax import observe, optimise
 from pie_jax.arrays import Array, check_shape
 from pie_jax.config import PRECISIONS, EmbedConfig
 from pie_jax.images import load_portrait, psnr, ssim
+from pie_jax.layers import to_w_plus
 from pie_jax.morphable import FaceParams
 from pie_jax.pack import Pack, load_pack
 from pie_jax.portrait.checkpoint import Checkpoint, join_states, join_traces
 from pie_jax.portrait.embedding import Embedding
 from pie_jax.portrait.sharding import Mesh, ShardedEnergy, everywhere, portrait_mesh, shared_out
+from pie_jax.portrait.start import near_codes
 from pie_jax.runtime import local_devices
 
 _LAST_STEPS = 50  # the last terms of a report are medians over so many steps: a new v each step makes them noisy
@@ -47,8 +49,8 @@ def embed_portraits(pack: Pack | str | os.PathLike, portraits: Array | Sequence,
                     progress: Callable[[EmbedProgress], None] | None = None) -> list[Embedding]:
     """Find for each portrait the code w_plus whose synthesis gives it back and can be edited (PIE, arXiv 2009.09485).
 
-    PIE's energy from the mean code, first one code w for all layers, then W+: 2000 and 1000 steps of AdaDelta there,
-    100 and 200 of Adam by default.
+    First one code w for all layers, then W+: in PIE 2000 and 1000 steps of AdaDelta from the mean code, by default 100
+    and 200 of Adam from codes whose portraits look like the photo.
     A portrait's result depends on the pack, the config and its own pixels, not on its neighbours or its place.
 
     Args:
@@ -136,6 +138,7 @@ class _BatchRun:
         plain = energies.portrait_energy(pack, config=config.energy, precision=PRECISIONS[config.precision])
         self.missing = plain.missing
         staged = [plain.in_stage(stage) for stage in config.stages]
+        self.resolution = staged[0].portrait_resolution
         self.energies = staged if mesh is None else [ShardedEnergy(energy=e, mesh=mesh) for e in staged]
         self.place = (lambda tree: tree) if mesh is None else partial(shared_out, mesh)
         self.traces: list[dict[str, np.ndarray]] = []
@@ -151,14 +154,12 @@ class _BatchRun:
         began = time.perf_counter()
         target = jax.block_until_ready(energies.prepare_target(
             self.pack, self.place(jnp.asarray(self.images)), precision=PRECISIONS[self.config.precision]))
+        resumed = self.starts[0] is not None
+        latent = None if resumed else self._start()
         self.compile_seconds = time.perf_counter() - began
         inputs = energies.energy_inputs(self.pack, target, config=self.config.energy)
         seeds = [portrait_seed(image, self.config.seed) for image in self.images]
         keys = optimise.portrait_keys(np.asarray(seeds, np.uint32))
-        generator = self.pack.configs.generator
-        w_mean = jnp.asarray(self.pack.weights["generator"]["w_mean"])
-        latent = jnp.broadcast_to(w_mean[None, None], (self.batch, generator.num_layers, generator.w_dim))
-        resumed = self.starts[0] is not None
         self.traces = [join_traces(self.starts, i) for i in range(first_stage)] if resumed else []
         outcomes = ["finished"] * self.batch
         for index in range(first_stage, len(stages)):
@@ -185,6 +186,15 @@ class _BatchRun:
             self._note_incidents(index, result.incidents)
             outcomes = [a if a != "finished" else b for a, b in zip(outcomes, result.outcomes)]
         return self._finish(latent, target, outcomes, load_seconds)
+
+    def _start(self) -> jax.Array:
+        """The latent [B, L, D] that the first stage begins with."""
+        generator, stage = self.pack.configs.generator, self.config.stages[0]
+        if stage.near_codes:
+            w = near_codes(self.pack, self.images, nearest=stage.near_codes, resolution=self.resolution)
+        else:
+            w = jnp.asarray(self.pack.weights["generator"]["w_mean"])[None]
+        return jnp.broadcast_to(to_w_plus(w, generator.num_layers), (self.batch, generator.num_layers, generator.w_dim))
 
     def _steps_left(self, state, stage) -> int:
         return int(stage.steps - np.asarray(state.step).min())
