@@ -78,16 +78,15 @@ def test_no_steps_give_the_mean(pack, portraits):
 
 def test_no_steps_from_near_codes_give_the_mean_of_those_that_look_like_the_photo(pack, portraits):
     generator = pack.configs.generator
-    w = map_z(generator, pack.weights["generator"], jax.random.normal(jax.random.key(0), (64, generator.z_dim)))
-    codes = np.repeat(w[np.array([5, 40])][:, None], toy.LAYERS, axis=1)
-    painted = np.clip(synthesise(generator, pack.weights["generator"], codes), 0.0, 1.0)
+    z = jax.random.normal(jax.random.key(0), (64, generator.z_dim))[np.array([5, 40])]
+    w = map_z(generator, pack.weights["generator"], z)
+    painted = synthesise(generator, pack.weights["generator"], np.repeat(w[:, None], toy.LAYERS, axis=1)).clip(0.0, 1.0)
     found = near_codes(pack, np.concatenate([painted, portraits]), nearest=1, resolution=generator.resolution)
-    np.testing.assert_allclose(found[:2], w[np.array([5, 40])], atol=1e-6)
-
+    np.testing.assert_allclose(found[:2], w, atol=1e-6)
     config = dataclasses.replace(CONFIG, stages=(StageConfig(steps=0, near_codes=3),))
     both = embed_portraits(pack, portraits[:2], config=config, batch=2)
-    start = near_codes(pack, portraits[1:2], nearest=3, resolution=generator.resolution)
-    np.testing.assert_array_equal(both[1].w_plus, np.repeat(start, toy.LAYERS, axis=0))
+    np.testing.assert_array_equal(both[1].w_plus, np.repeat(
+        near_codes(pack, portraits[1:2], nearest=3, resolution=generator.resolution), toy.LAYERS, axis=0))
     assert not np.array_equal(both[0].w_plus, both[1].w_plus)
 
 
