@@ -1,7 +1,8 @@
 """Where a search begins: at the mean of the codes whose portraits look most like the photo.
 
 From the mean code a short search can be caught: what a code changes at once, such as long hair into short, it does not
-leave again in a few hundred steps. Codes that look like the photo already have the right one.
+leave again in a few hundred steps. Codes that look like the photo mostly have the right one. PIE (arXiv 2009.09485) and
+`--preset paper` begin at the mean code.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ _BATCH = 8  # painted at once
 def near_codes(pack: Pack, portraits: Array, *, nearest: int, resolution: int) -> jax.Array:
     """w [B, D]: for each portrait [B, R, R, 3] in 0..1 the mean of the `nearest` of CANDIDATES random codes.
 
-    Nearest by the squared error of thumbnails; candidates are painted at `resolution` px, an output of the generator.
-    A portrait's code depends on the pack and its own pixels only.
+    Nearest by the mean squared error of thumbnails of SIDE px; candidates are painted at `resolution` px, an output of
+    the generator, anew in each call. A portrait's code depends on the pack and its own pixels only.
     """
     config, weights = pack.configs.generator, pack.weights["generator"]
     z = jax.random.normal(jax.random.key(0), (CANDIDATES, config.z_dim))
@@ -50,4 +51,5 @@ def _paint(weights: Weights, z: Array, *, config: GeneratorConfig, resolution: i
 
 
 def _thumbnails(images: Array) -> jax.Array:
+    """Images [B, R, R, 3] -> [B, s, s, 3], s = SIDE, or R where that is less."""
     return resize_area(images, min(SIDE, images.shape[1]))

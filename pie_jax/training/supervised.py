@@ -29,7 +29,11 @@ def _halve(x: Array) -> jax.Array:
 
 
 def gain_error(image: Array, target: Array) -> jax.Array:
-    """Mean over pairs of (gain - 1)^2; image, target [2N, R, R, 3], rows 2i, 2i + 1 a pair."""
+    """Mean over pairs of (gain - 1)^2, a scalar; 0 of a pair that shows no change.
+
+    image, target [2N, R, R, 3] in any unit, the same for both; rows 2i, 2i + 1 a pair. The gain is that of
+    `pie_jax.training.response`: <g, d> / <d, d>, over all pixels.
+    """
     d, g = (x[0::2] - x[1::2] for x in (target, image))
     power = jnp.sum(jnp.square(d), axis=(1, 2, 3))
     gain = jnp.sum(d * g, axis=(1, 2, 3)) / jnp.maximum(power, 1e-6)
