@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from pie_jax.errors import ResourceError
 
 PRECISIONS = ("default", "high", "highest")
 _PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "cuda": "cuda", "tpu": "tpu"}
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def cache_folder() -> Path:
@@ -54,6 +56,7 @@ def configure(*, cache: bool = True, precision: str = "default", device: str | N
     jax.config.update("jax_default_matmul_precision", None if precision == "default" else precision)
     if cache:
         _use_cache(cache_folder())
+    jax.config.update("jax_cpu_enable_async_dispatch", False)  # read with the first device, see _keep_memory
     try:
         chosen = jax.devices(_PLATFORMS[device])[0] if device is not None else jax.devices()[0]
     except RuntimeError as error:
@@ -62,6 +65,8 @@ def configure(*, cache: bool = True, precision: str = "default", device: str | N
                             "or choose cpu") from error
     if device is not None:
         jax.config.update("jax_default_device", chosen)
+    if chosen.platform == "cpu":
+        _keep_memory()
     return chosen
 
 
@@ -101,3 +106,22 @@ def _use_cache(folder: Path) -> None:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def _keep_memory() -> None:
+    """Have the C library keep what is freed for the next call, instead of giving it back to the system.
+
+    XLA:CPU allocates a program's working memory anew in every call. From 32 MB on glibc maps such a block and unmaps it
+    afterwards, so that each step of a large generator has all its pages made and cleared again. Kept they are only in
+    the main arena, which is the main thread's: so programs have to run in the thread that calls them, without
+    asynchronous dispatch. (A single arena for all threads would do as well, but there each allocation has to search
+    what the compiler has left behind.) Elsewhere than with glibc this does nothing.
+    """
+    if sys.platform != "linux":
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return
+    mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_TRIM_THRESHOLD, -1)  # never

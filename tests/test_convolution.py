@@ -79,8 +79,9 @@ def test_a_frozen_network_is_the_same_function():
     assert layers.freeze(layers.EqualizedDense(2), dense, jnp.ones((1, 4))) == {}
 
 
-@pytest.mark.parametrize("height, width", [(8, 8), (9, 13)])
-def test_winograd_is_the_same_convolution(height, width):
+@pytest.mark.parametrize("height, width, strip", [(8, 8, 2**19), (9, 13, 2**19), (21, 13, 500)])
+def test_winograd_is_the_same_convolution(height, width, strip, monkeypatch):
+    monkeypatch.setattr(winograd, "_STRIP", strip)
     keys = jax.random.split(jax.random.key(4), 2)
     x = jax.random.normal(keys[0], (2, height, width, 5))
     weight = jax.random.normal(keys[1], (3, 3, 5, 6)) / 7
@@ -104,14 +105,17 @@ def test_an_up_convolution_with_its_filter_in_the_kernel():
     assert set(layers.freeze(wide, weights, jnp.ones((2, 4, 4, 4)), styles)) == {"power", "kernels"}
 
 
-def test_winograd_is_used_where_it_pays():
+def test_winograd_is_used_where_it_pays(monkeypatch):
     def weight(inputs, outputs):
         return np.zeros((3, 3, inputs, outputs))
 
-    assert winograd.pays((1, 14, 14, 512), weight(512, 512)) and winograd.pays((2, 112, 112, 128), weight(128, 128))
-    assert not winograd.pays((1, 8, 8, 512), weight(512, 512))  # too few tiles
-    assert not winograd.pays((1, 224, 224, 64), weight(64, 64))  # too much to transform
-    assert not winograd.pays((1, 64, 64, 128), np.zeros((1, 1, 128, 128)))
+    for threads, narrow, large in ((1, True, True), (2, True, False), (3, False, False), (64, False, False)):
+        monkeypatch.setattr(winograd, "threads", lambda threads=threads: threads)
+        assert winograd.pays((1, 14, 14, 512), weight(512, 512)) and winograd.pays((2, 112, 112, 128), weight(128, 128))
+        assert not winograd.pays((1, 8, 8, 512), weight(512, 512))  # too few tiles
+        assert not winograd.pays((1, 64, 64, 128), np.zeros((1, 1, 128, 128)))
+        assert winograd.pays((1, 64, 64, 64), weight(64, 32)) is narrow
+        assert winograd.pays((1, 1024, 1024, 32), weight(32, 32)) is large
     x, weight = jnp.ones((1, 14, 14, 128)), jax.random.normal(jax.random.key(5), (3, 3, 128, 128)) / 30
     net = layers.Conv(128, padding=1)
     values = jax.jit(lambda: layers.freeze(net, {"kernel": weight}, x))()
