@@ -16,8 +16,8 @@ The last line is one JSON object:
     ratio_eager_fused, ratio_eager_best, ratio_compile    their median over our mean step (null: not run, or not
                                                           possible here)
     whole_eager_fused, whole_eager_best, whole_compile    their median over our step with every term at full size
-    ratio_compile_time                                    first step of torch.compile over the first of each kind of
-                                                          ours, caches empty
+    ratio_compile_time, whole_compile_time                first step of torch.compile over the first of each kind of
+                                                          ours, and over that with every term; caches empty
     parity_energy, parity_gradient                        relative differences, the larger of the two eager forms
     edit_px, edit_energy, edit_cosine                     edited portraits as timed: their side, the relative
                                                           difference in energy, the cosine between the gradients
@@ -177,11 +177,14 @@ def time_step(case: Case, peak, arguments) -> dict[str, float | None]:
     def ratio(name, ours):
         return round(spreads[name].ms / ours, 3) if name in spreads else None
 
+    def compile_ratio(ours):
+        return round(figures["compile"]["first_step_s"] / ours, 3) if "compile" in figures else None
+
     peers = ("eager_fused", "eager_best", "compile")
     return {**{f"ratio_{name}": ratio(name, mean) for name in peers},
             **{f"whole_{name}": ratio(name, spreads[WHOLE].ms) for name in peers},
-            "ratio_compile_time": round(figures["compile"]["first_step_s"] / first, 3)
-            if "compile" in figures else None, **compared, "ms_step": round(mean, 3),
+            "ratio_compile_time": compile_ratio(first),
+            "whole_compile_time": compile_ratio(kinds[WHOLE].first_step_s), **compared, "ms_step": round(mean, 3),
             "ms_whole_step": round(spreads[WHOLE].ms, 3)}
 
 
