@@ -36,6 +36,9 @@ def configure(*, cache: bool = True, precision: str = "default", device: str | N
               preallocate: bool = False) -> jax.Device:
     """Set JAX up for a command; call it once, before the first array is made.
 
+    On a CPU programs then run in the thread that calls them, and (with glibc) the memory that they work in is kept from
+    one call to the next.
+
     Args:
       cache: keep every compiled program in `cache_folder()`, so that the next run of a command starts at once. A
         folder that cannot be written only costs the cache.
