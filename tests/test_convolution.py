@@ -95,9 +95,10 @@ def test_winograd_is_the_same_convolution(height, width, strip, monkeypatch):
 def test_an_up_convolution_with_its_filter_in_the_kernel():
     keys = jax.random.split(jax.random.key(6), 2)
     x, weight = jax.random.normal(keys[0], (2, 5, 7, 4)), jax.random.normal(keys[1], (3, 3, 4, 3)) / 6
-    kernels = whole.whole_kernels(weight)
-    close(value_and_gradient(lambda *a: whole.whole_up_conv(*a, kernels), x, weight),
-          value_and_gradient(layers.up_conv, x, weight), 1e-5)
+    for by_winograd, tolerance in ((False, 1e-5), (True, 1e-4)):
+        kernels = whole.whole_kernels(weight, winograd=by_winograd)
+        close(value_and_gradient(lambda *a, kernels=kernels: whole.whole_up_conv(*a, kernels), x, weight),
+              value_and_gradient(layers.up_conv, x, weight), tolerance)
     assert whole.whole_pays(np.zeros((3, 3, 64, 16))) and not whole.whole_pays(np.zeros((3, 3, 64, 32)))
     wide = layers.ModulatedConv(32, 8, up=True)
     styles = jnp.ones((2, 6))

@@ -25,7 +25,7 @@ _KERNEL = ((1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6), (1 
            (1 / 24, -1 / 12, 1 / 6), (0, 0, 1))
 _OUTPUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
 _STRIP = 2**19  # elements of x in a strip: 2 MB
-_NARROWEST = 14  # pixels of a side below which it gains little
+NARROWEST = 14  # pixels of a side below which it gains little
 # At most so many threads: the fewest channels, and the most elements of x that they pay with. The transforms run in one
 # thread, a direct convolution in all.
 _BOUNDS = {1: ((32, math.inf),), 2: ((64, 2**24), (32, 2**20)), math.inf: ((128, math.inf),)}
@@ -45,7 +45,7 @@ def pays(shape: tuple[int, ...], weight: Array) -> bool:
     """
     bounds = next(bounds for most, bounds in _BOUNDS.items() if threads() <= most)
     channels, size = min(weight.shape[2:]), math.prod(shape)
-    return (tuple(weight.shape[:2]) == (3, 3) and min(shape[1:3]) >= _NARROWEST
+    return (tuple(weight.shape[:2]) == (3, 3) and min(shape[1:3]) >= NARROWEST
             and any(channels >= fewest and size <= largest for fewest, largest in bounds))
 
 
@@ -63,11 +63,11 @@ def transformed(weight: Array) -> tuple[jax.Array, jax.Array]:
 @jax.custom_vjp
 def winograd_conv(x: Array, weight: Array, kernels: tuple[Array, Array]) -> jax.Array:
     """x [B, H, W, I] with weight [3, 3, I, O], zero padded by 1 -> [B, H, W, O]; kernels: `transformed(weight)`."""
-    return _convolve(x, kernels[0])
+    return convolve(x, kernels[0])
 
 
 def _forward(x, weight, kernels):
-    return _convolve(x, kernels[0]), (x, weight, kernels)
+    return convolve(x, kernels[0]), (x, weight, kernels)
 
 
 def _backward(saved, g):
@@ -75,7 +75,7 @@ def _backward(saved, g):
     # What nobody asks for, here the gradient to frozen weights, is removed under jit.
     _, to_weight = jax.vjp(lambda k: jax.lax.conv_general_dilated(
         x, k, (1, 1), [(1, 1), (1, 1)], dimension_numbers=DIMENSIONS), weight)
-    return _convolve(g, kernels[1]), to_weight(g)[0], jax.tree.map(jnp.zeros_like, kernels)
+    return convolve(g, kernels[1]), to_weight(g)[0], jax.tree.map(jnp.zeros_like, kernels)
 
 
 winograd_conv.defvjp(_forward, _backward)
@@ -94,7 +94,8 @@ def _combine(matrix, parts):
     return sums
 
 
-def _convolve(x, kernel):
+def convolve(x: Array, kernel: Array) -> jax.Array:
+    """x [B, H, W, I], zero padded by 1, with one of `transformed`'s kernels [36, I, O] -> [B, H, W, O]; no gradient."""
     batch, height, width, channels = x.shape
     down, across = -(-height // TILE), -(-width // TILE)
     strips = -(-x.size // _STRIP) if x.size > 2 * _STRIP else 1
