@@ -286,7 +286,8 @@ def write(folder: pathlib.Path, rows: list[dict]) -> None:
 
     harness.append_rows(folder / "rows.jsonl", rows)
     first = rows[0]
-    unusual = [f"{key}{first[key]}" for key, usual in (("samples", 1), ("controls", 3)) if first[key] != usual]
+    unusual = [f"{key}{first[key]}" for key, usual in (("samples", 1), ("controls", 3), ("cores", 1))
+               if first[key] != usual]
     name = "-".join([*(str(first[key]) for key in ("pack", "resolution", "batch", "precision")), *unusual])
     (folder / f"{name}.md").write_text(harness.table(rows, COLUMNS) + "\n")
     entries = [(f"{row['case']}, {row['implementation']}", row["ms"], row.get("ms_low", row["ms"]),

@@ -45,7 +45,7 @@ def test_side_by_side(tmp_path, capsys, no_settings):
     assert last["ms_step"] == mean["ms"] <= last["ms_whole_step"] * 1.5
     ours = next(row for row in rows if row["case"] == "step" and row["implementation"] == "pie_jax")
     assert ours["batch"] == 2 and ours["controls"] == 1 and ours["gflop"] > 0 and ours["compile_s"] > 0
-    assert (out / "toy-8-2-float32-controls1.png").is_file() and (out / "toy-8-2-float32-controls1.md").is_file()
+    assert {path.suffix for path in out.glob("toy-8-2-float32-controls1*")} == {".png", ".md"}
 
 
 def test_the_parts_that_are_asked_for(tmp_path, capsys, no_settings):

@@ -22,8 +22,8 @@ _FEW = 16  # output channels up to which it pays
 def whole_pays(weight: Array) -> bool:
     """Whether `whole_up_conv` is faster than `up_conv` on a CPU, for weight [3, 3, I, O].
 
-    Measured with its gradient, one core: to 128 px of 16 channels 1.6 times, to 64 px of 16 1.2 times as fast, more with
-    Winograd's transforms; to 32 px of 32 channels 0.75 times (1.07 with them), to 16 px of 64 0.4 times.
+    Measured with its gradient, one core: to 128 px of 16 channels 1.6 times, to 64 px of 16 1.2 times as fast (more
+    with Winograd's transforms); to 32 px of 32 channels 0.75 times (1.07), to 16 px of 64 0.4 times.
     """
     return weight.shape[3] <= _FEW
 
