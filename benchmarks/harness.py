@@ -49,16 +49,13 @@ def start(device: str | None = None, *, use_cores: int | None = None) -> None:
     runtime.configure(device=device)
 
 
-def cores() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def describe_machine() -> dict[str, Any]:
     """What a row must say of where it was taken. `load` is that of the last minute, other programs included."""
     import jax
 
-    found = {"device": jax.devices()[0].device_kind, "cores": cores(), "python": platform.python_version(),
+    from pie_jax import runtime
+
+    found = {"device": jax.devices()[0].device_kind, "cores": runtime.threads(), "python": platform.python_version(),
              "jax": jax.__version__, "commit": _commit(),
              "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None}
     if os.environ.get("GLIBC_TUNABLES"):  # huge pages change large cases, see benchmarks/results/steps

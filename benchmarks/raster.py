@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import harness
-from pie_jax import raster, render
+from pie_jax import raster, render, runtime
 from pie_jax.config import CameraConfig
 from pie_jax.morphable import FaceParams, MorphableModel
 from pie_jax.studio.head import build_head
@@ -67,7 +67,7 @@ def torch_peer(vertices, colours, triangles, target) -> Callable[[], Any]:
     from benchmarks.torch_reference.raster import draw
     from benchmarks.torch_reference.tensors import tensor
 
-    torch.set_num_threads(harness.cores())
+    torch.set_num_threads(runtime.threads())
     vertices, colours, target = (tensor(array)[None] for array in (vertices, colours, target))
     triangles, side = tensor(triangles).long(), target.shape[1]
 

@@ -73,6 +73,11 @@ def configure(*, cache: bool = True, precision: str = "default", device: str | N
     return chosen
 
 
+def threads() -> int:
+    """How many XLA:CPU works with: the processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def see_only(accelerators: str) -> None:
     """Let this process use only these of the machine's accelerators: "all", or their numbers as "0,3".
 

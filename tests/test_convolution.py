@@ -117,6 +117,7 @@ def test_winograd_is_used_where_it_pays(monkeypatch):
         assert not winograd.pays((1, 64, 64, 128), np.zeros((1, 1, 128, 128)))
         assert winograd.pays((1, 64, 64, 64), weight(64, 32)) is narrow
         assert winograd.pays((1, 1024, 1024, 32), weight(32, 32)) is large
+        assert winograd.pays((1, 224, 224, 64), weight(64, 64)) is narrow  # elsewhere too much to transform
     x, weight = jnp.ones((1, 14, 14, 128)), jax.random.normal(jax.random.key(5), (3, 3, 128, 128)) / 30
     net = layers.Conv(128, padding=1)
     values = jax.jit(lambda: layers.freeze(net, {"kernel": weight}, x))()

@@ -14,7 +14,8 @@ import numpy as np
 from pie_jax.arrays import Array
 from pie_jax.layers.convolution import DIMENSIONS, blocks, turned
 from pie_jax.layers.resampling import up_conv
-from pie_jax.layers.winograd import NARROWEST, convolve, threads, transformed
+from pie_jax.layers.winograd import NARROWEST, convolve, transformed
+from pie_jax.runtime import threads
 
 _FEW = 16  # output channels up to which it pays
 

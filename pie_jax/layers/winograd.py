@@ -10,13 +10,13 @@ kernels of both directions take eight times the memory of the weights.
 from __future__ import annotations
 
 import math
-import os
 
 import jax
 import jax.numpy as jnp
 
 from pie_jax.arrays import Array
 from pie_jax.layers.convolution import DIMENSIONS, turned
+from pie_jax.runtime import threads
 
 TILE, SIDE = 4, 6  # outputs and inputs of a tile
 _INPUT = ((4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0), (0, -2, -1, 2, 1, 0), (0, 2, -1, -2, 1, 0),
@@ -29,11 +29,6 @@ NARROWEST = 14  # pixels of a side below which it gains little
 # At most so many threads: the fewest channels, and the most elements of x that they pay with. The transforms run in one
 # thread, a direct convolution in all.
 _BOUNDS = {1: ((32, math.inf),), 2: ((64, 2**24), (32, 2**20)), math.inf: ((128, math.inf),)}
-
-
-def threads() -> int:
-    """How many XLA:CPU uses: the processors of this process."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def pays(shape: tuple[int, ...], weight: Array) -> bool:
