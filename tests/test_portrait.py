@@ -16,11 +16,9 @@ from pie_jax import Embedding, edit_portrait, embed_portraits
 from pie_jax.config import EmbedConfig, EnergyConfig, StageConfig
 from pie_jax.errors import InputError, PackError, UsageError
 from pie_jax.morphable import FaceParams
-from pie_jax.observe import map_z, synthesise
 from pie_jax.pack import Manifest
 from pie_jax.portrait import Checkpoint, edit_latent
 from pie_jax.portrait.inversion import portrait_seed
-from pie_jax.portrait.start import near_codes
 from pie_jax.render import light_direction
 
 PARTS = ("generator", "regressor", "landmarks", "recognition", "morphable", "rignet_pose", "rignet_expression",
@@ -74,20 +72,6 @@ def test_no_steps_give_the_mean(pack, portraits):
     embedding = embed_portraits(pack, portraits[:1], config=config, batch=2)[0]
     np.testing.assert_array_equal(embedding.w_plus[3], pack.weights["generator"]["w_mean"])
     assert embedding.trace == {}
-
-
-def test_no_steps_from_near_codes_give_the_mean_of_those_that_look_like_the_photo(pack, portraits):
-    generator = pack.configs.generator
-    z = jax.random.normal(jax.random.key(0), (64, generator.z_dim))[np.array([5, 40])]
-    w = map_z(generator, pack.weights["generator"], z)
-    painted = synthesise(generator, pack.weights["generator"], np.repeat(w[:, None], toy.LAYERS, axis=1)).clip(0.0, 1.0)
-    found = near_codes(pack, np.concatenate([painted, portraits]), nearest=1, resolution=generator.resolution)
-    np.testing.assert_allclose(found[:2], w, atol=1e-6)
-    config = dataclasses.replace(CONFIG, stages=(StageConfig(steps=0, near_codes=3),))
-    both = embed_portraits(pack, portraits[:2], config=config, batch=2)
-    np.testing.assert_array_equal(both[1].w_plus, np.repeat(
-        near_codes(pack, portraits[1:2], nearest=3, resolution=generator.resolution), toy.LAYERS, axis=0))
-    assert not np.array_equal(both[0].w_plus, both[1].w_plus)
 
 
 def test_neighbours_and_padding_do_not_matter(pack, portraits, embeddings):
