@@ -19,6 +19,8 @@ The last line is one JSON object:
     ratio_compile_time, whole_compile_time                first step of torch.compile over the first of each kind of
                                                           ours, and over that with every term; caches empty
     parity_energy, parity_gradient                        relative differences, the larger of the two eager forms
+    parity_kink                                           the gradients' difference at a code on a ReLU's kink, beside
+                                                          which they were then compared (0: there was none)
     edit_px, edit_energy, edit_cosine                     edited portraits as timed: their side, the relative
                                                           difference in energy, the cosine between the gradients
     ms_step, ms_whole_step                                our mean step, and our step with every term at full size
@@ -42,7 +44,7 @@ from pie_jax.config import PRECISIONS, PRESETS, StageConfig
 
 COLUMNS = ("case", "implementation", "share", "ms", "ms_low", "ms_high", "cpu_ms", "portraits_per_s", "trace_s",
            "compile_s", "cached_s", "gflop", "roofline", "memory_mb", "faults", "load")
-COMPARED = ("parity_energy", "parity_gradient", "edit_px", "edit_energy", "edit_cosine")
+COMPARED = ("parity_energy", "parity_gradient", "parity_kink", "edit_px", "edit_energy", "edit_cosine")
 WHOLE, MEAN = "step", "mean step"
 PEERS = {"eager_fused": "fused", "eager_best": "scaled"}
 
@@ -215,11 +217,11 @@ def torch_peers(case: Case, ours, arguments) -> tuple[dict, dict[str, float]]:
     import jax
     import torch
 
-    from benchmarks import harness
     from benchmarks.torch_reference import Stepper, TorchEnergy, parity
     from benchmarks.torch_reference.tensors import tensor
+    from pie_jax import runtime
 
-    torch.set_num_threads(harness.cores())
+    torch.set_num_threads(runtime.threads())
     rows, choice = parity.rows_of(case.plain, case.inputs, case.keys)
     plain = ours
     if case.plain is not case.described:
@@ -241,7 +243,7 @@ def torch_peers(case: Case, ours, arguments) -> tuple[dict, dict[str, float]]:
             except Exception as error:  # a compiler that is not there, or a graph it cannot take, is no reason to stop
                 print(f"torch.compile: not possible here ({type(error).__name__}: {str(error).splitlines()[0][:120]})",
                       file=sys.stderr)
-    compared = {f"parity_{name}": max(one[name] for one in far) for name in ("energy", "gradient")}
+    compared = {f"parity_{name}": max(one.get(name, 0.0) for one in far) for name in ("energy", "gradient", "kink")}
     compared |= {"edit_energy": parity.relative(ours[0], plain[0]), "edit_cosine": parity.cosine(ours[2], plain[2])}
     return peers, {"edit_px": case.described.edit_resolution,
                    **{name: float(f"{value:.6g}") for name, value in compared.items()}}

@@ -65,6 +65,27 @@ def test_a_difference_is_an_error(case):
         parity.compare(described, inputs, latent, keys, energy=theirs)
 
 
+def test_a_difference_of_gradients_alone_is_an_error(case, monkeypatch):
+    described, inputs, latent, keys = case
+
+    def steeper(*arguments):
+        energies, terms, gradient = torch_gradient(*arguments)
+        return energies, terms, 1.01 * gradient
+
+    torch_gradient = parity.torch_gradient
+    monkeypatch.setattr(parity, "torch_gradient", steeper)
+    with pytest.raises(AssertionError, match="gradient"):
+        parity.compare(described, inputs, latent, keys, energy=torch_reference.TorchEnergy(described, inputs))
+
+
+def test_a_kink_at_the_codes_is_told_and_the_gradients_compared_beside_it(case):
+    described, inputs, latent, keys = case
+    energies, terms, gradient = parity.jax_gradient(described, inputs, latent, jax.random.clone(keys))
+    found = parity.compare(described, inputs, latent, keys, energy=torch_reference.TorchEnergy(described, inputs),
+                           ours=(energies, terms, 1.01 * gradient))
+    assert found["gradient"] < 1e-3 and found["kink"] == pytest.approx(0.01, rel=0.1)
+
+
 def test_rasterizers_see_the_same_triangles():
     model = toy.toy_morphable(1, rings=20, spokes=30)
     vector = 0.3 * np.random.default_rng(0).normal(size=(3, 257)).astype(np.float32)
