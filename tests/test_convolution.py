@@ -61,13 +61,14 @@ class Net(nn.Module):
     def __call__(self, x, w):
         x = layers.Conv(4, 7, 2, padding=3, name="strided")(x)
         x = layers.Conv(4, padding=1, name="plain")(x)
-        x = layers.ModulatedConv(5, 4, name="same")(x, w)
-        return layers.ModulatedConv(3, 8, up=True, name="up")(x, w)
+        x = layers.ModulatedConv(5, 14, name="same")(x, w)
+        return layers.ModulatedConv(3, 28, up=True, name="up")(x, w)
 
 
-def test_a_frozen_network_is_the_same_function():
+def test_a_frozen_network_is_the_same_function(monkeypatch):
+    monkeypatch.setattr(winograd, "threads", lambda: 1)
     keys = jax.random.split(jax.random.key(3), 3)
-    x, w = jax.random.normal(keys[0], (2, 8, 8, 3)), jax.random.normal(keys[1], (2, 6))
+    x, w = jax.random.normal(keys[0], (2, 28, 28, 3)), jax.random.normal(keys[1], (2, 6))
     weights = jax.jit(Net().init)(keys[2], x, w)
     assert set(weights) == {"params"}  # nothing is kept of weights that may still move
     values = jax.jit(lambda p: layers.freeze(Net(), p, x, w))(weights["params"])
@@ -95,29 +96,42 @@ def test_winograd_is_the_same_convolution(height, width, strip, monkeypatch):
 def test_an_up_convolution_with_its_filter_in_the_kernel():
     keys = jax.random.split(jax.random.key(6), 2)
     x, weight = jax.random.normal(keys[0], (2, 5, 7, 4)), jax.random.normal(keys[1], (3, 3, 4, 3)) / 6
-    for by_winograd, tolerance in ((False, 1e-5), (True, 1e-4)):
-        kernels = whole.whole_kernels(weight, winograd=by_winograd)
-        close(value_and_gradient(lambda *a, kernels=kernels: whole.whole_up_conv(*a, kernels), x, weight),
-              value_and_gradient(layers.up_conv, x, weight), tolerance)
-    assert whole.whole_pays(np.zeros((3, 3, 64, 16))) and not whole.whole_pays(np.zeros((3, 3, 64, 32)))
-    wide = layers.ModulatedConv(32, 8, up=True)
+    kernels = whole.whole_kernels(weight)
+    close(value_and_gradient(lambda *a: whole.whole_up_conv(*a, kernels), x, weight),
+          value_and_gradient(layers.up_conv, x, weight), 1e-4)
+
+
+def test_the_filter_is_in_the_kernel_where_it_pays(monkeypatch):
+    few, map_ = np.zeros((3, 3, 64, 16)), (2, 32, 32, 64)
+    for threaded, threads, pays in ((True, 1, True), (True, 64, True), (False, 2, True), (False, 3, False)):
+        monkeypatch.setattr(winograd, "THREADED", threaded)
+        monkeypatch.setattr(winograd, "threads", lambda threads=threads: threads)
+        assert whole.whole_pays(map_, few) is pays
+        assert not whole.whole_pays(map_, np.zeros((3, 3, 64, 32))) and not whole.whole_pays((2, 8, 8, 64), few)
+    wide = layers.ModulatedConv(32, 32, up=True)
     styles = jnp.ones((2, 6))
-    weights = wide.init(jax.random.key(7), jnp.ones((2, 4, 4, 4)), styles)["params"]
-    assert set(layers.freeze(wide, weights, jnp.ones((2, 4, 4, 4)), styles)) == {"power", "kernels"}
+    x = jnp.ones((2, 16, 16, 4))
+    weights = wide.init(jax.random.key(7), x, styles)["params"]
+    assert set(layers.freeze(wide, weights, x, styles)) == {"power", "kernels"}
 
 
 def test_winograd_is_used_where_it_pays(monkeypatch):
     def weight(inputs, outputs):
         return np.zeros((3, 3, inputs, outputs))
 
-    for threads, narrow, large in ((1, True, True), (2, True, False), (3, False, False), (64, False, False)):
+    for threaded, threads, wide, narrow, large in ((True, 1, True, True, True), (False, 1, True, True, True),
+                                                   (True, 2, True, True, False), (False, 2, True, True, False),
+                                                   (True, 64, True, True, False), (False, 64, False, False, False)):
+        monkeypatch.setattr(winograd, "THREADED", threaded)
         monkeypatch.setattr(winograd, "threads", lambda threads=threads: threads)
-        assert winograd.pays((1, 14, 14, 512), weight(512, 512)) and winograd.pays((2, 112, 112, 128), weight(128, 128))
+        assert winograd.pays((1, 14, 14, 512), weight(512, 512)) is wide
+        assert winograd.pays((2, 112, 112, 128), weight(128, 128)) is wide
+        assert winograd.pays((1, 64, 64, 64), weight(64, 32)) is narrow
+        assert winograd.pays((1, 224, 224, 64), weight(64, 64)) is narrow
+        assert winograd.pays((1, 1024, 1024, 32), weight(32, 32)) is large
         assert not winograd.pays((1, 8, 8, 512), weight(512, 512))  # too few tiles
         assert not winograd.pays((1, 64, 64, 128), np.zeros((1, 1, 128, 128)))
-        assert winograd.pays((1, 64, 64, 64), weight(64, 32)) is narrow
-        assert winograd.pays((1, 1024, 1024, 32), weight(32, 32)) is large
-        assert winograd.pays((1, 224, 224, 64), weight(64, 64)) is narrow  # elsewhere too much to transform
+    monkeypatch.setattr(winograd, "threads", lambda: 1)
     x, weight = jnp.ones((1, 14, 14, 128)), jax.random.normal(jax.random.key(5), (3, 3, 128, 128)) / 30
     net = layers.Conv(128, padding=1)
     values = jax.jit(lambda: layers.freeze(net, {"kernel": weight}, x))()

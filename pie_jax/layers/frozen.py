@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from pie_jax.arrays import Array, Weights
 from pie_jax.layers.convolution import conv, turned
 from pie_jax.layers.resampling import phase_kernels, up_conv
-from pie_jax.layers.whole import whole_by_winograd, whole_kernels, whole_pays, whole_up_conv
+from pie_jax.layers.whole import whole_kernels, whole_pays, whole_up_conv
 from pie_jax.layers.winograd import pays, transformed, winograd_conv
 
 COLLECTION = "frozen"
@@ -54,15 +54,12 @@ def frozen_up_conv(module: nn.Module, x: Array, weight: Array, stored: Array) ->
 
     That is one kernel with the filter in it on a CPU where it pays, else the kernels of the four phases.
     """
-    def cast(kernels):
-        return jax.tree.map(lambda a: a.astype(x.dtype), kernels)
-
-    if jax.default_backend() == "cpu" and whole_pays(weight):
-        winograd = x.dtype != jnp.bfloat16 and whole_by_winograd(x.shape)
-        kernels = frozen(module, "whole", lambda: whole_kernels(stored, winograd=winograd))
+    if jax.default_backend() == "cpu" and x.dtype != jnp.bfloat16 and whole_pays(x.shape, weight):
+        kernels = frozen(module, "whole", lambda: whole_kernels(stored))
         if kernels is not None:
-            return whole_up_conv(x, weight, tuple(cast(kernels)))
-    return up_conv(x, weight, kernels=cast(frozen(module, "kernels", lambda: phase_kernels(stored))))
+            return whole_up_conv(x, weight, tuple(kernels))
+    kernels = frozen(module, "kernels", lambda: phase_kernels(stored))
+    return up_conv(x, weight, kernels=jax.tree.map(lambda a: a.astype(x.dtype), kernels))
 
 
 def freeze(module: nn.Module, weights: Weights, *inputs, **settings) -> Weights:

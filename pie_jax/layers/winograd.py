@@ -26,19 +26,24 @@ _KERNEL = ((1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6), (1 
 _OUTPUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
 _STRIP = 2**19  # elements of x in a strip: 2 MB
 NARROWEST = 14  # pixels of a side below which it gains little
-# At most so many threads: the fewest channels, and the most elements of x that they pay with. The transforms run in one
-# thread, a direct convolution in all.
-_BOUNDS = {1: ((32, math.inf),), 2: ((64, 2**24), (32, 2**20)), math.inf: ((128, math.inf),)}
+# Whether XLA:CPU shares out the products of 36 small matrices; before, up to 128 channels, one thread makes them all.
+THREADED = jax.__version_info__ >= (0, 11)
 
 
 def pays(shape: tuple[int, ...], weight: Array) -> bool:
     """Whether a 3x3 convolution of x [B, H, W, I] is faster this way on a CPU.
 
     Measured alone, one thread: 28 px of 128 channels 3.4 times, 64 px of 128 3.0, 32 px of 64 2.6, 64 px of 32 1.8,
-    512 px of 64 2.2 and 1024 px of 32 1.5 times. Two threads: 64 px of 128 1.6, 512 px of 64 1.1, 1024 px of 32 0.7
-    times. More were not measured: there it is kept to many channels.
+    512 px of 64 2.2 and 1024 px of 32 1.5 times. Two threads: 64 px of 128 3.1, 64 px of 32 1.9, 512 px of 64 1.5 and
+    256 px of 32 0.7 times; with JAX before 0.11 1.6, 1.1 and less. More were not measured: it is used as with two, and
+    with JAX before 0.11, where direct convolutions alone gain from them, not at all.
     """
-    bounds = next(bounds for most, bounds in _BOUNDS.items() if threads() <= most)
+    if threads() == 1:
+        bounds = ((32, math.inf),)  # the fewest channels, the most elements of x
+    elif THREADED:
+        bounds = ((64, math.inf), (32, 2**20))
+    else:
+        bounds = ((64, 2**24), (32, 2**20)) if threads() == 2 else ()
     channels, size = min(weight.shape[2:]), math.prod(shape)
     return (tuple(weight.shape[:2]) == (3, 3) and min(shape[1:3]) >= NARROWEST
             and any(channels >= fewest and size <= largest for fewest, largest in bounds))
