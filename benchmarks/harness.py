@@ -29,6 +29,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 RUNS = 20  # the fewest blocked runs that a committed row may rest on
+_SETTLED = 0.02  # seconds
 _MATMUL_SIDE, _COPY_MEGABYTES = 1536, 256
 
 
@@ -203,7 +204,12 @@ class Spread:
 
 
 def run_blocked(calls: Mapping[str, Callable[[], Any]], *, runs: int = RUNS, warm: int = 2) -> dict[str, Spread]:
-    """Time each of `calls` in turn, `runs` rounds after `warm` untimed ones; every run waits for its results."""
+    """Time each of `calls` in turn, `runs` rounds after `warm` untimed ones; every run waits for its results.
+
+    What counts is a run that begins when the one before is some time past, because threads, PyTorch's above all, wait
+    actively for a while after their work and take a processor from whoever comes next. Until then a short one is
+    repeated.
+    """
     import jax
 
     wall = {name: [] for name in calls}
@@ -211,11 +217,16 @@ def run_blocked(calls: Mapping[str, Callable[[], Any]], *, runs: int = RUNS, war
     faults = {name: [] for name in calls}
     for i in range(runs + warm):
         for name, call in calls.items():
-            before, began, began_cpu = _usage(), time.perf_counter(), time.process_time()
-            jax.block_until_ready(call())
+            settled = time.perf_counter() + _SETTLED
+            while True:
+                before, began, began_cpu = _usage(), time.perf_counter(), time.process_time()
+                jax.block_until_ready(call())
+                took, took_cpu = time.perf_counter() - began, time.process_time() - began_cpu
+                if began >= settled or took > 10 * _SETTLED:
+                    break
             if i >= warm:
-                wall[name].append(1e3 * (time.perf_counter() - began))
-                processor[name].append(1e3 * (time.process_time() - began_cpu))
+                wall[name].append(1e3 * took)
+                processor[name].append(1e3 * took_cpu)
                 faults[name].append(None if before is None else _usage().ru_minflt - before.ru_minflt)
 
     def spread(name):

@@ -28,7 +28,9 @@ from pie_jax.arrays import Array, check_shape
 
 DENSE = 2  # boxes up to this side are tested densely
 WINDOWS = ((4, 16), (16, None))  # (window side, largest box side it serves)
-CHUNK = 1 << 15  # candidates tested in one turn of the loop
+# Candidates tested in one turn of the loop. On a CPU they stay in the cache: 10 to 25 % faster than the larger number,
+# which leaves a GPU fewer turns.
+CHUNK, CPU_CHUNK = 1 << 15, 1 << 12
 BOX_SLACK = 1e-4  # px
 EDGE_TOLERANCE = 2.0**-21  # of the squared box: rounding of an edge function, so that neighbours leave no crack
 AREA_TOLERANCE = 2.0**-20  # of the squared box: thinner triangles are dropped
@@ -350,7 +352,8 @@ def _draw_windows(canvas, setup, windows, ends, side, first_code, per_image, wid
     number of turns always depends on the data: a loop known to turn once would be dissolved.
     """
     count, pixels = windows.shape[0], canvas[0].shape[0]
-    chunk = min(max(CHUNK // side**2, 1), count)
+    candidates = CPU_CHUNK if jax.default_backend() == "cpu" else CHUNK
+    chunk = min(max(candidates // side**2, 1), count)
     total = jnp.max(windows) * count if ends is None else ends[-1]
 
     def turn(i, state):
