@@ -1,6 +1,8 @@
 """The one way of timing: figures that can be known beforehand, rows, tables, charts."""
 
+import itertools
 import json
+import time
 
 import jax
 import jax.numpy as jnp
@@ -34,10 +36,21 @@ def test_a_program_is_counted_and_timed_apart(cache):
     assert set(program.row()) == {"trace_s", "compile_s", "cached_s", "gflop", "gbyte", "memory_mb"}
 
 
-def test_runs_alternate_and_are_summed_up():
+def test_runs_alternate_and_are_summed_up(monkeypatch):
+    monkeypatch.setattr(harness, "_SETTLED", 0.001)
     order = []
-    spreads = harness.run_blocked({name: lambda name=name: order.append(name) for name in "ab"}, runs=10, warm=1)
-    assert order == list("ab") * 11
+
+    def short():
+        order.append("short")
+
+    def long():
+        order.append("long")
+        time.sleep(0.015)
+
+    spreads = harness.run_blocked({"short": short, "long": long}, runs=10, warm=1)
+    assert [name for name, _ in itertools.groupby(order)] == ["short", "long"] * 11
+    assert order.count("long") == 11 and order.count("short") > 22  # repeated until the one before is past
+    assert 15 <= spreads["long"].low and spreads["short"].ms < 1
     for spread in spreads.values():
         assert 0 <= spread.low <= spread.ms <= spread.high and spread.runs == 10
 
