@@ -29,7 +29,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 RUNS = 20  # the fewest blocked runs that a committed row may rest on
-_SETTLED = 0.02  # seconds
+_SETTLED = 0.02  # seconds after which threads without work sleep
 _MATMUL_SIDE, _COPY_MEGABYTES = 1536, 256
 
 
