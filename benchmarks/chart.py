@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw
 
 from benchmarks.harness import plain
-from pie_jax.figures import font
+from pie_jax.cli.figures import font
 
 _GROUND, _INK, _SOFT_INK, _RULE = (252, 252, 250), (38, 42, 48), (110, 116, 124), (226, 228, 230)
 _COLOURS = {"ours": (0, 114, 178), "peer": (213, 94, 0), "part": (0, 158, 115)}

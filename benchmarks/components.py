@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from pie_jax import observe, render
-from pie_jax.morphable import FaceParams
+from pie_jax.face3d import render
+from pie_jax.face3d.morphable import FaceParams
+from pie_jax.pack import inference
 
 
 def energy_gradient(described) -> Callable:
@@ -68,8 +69,8 @@ def example_inputs(described, inputs, latent) -> dict[str, jax.Array]:
     if described.from_dfr and described.controls:
         found["rig"] = latent
     if faces:
-        theta = inputs.pool.theta
-        found["render"] = jnp.tile(theta, (-(-faces // theta.shape[0]), 1))[:faces]
+        params_vector = inputs.pool.params_vector
+        found["render"] = jnp.tile(params_vector, (-(-faces // params_vector.shape[0]), 1))[:faces]
     return {name: value for name, value in found.items() if name != "render" or configs.energy.photometric == "pixel"}
 
 
@@ -85,16 +86,16 @@ def ours(described, name: str) -> Callable:
                 return described._synthesise(weights, latent)
             return described._paint(weights, latent, edits, None)  # on purpose as the energy does it
         if name == "perceptual":
-            return list(observe.perceive(configs, weights, x).values())
+            return list(inference.perceptual_features(configs, weights, x).values())
         if name == "regressor":
-            return observe.regress(configs, weights, x)
+            return inference.regress(configs, weights, x)
         if name == "recognition":
-            return observe.describe(configs, weights, x)
+            return inference.face_embedding(configs, weights, x)
         if name == "rig":
-            source = FaceParams.from_vector(observe.reconstruct(configs, weights, x))
-            wanted = FaceParams.from_vector(inputs.target.theta)
-            return [observe.rig(configs, weights, x, source, wanted, control=c) for c in described.controls]
-        drawn = render.render(inputs.morphable, FaceParams.from_vector(x), observe.crop_camera(configs.camera),
+            source = FaceParams.from_vector(inference.params_from_latent(configs, weights, x))
+            wanted = FaceParams.from_vector(inputs.target.params_vector)
+            return [inference.rig(configs, weights, x, source, wanted, control=c) for c in described.controls]
+        drawn = render.render(inputs.morphable, FaceParams.from_vector(x), inference.crop_camera(configs.camera),
                               resolution=configs.energy.render_resolution)
         return [drawn.image, 1e-3 * drawn.landmarks]
 
@@ -121,7 +122,7 @@ def theirs(energy, name: str, x) -> Callable:
             return [energy._describe(x)]
         if name == "rig":
             source = energy.dfr(x)
-            return [rig(x, source, energy.theta) for rig in energy.rigs.values()]
+            return [rig(x, source, energy.params_vector) for rig in energy.rigs.values()]
         side = energy.configs.energy.render_resolution
         vertices, colours, landmarks = energy.face(x, resolution=side)
         return [draw(vertices, colours, energy.face.triangles, side=side)[0], 1e-3 * landmarks]

@@ -60,7 +60,7 @@ def row_of(pack, head, portrait, embeddings) -> dict:
     from pie_jax.portrait.edits import expression_names
 
     named, names = {edit.name: edit for edit in EDITS}, expression_names(pack)
-    row = {"psnr_db": {name: made.report["figures"]["psnr_db"] for name, made in embeddings.items()}, "edits": {}}
+    row = {"psnr_db": {name: made.report["metrics"]["psnr_db"] for name, made in embeddings.items()}, "edits": {}}
     unedited = edit_portrait(pack, embeddings[JOINT])
     for parts in [(name,) for name in SINGLE] + list(CHAINS):
         edits, scene = [named[name] for name in parts], portrait.scene
@@ -75,7 +75,7 @@ def row_of(pack, head, portrait, embeddings) -> dict:
                 image = edit_portrait(pack, embeddings[name], **request_of(edits))
             found[name] = {"region_db": decibels(image, truth, mask), "truth_db": decibels(image, truth)}
             if edits[0].quantity == "yaw":
-                read = obtained(look(pack, [image]).theta[0], "yaw", names)
+                read = obtained(look(pack, [image]).params_vector[0], "yaw", names)
                 found[name]["yaw_off_deg"] = abs(read - edits[0].asked)
         row["edits"][" ".join(parts)] = found
     return row

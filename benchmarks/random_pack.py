@@ -57,7 +57,7 @@ def random_pack(configs: PackConfigs, *, seed: int = 0, pool: int = 16) -> Pack:
         weights[part] |= {"output_std": jnp.asarray(sizes), "output_mean": jnp.zeros(257)}
     side = configs.energy.render_resolution
     rows = Pool(images=jnp.asarray(rng.integers(0, 256, (pool, side, side, 3)), jnp.uint8),
-                theta=jnp.asarray(sizes * rng.normal(size=(pool, 257)), jnp.float32),
+                params_vector=jnp.asarray(sizes * rng.normal(size=(pool, 257)), jnp.float32),
                 landmarks=jnp.asarray(rng.uniform(0.2, 0.8, (pool, 66, 2)), jnp.float32))
     return Pack(weights=weights, configs=configs, morphable=grid_head(), pool=rows,
                 manifest=Manifest(name=f"random-{configs.generator.resolution}", parts={}))

@@ -21,9 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import harness
-from pie_jax import raster, render, runtime
+from pie_jax import runtime
 from pie_jax.config import CameraConfig
-from pie_jax.morphable import FaceParams, MorphableModel
+from pie_jax.face3d import raster, render
+from pie_jax.face3d.morphable import FaceParams, MorphableModel
 from pie_jax.studio.head import build_head
 
 

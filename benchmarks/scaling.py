@@ -125,9 +125,9 @@ def time_vertices(*, runs: int) -> dict[int, dict]:
 
     from benchmarks import harness
     from benchmarks.raster import grid_head
-    from pie_jax import render
     from pie_jax.config import CameraConfig
-    from pie_jax.morphable import FaceParams
+    from pie_jax.face3d import render
+    from pie_jax.face3d.morphable import FaceParams
 
     def error(params, model):
         rendering = render.render(model, params, CameraConfig(), resolution=_VERTEX_PX)
@@ -190,7 +190,7 @@ def tables(rows: Sequence[dict]) -> str:
 def draw(folder: pathlib.Path, rows: list[dict]) -> None:
     """The tables, and a chart for each quantity."""
     from benchmarks import chart
-    from pie_jax.images import save_png
+    from pie_jax.io import save_png
 
     (folder / "table.md").write_text(tables(rows) + "\n")
     for name, quantity in QUANTITIES.items():

@@ -115,7 +115,7 @@ def start_rows(pack: str) -> list[dict]:
     """The first start, and the second one on other photos."""
     import numpy as np
 
-    from pie_jax.images import save_png
+    from pie_jax.io import save_png
 
     rng, rows = np.random.default_rng(0), []
     with tempfile.TemporaryDirectory(prefix="pie_jax_startup_") as folder:

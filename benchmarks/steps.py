@@ -284,7 +284,7 @@ def time_parts(case: Case, parts: dict, peak, arguments) -> None:
 def write(folder: pathlib.Path, rows: list[dict]) -> None:
     """The rows, their table and their chart."""
     from benchmarks import chart, harness
-    from pie_jax.images import save_png
+    from pie_jax.io import save_png
 
     harness.append_rows(folder / "rows.jsonl", rows)
     first = rows[0]

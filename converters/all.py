@@ -23,8 +23,8 @@ from types import ModuleType
 from converters import landmarks, morphable, regressor, rignet, stylegan, vgg
 from converters.converting import facts, validate, write
 from converters.morphable import bfm
-from converters.pickles import Checkpoint, read
-from pie_jax import command
+from converters.readers import Checkpoint, read
+from pie_jax.cli import command
 from pie_jax.errors import EXIT_OK, EXIT_SOME_FAILED, InputError, PackError, PieError, UsageError
 
 _MODELS = ("deep3d", "bfm2009")  # of several face models the first of these is taken

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from converters.pickles import Checkpoint, read
+from converters.readers import Checkpoint, read
 from converters.table import Mismatch, Table
-from pie_jax import command
+from pie_jax.cli import command
 from pie_jax.errors import EXIT_OK, PackError, UsageError
 
 TOLERANCE = 1e-4  # largest relative error of --check, float32

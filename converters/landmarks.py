@@ -21,9 +21,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from converters.converting import Converted, run
-from converters.pickles import Checkpoint
+from converters.readers import Checkpoint
 from converters.regressor import batch_norm
-from converters.table import Known, Rule, account
+from converters.table import Ignored, Rule, map_tensors
 from converters.vgg import hwio
 from pie_jax.config import LandmarkConfig
 from pie_jax.errors import PackError
@@ -70,8 +70,8 @@ def convert(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Converted:
     stacks = 1 + max(int(name[1]) for name in tensors if name[0] == "l" and name[1:].split(".")[0].isdigit())
     depth = max(int(name.split("_")[1].split(".")[0]) for name in tensors if name.startswith("m0.b1_"))
     config = LandmarkConfig(stacks=stacks, width=width, depth=depth, num_points=points, crop_scale=CROP_SCALE)
-    known = [Known(pattern="*.num_batches_tracked", why="a counter of the training")]
-    weights, table = account(tensors, _rules(config), known, where=checkpoint.path, layout="face-alignment FAN")
+    known = [Ignored(pattern="*.num_batches_tracked", why="a counter of the training")]
+    weights, table = map_tensors(tensors, _rules(config), known, where=checkpoint.path, layout="face-alignment FAN")
     return Converted(part="landmarks", weights=weights, config=config, layout="face-alignment FAN", licence=LICENCE,
                      table=table, notes=("68 points, of which 66 are returned (without the inner mouth corners)",))
 
@@ -117,7 +117,7 @@ def _rules(config: LandmarkConfig) -> list[Rule]:
 
 def forward(converted: Converted, reference: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The last heat maps of reference["crops_01"]; PackError unless the reference has 66 of them (or all 68)."""
-    from pie_jax.landmarks import FROM_68, LandmarkNet
+    from pie_jax.nn.landmarks import FROM_68, LandmarkNet
 
     if not {"crops_01", "heat_maps"} <= set(reference):
         return {}

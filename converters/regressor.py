@@ -2,7 +2,7 @@
 
 The network is torchvision's ResNet (v1.5) without fc and seven 1x1 convolutions, whose outputs are identity 80,
 expression 64, texture 80, angles 3, illumination 27, translation 2 and 1: joined they are the 257-vector of
-`pie_jax.morphable.VECTOR_ORDER`. Input: RGB in 0..1, no mean and deviation, the 224 px face crop.
+`pie_jax.face3d.morphable.VECTOR_ORDER`. Input: RGB in 0..1, no mean and deviation, the 224 px face crop.
 
 The pack's camera becomes that crop in a portrait aligned as FFHQ's are. FFHQ: the square around
 eyes + 0.1 (mouth - eyes) with half side max(2 |eye to eye|, 1.8 |eye to mouth|) (NVlabs/ffhq-dataset
@@ -22,8 +22,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from converters.converting import Converted, run
-from converters.pickles import Checkpoint
-from converters.table import Known, Rule, account
+from converters.readers import Checkpoint
+from converters.table import Ignored, Rule, map_tensors
 from converters.vgg import hwio
 from pie_jax.config import CameraConfig, RegressorConfig
 from pie_jax.errors import PackError
@@ -77,8 +77,8 @@ def convert(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Converted:
     width = tensors["backbone.conv1.weight"].shape[0]
     config = RegressorConfig(stage_sizes=tuple(stages), bottleneck=bottleneck, width=width)
     rules = _rules(config)
-    known = [Known(pattern="*.num_batches_tracked", why="a counter of the training")]
-    weights, table = account(tensors, rules, known, where=checkpoint.path, layout="Deep3DFaceRecon_pytorch")
+    known = [Ignored(pattern="*.num_batches_tracked", why="a counter of the training")]
+    weights, table = map_tensors(tensors, rules, known, where=checkpoint.path, layout="Deep3DFaceRecon_pytorch")
     weights |= {"output_mean": np.zeros(257, np.float32), "output_std": np.ones(257, np.float32)}
     camera = ffhq_camera()
     note = (f"camera: the face crop is at x {camera.crop_x}, y {camera.crop_y}, side {camera.crop_size} of an "
@@ -137,7 +137,7 @@ def batch_norm(source: str, target: str, channels: int) -> list[Rule]:
 
 def forward(converted: Converted, reference: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """theta of reference["crops_01"]."""
-    from pie_jax.regressor import Regressor
+    from pie_jax.nn.regressor import Regressor
 
     if not {"crops_01", "theta"} <= set(reference):
         return {}

@@ -26,8 +26,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from converters.converting import Converted, run
-from converters.pickles import Checkpoint
-from converters.table import Known, Rule, account
+from converters.readers import Checkpoint
+from converters.table import Ignored, Rule, map_tensors
 from pie_jax.config import CONTROLS, DFRConfig, RigNetConfig
 from pie_jax.errors import PackError, UsageError
 
@@ -77,7 +77,7 @@ def convert(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Converted:
     control = _control(checkpoint, inputs, getattr(arguments, "control", None))
     config = RigNetConfig(control=control, num_layers=layers, w_dim=w_dim, input="all" if inputs == 257 else "slice",
                           **shape)
-    weights, table = account(tensors, rules, known, where=checkpoint.path, layout=f"StyleRig, {layout}")
+    weights, table = map_tensors(tensors, rules, known, where=checkpoint.path, layout=f"StyleRig, {layout}")
     return Converted(part=f"rignet_{control}", weights=weights, config=config, layout=f"StyleRig, {layout}",
                      licence=LICENCE, table=table, notes=(
                          f"reads {inputs} parameters ({config.input}); it must have been trained on this generator and "
@@ -122,7 +122,7 @@ def _rig_rules(layout: str, tensors: Mapping[str, np.ndarray]):
             ("hidden0", "D.MLP_{}.0"), ("hidden1", "D.MLP_{}.2"), ("decoder", "D.MLP_{}.4")) for rule in
             rules_of(target, source)]
         others = sorted({name.split(".")[0] for name in tensors} - {"E", "D"})
-        known = [Known(pattern=f"{other}.*", why="another network kept in the same file") for other in others]
+        known = [Ignored(pattern=f"{other}.*", why="another network kept in the same file") for other in others]
         return rules, known, layers, w_dim, {
             "width": width, "activation": "leaky_relu", "encoder_layers": 3, "hidden_layers": 2,
             "hidden_width": hidden_width, "activated_output": True, "inputs": read - width}
@@ -142,7 +142,7 @@ def _dfr(checkpoint: Checkpoint, tensors: Mapping[str, np.ndarray]) -> Converted
         rules += [Rule(target=f"fc{i}/kernel", source=f"L{i + 1}.weight", layout=np.transpose,
                        shape=(sizes[i + 1], sizes[i])),
                   Rule(target=f"fc{i}/bias", source=f"L{i + 1}.bias", shape=(sizes[i + 1],))]
-    weights, table = account(tensors, rules, where=checkpoint.path, layout="DFR")
+    weights, table = map_tensors(tensors, rules, where=checkpoint.path, layout="DFR")
     weights |= {"output_mean": np.zeros(257, np.float32), "output_std": np.ones(257, np.float32)}
     return Converted(part="dfr", weights=weights, config=config, layout="DFR", licence=LICENCE, table=table,
                      notes=("it must have been trained on this generator and regressor, which the file cannot tell",))
@@ -150,7 +150,7 @@ def _dfr(checkpoint: Checkpoint, tensors: Mapping[str, np.ndarray]) -> Converted
 
 def forward(converted: Converted, reference: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """w_hat of w_plus and control_input, or DFR's theta of w_plus."""
-    from pie_jax.rignet import DFR, RigNet
+    from pie_jax.nn.rignet import DFR, RigNet
 
     arrays = {name: np.asarray(array, np.float32) for name, array in reference.items()}
     variables = {"params": converted.weights}

@@ -1,6 +1,6 @@
 """Accounts for every tensor of a file: which weight each became, which are left out and why, which are missing.
 
-A converter states `Rule`s (what becomes which weight) and `Known`s (what is rightly left out); `account` applies
+A converter states `Rule`s (what becomes which weight) and `Ignored`s (what is rightly left out); `map_tensors` applies
 them. A tensor that no rule names, a rule without its tensor, and a shape that is not the expected one are errors.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.pickles.checkpoint import check_finite
+from converters.readers.checkpoint import check_finite
 from pie_jax.errors import PackError
 
 USED, LEFT_OUT, UNKNOWN, MISSING, WRONG = "used", "left out", "unknown", "missing", "wrong"
@@ -40,7 +40,7 @@ class Rule:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Known:
+class Ignored:
     """Tensors that are rightly left out: a name or shell pattern, and why. `holds` may check their value."""
 
     pattern: str
@@ -99,7 +99,7 @@ class Mismatch(PackError):
         self.table = table
 
 
-def account(tensors: Mapping[str, np.ndarray], rules: Iterable[Rule], known: Iterable[Known] = (), *, where: Any,
+def map_tensors(tensors: Mapping[str, np.ndarray], rules: Iterable[Rule], known: Iterable[Ignored] = (), *, where: Any,
             layout: str) -> tuple[dict, Table]:
     """Apply `rules` to `tensors`: the nested float32 weights, and the table.
 
@@ -150,7 +150,7 @@ def account(tensors: Mapping[str, np.ndarray], rules: Iterable[Rule], known: Ite
     return weights, table
 
 
-def _left_out(name: str, array: np.ndarray, known: tuple[Known, ...]) -> tuple[str, str]:
+def _left_out(name: str, array: np.ndarray, known: tuple[Ignored, ...]) -> tuple[str, str]:
     for entry in known:
         if fnmatch.fnmatchcase(name, entry.pattern):
             if entry.holds is None or entry.holds(array):

@@ -22,11 +22,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from converters.converting import Converted, run
-from converters.pickles import Checkpoint, Node, read
-from converters.table import Known, Rule, account
+from converters.readers import Checkpoint, Node, read
+from converters.table import Ignored, Rule, map_tensors
 from pie_jax.config import VGGConfig
 from pie_jax.errors import PackError
-from pie_jax.vgg import CONVOLUTIONS
+from pie_jax.nn.vgg import CONVOLUTIONS
 
 LPIPS_LAYERS = ("conv1_2", "conv2_2", "conv3_3", "conv4_3", "conv5_3")
 FACE_MEAN_RGB = (129.186279296875, 104.76238250732422, 93.59396362304688)  # of 0..255; albanie's vgg_face_dag
@@ -104,7 +104,7 @@ def _torchvision(checkpoint: Checkpoint, heads: Checkpoint | None) -> Converted:
         tensors |= heads.state_dict()
         config = dataclasses.replace(config, layers=LPIPS_LAYERS, heads=True)
     sources = {name: f"features.{index}" for name, index in TORCHVISION.items()}
-    known = [Known(pattern="classifier.*", why="the perceptual term reads convolutions only")]
+    known = [Ignored(pattern="classifier.*", why="the perceptual term reads convolutions only")]
     notes = ()
     if heads is not None:
         notes = (f"linear heads of {heads.path.name}: the perceptual term is LPIPS",)
@@ -119,24 +119,24 @@ def _lpips(checkpoint: Checkpoint) -> Converted:
     def same(expected):
         return lambda array: bool(np.allclose(np.ravel(array), expected, atol=1e-6))
 
-    known = [Known(pattern="lins.*", why="the linear heads a second time"),
-             Known(pattern="scaling_layer.shift", why="the network's own mean", holds=same(2 * mean - 1)),
-             Known(pattern="scaling_layer.scale", why="the network's own deviation", holds=same(2 * std))]
+    known = [Ignored(pattern="lins.*", why="the linear heads a second time"),
+             Ignored(pattern="scaling_layer.shift", why="the network's own mean", holds=same(2 * mean - 1)),
+             Ignored(pattern="scaling_layer.scale", why="the network's own deviation", holds=same(2 * std))]
     return _perceptual(checkpoint, tensors, config, _SLICE, known, ("the perceptual term is LPIPS",),
                        layout="LPIPS, VGG")
 
 
 def _perceptual(checkpoint, tensors, config: VGGConfig, sources, known, notes, *, layout: str) -> Converted:
-    from pie_jax.vgg import layers_needed
+    from pie_jax.nn.vgg import layers_needed
 
     needed = layers_needed(config)
     rules = _convolutions({name: (f"{sources[name]}.weight", f"{sources[name]}.bias") for name in needed}, config, hwio)
     if config.heads:
         rules += [Rule(target=f"head_{name}", source=f"lin{i}.model.1.weight", layout=_head,
                        shape=(1, _channels(config, name), 1, 1)) for i, name in enumerate(config.layers)]
-    known += [Known(pattern=f"{sources[name]}.*", why=f"beyond {needed[-1]}, the deepest layer the term reads")
+    known += [Ignored(pattern=f"{sources[name]}.*", why=f"beyond {needed[-1]}, the deepest layer the term reads")
               for name in CONVOLUTIONS if name not in needed]
-    weights, table = account(tensors, rules, known, where=checkpoint.path, layout=layout)
+    weights, table = map_tensors(tensors, rules, known, where=checkpoint.path, layout=layout)
     return Converted(part="perceptual", weights=weights, config=config, layout=layout, table=table, notes=notes,
                      licence=LICENCES["lpips" if config.heads else "torchvision"])
 
@@ -180,9 +180,9 @@ def _face(checkpoint: Checkpoint, tensors: dict[str, np.ndarray], names: dict[st
             layout_of = (lambda a: a[0, 0]) if matlab else np.transpose
         rules += [Rule(target=f"{name}/kernel", source=source[0], layout=layout_of, shape=shape),
                   Rule(target=f"{name}/bias", source=source[1], layout=np.ravel)]
-    known = [Known(pattern=source.replace("[", "[[]"), why="the classes; the descriptor is fc7")
+    known = [Ignored(pattern=source.replace("[", "[[]"), why="the classes; the descriptor is fc7")
              for source in names["fc8"]]
-    weights, table = account(tensors, rules, known, where=checkpoint.path, layout=layout)
+    weights, table = map_tensors(tensors, rules, known, where=checkpoint.path, layout=layout)
     return Converted(part="recognition", weights=weights, config=config, layout=layout, table=table, notes=notes,
                      licence=LICENCES["face"])
 
@@ -263,7 +263,7 @@ def _convolutions(names: dict[str, tuple[str, str]], config: VGGConfig, layout: 
 
 def forward(converted: Converted, reference: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The features of reference["images_01"] that the reference stores."""
-    from pie_jax.vgg import VGG
+    from pie_jax.nn.vgg import VGG
 
     if "images_01" not in reference:
         return {}

@@ -10,14 +10,14 @@ _HOMES = {
     "EnergyConfig": "pie_jax.config",
     "StageConfig": "pie_jax.config",
     "PieError": "pie_jax.errors",
-    "FaceParams": "pie_jax.morphable",
-    "MorphableModel": "pie_jax.morphable",
+    "FaceParams": "pie_jax.face3d.morphable",
+    "MorphableModel": "pie_jax.face3d.morphable",
     "Pack": "pie_jax.pack",
     "load_pack": "pie_jax.pack",
     "Embedding": "pie_jax.portrait",
     "edit_portrait": "pie_jax.portrait",
     "embed_portraits": "pie_jax.portrait",
-    "load_portrait": "pie_jax.images",
+    "load_portrait": "pie_jax.io",
 }
 
 __all__ = [
@@ -39,8 +39,8 @@ __all__ = [
 if typing.TYPE_CHECKING:
     from pie_jax.config import EmbedConfig, EnergyConfig, StageConfig
     from pie_jax.errors import PieError
-    from pie_jax.images import load_portrait
-    from pie_jax.morphable import FaceParams, MorphableModel
+    from pie_jax.face3d.morphable import FaceParams, MorphableModel
+    from pie_jax.io import load_portrait
     from pie_jax.pack import Pack, load_pack
     from pie_jax.portrait import Embedding, edit_portrait, embed_portraits
 

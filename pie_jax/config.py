@@ -218,19 +218,20 @@ class StageConfig:
     # G(w_hat), and compared with the portrait at that size; with edit_detail None in full all the same.
     coarse: bool = False
     # The first stage begins at the mean of so many of the nearest of some random codes; 0: at the mean of all codes.
-    near_codes: int = 0
+    nearest_random_codes: int = 0
 
     def __post_init__(self):
         _require(self.space in ("w", "w_plus"), f"space: expected 'w' or 'w_plus', got {self.space!r}")
         _require(self.optimiser in ("adadelta", "adam"), f"optimiser: unknown {self.optimiser!r}")
         _require(self.steps >= 0 and self.chunk >= 1, "steps, chunk: expected steps >= 0 and chunk >= 1")
         _require(self.lazy_interval >= 1, f"lazy_interval: expected at least 1, got {self.lazy_interval}")
-        _require(self.near_codes >= 0, f"near_codes: expected at least 0, got {self.near_codes}")
+        _require(self.nearest_random_codes >= 0,
+                 f"nearest_random_codes: expected at least 0, got {self.nearest_random_codes}")
         _require(0 <= self.final_rate <= 1, f"final_rate: expected 0 to 1, got {self.final_rate}")
 
 
 _FAST = (StageConfig(space="w", steps=100, optimiser="adam", learning_rate=0.2, final_rate=0.05, coarse=True,
-                     near_codes=4),
+                     nearest_random_codes=4),
          StageConfig(space="w_plus", steps=200, optimiser="adam", learning_rate=0.05, final_rate=0.05))
 PRESETS = {
     # a tenth of PIE's steps; how near they come: README and benchmarks/results/quality
@@ -293,9 +294,13 @@ def to_dict(config) -> dict:
     return dataclasses.asdict(config)
 
 
+_RENAMED = {"near_codes": "nearest_random_codes"}  # fields of configs that older results were stored with
+
+
 def from_dict(cls, data: dict):
     """The inverse of `to_dict`; ValueError names an unknown field."""
     hints = typing.get_type_hints(cls)
+    data = {_RENAMED.get(name, name): value for name, value in data.items()}
     unknown = sorted(set(data) - set(hints))
     if unknown:
         raise ValueError(f"{cls.__name__}: unknown field {unknown[0]!r}")

@@ -78,7 +78,7 @@ def threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def see_only(accelerators: str) -> None:
+def set_visible_devices(accelerators: str) -> None:
     """Let this process use only these of the machine's accelerators: "all", or their numbers as "0,3".
 
     Call it before `configure`.

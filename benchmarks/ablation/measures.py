@@ -14,7 +14,7 @@ from benchmarks.quality.portraits import Portrait, Truth
 from pie_jax.config import CONTROLS
 from pie_jax.pack import Pack
 from pie_jax.portrait import Embedding, synthesise
-from pie_jax.portrait.response import apply_rig
+from pie_jax.portrait.calibration import apply_rig
 
 # The controls the paper edits; an expression is asked away as well as for, because some portraits have it already.
 ASKED: tuple[Edit, ...] = tuple(edit for edit in EDITS if edit.name in (

@@ -15,7 +15,7 @@ from benchmarks.quality.measure import Edited
 from benchmarks.quality.portraits import Portrait, Truth
 from benchmarks.quality.summary import accuracy, gains, identity_ratio, of_visible
 from benchmarks.quality.table import columns, number
-from pie_jax.figures import Tile, grid
+from pie_jax.cli.figures import Tile, grid
 
 _GROUPS = {"yaw": ("yaw-15", "yaw+15"), "light": ("azimuth-45", "azimuth+45"), "smile": ("smile+2",),
            "jaw": ("jaw_open+2",)}

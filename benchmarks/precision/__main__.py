@@ -47,7 +47,7 @@ def row_of(pack, embedding, truths: Mapping) -> dict:
     edits = [edit for edit in EDITS if edit.name in ASKED]
     images = edit_all(pack, embedding, edits).images
     errors = {name: 10 ** (-decibels(image, truths[name].image) / 20) for name, image in images.items()}
-    return {"psnr_db": embedding.report["figures"]["psnr_db"], "truth_error": sum(errors.values()) / len(errors),
+    return {"psnr_db": embedding.report["metrics"]["psnr_db"], "truth_error": sum(errors.values()) / len(errors),
             "errors": errors, "ms_step": 1e3 / embedding.report["steps_per_second"],
             "outcome": embedding.report["outcome"]}
 

@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
 
 def strip(portrait, edited, truths):
     """One portrait, its synthesis and some edits, each beside the truth where there is one."""
-    from pie_jax.figures import Tile, grid
+    from pie_jax.cli.figures import Tile, grid
 
     tiles = [Tile(image=portrait.image, label="portrait"), Tile(image=edited.synthesis, label="synthesis")]
     for name in SHOWN:

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from benchmarks.quality.edits import EDITS
 from benchmarks.quality.measure import SEEN
 from benchmarks.quality.summary import FAR, QUANTITIES, accuracy, gains, of_visible, values
-from pie_jax.figures import font
+from pie_jax.cli.figures import font
 
 _GROUND, _INK, _SOFT, _RULE = (252, 252, 250), (38, 42, 48), (110, 116, 124), (222, 224, 226)
 _COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167))

@@ -59,7 +59,7 @@ def true_scene(head, scene, edit: Edit):
     """The scene [1] with that edit done to the person: what the edited portrait should show."""
     import jax.numpy as jnp
 
-    from pie_jax.render import light
+    from pie_jax.face3d.render import light
     from pie_jax.studio.names import EXPRESSION_NAMES
     from pie_jax.studio.scene import posed, with_params
 
@@ -76,7 +76,7 @@ def obtained(vector, quantity: str, expression_names) -> float:
     """What a FaceParams vector [257] says of `quantity`, in the unit it was asked in."""
     import numpy as np
 
-    from pie_jax.training import calibrate
+    from pie_jax.tuning import calibrate
 
     control = Edit(quantity=quantity, asked=0.0).control
     return float(calibrate.obtained(np.asarray(vector, np.float32)[None], quantity, control, expression_names)[0])

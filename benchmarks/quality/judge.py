@@ -24,14 +24,14 @@ import optax
 from pie_jax.arrays import Array, Weights
 from pie_jax.config import CameraConfig
 from pie_jax.errors import UsageError
-from pie_jax.images import face_crop
-from pie_jax.layers import BatchNorm, Conv, update_batch_stats
-from pie_jax.regressor import ResidualBlock
-from pie_jax.training import commands, loop
-from pie_jax.training.augment import degrade
+from pie_jax.imaging import face_crop
+from pie_jax.nn.layers import BatchNorm, Conv, update_batch_stats
+from pie_jax.nn.regressor import ResidualBlock
+from pie_jax.nn.vgg import Flat
+from pie_jax.training.core import command, loop
+from pie_jax.training.data.augment import degrade
+from pie_jax.training.data.studio_data import StudioData, add_data_arguments, open_data
 from pie_jax.training.recognition import FACE, shown_weights, verification
-from pie_jax.training.studio_data import StudioData, add_data_arguments, open_data
-from pie_jax.vgg import Flat
 
 FILE = pathlib.Path(__file__).with_name("judge.npz")
 RESOLUTION = 48  # of the face crop
@@ -198,7 +198,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return commands.run_command(train, parser().parse_args(argv))
+    return command.run_command(train, parser().parse_args(argv))
 
 
 if __name__ == "__main__":

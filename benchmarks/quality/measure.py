@@ -14,9 +14,8 @@ import numpy as np
 from benchmarks.quality import judge
 from benchmarks.quality.edits import EDITS, MOUTH, Edit, obtained
 from benchmarks.quality.portraits import Portrait, Truth
-from pie_jax import observe
-from pie_jax.morphable import CONTROL_FIELDS, VECTOR_SLICES
-from pie_jax.pack import Pack
+from pie_jax.face3d.morphable import CONTROL_FIELDS, VECTOR_SLICES
+from pie_jax.pack import Pack, inference
 from pie_jax.portrait import Embedding, ReachWarning, edit_portrait
 from pie_jax.portrait.edits import AXES, expression_names
 
@@ -30,7 +29,7 @@ GROUPS = ("rotation", "identity", "texture", "expression", "illumination")
 class Looks:
     """What networks see in images [N, R, R, 3]."""
 
-    theta: np.ndarray  # [N, 257] FaceParams by the pack's regressor
+    params_vector: np.ndarray  # [N, 257] FaceParams by the pack's regressor
     landmarks: np.ndarray  # [N, 66, 2] px, by the pack's landmark network
     judged: np.ndarray  # [N, 64] descriptors of the judge, which is no part of a pack
     described: np.ndarray | None  # [N, D] descriptors of the pack's own recognition, which the energy has seen
@@ -43,16 +42,17 @@ def look(pack: Pack, images: Sequence[np.ndarray]) -> Looks:
     camera, size = pack.configs.camera, batch.shape[1]
     points = seen["landmarks"] * camera.crop_size + np.float32([camera.crop_x, camera.crop_y])
     judged = np.asarray(judge.describe(judge.load()[0], batch, camera))
-    return Looks(theta=seen["theta"], landmarks=points * size, judged=judged, described=seen.get("descriptor"))
+    return Looks(params_vector=seen["params_vector"], landmarks=points * size, judged=judged,
+                 described=seen.get("descriptor"))
 
 
 @jax.jit
 def _look(pack: Pack, images) -> dict[str, jax.Array]:
     configs, weights = pack.configs, pack.weights
-    found = {"theta": observe.regress(configs, weights, images),
-             "landmarks": observe.find_landmarks(configs, weights, images)}
+    found = {"params_vector": inference.regress(configs, weights, images),
+             "landmarks": inference.find_landmarks(configs, weights, images)}
     if "recognition" in weights:
-        found["descriptor"] = observe.describe(configs, weights, images)
+        found["descriptor"] = inference.face_embedding(configs, weights, images)
     return found
 
 
@@ -85,19 +85,19 @@ def measure(pack: Pack, embedding: Embedding, portrait: Portrait, edited: Edited
     names = expression_names(pack)
     seen = look(pack, [*edited.images.values(), edited.synthesis, portrait.image])
     spread = np.asarray(pack.weights["regressor"]["output_std"])
-    figures = embedding.report["figures"]
+    figures = embedding.report["metrics"]
     row = {"psnr_db": figures["psnr_db"], "ssim": figures["ssim"], "outcome": embedding.report["outcome"],
            "identity_cosine": float(seen.judged[-2] @ seen.judged[-1]), "seconds_per_edit": edited.seconds}
     if "perceptual" in pack.weights:
         row["perceptual"] = distance(pack, edited.synthesis, portrait.image)
     if portrait.coverage is not None:
         row["sharpness"] = sharpness(edited.synthesis, portrait.image, portrait.coverage > 0.5)
-    before, found = seen.theta[-2], {}
+    before, found = seen.params_vector[-2], {}
     for i, edit in enumerate(edits):
         found[edit.name] = {
-            "asked": edit.asked, "obtained": obtained(seen.theta[i], edit.quantity, names),
+            "asked": edit.asked, "obtained": obtained(seen.params_vector[i], edit.quantity, names),
             "before": obtained(before, edit.quantity, names),
-            "drift": drift((seen.theta[i] - before) / spread, edit, names),
+            "drift": drift((seen.params_vector[i] - before) / spread, edit, names),
             "identity_cosine": float(seen.judged[i] @ seen.judged[-1])}
         if seen.described is not None:
             found[edit.name]["own_cosine"] = float(seen.described[i] @ seen.described[-1])
@@ -110,8 +110,8 @@ def measure(pack: Pack, embedding: Embedding, portrait: Portrait, edited: Edited
             found[edit.name] |= {
                 "landmark_px128": _apart(seen.landmarks[i], truth.landmarks) * 128 / size,
                 "landmark_unedited_px128": _apart(seen.landmarks[-2], truth.landmarks) * 128 / size,
-                "obtained_of_truth": obtained(true.theta[i], edit.quantity, names),
-                "drift_of_truth": drift((true.theta[i] - true.theta[-1]) / spread, edit, names),
+                "obtained_of_truth": obtained(true.params_vector[i], edit.quantity, names),
+                "drift_of_truth": drift((true.params_vector[i] - true.params_vector[-1]) / spread, edit, names),
                 "identity_cosine_of_truth": float(true.judged[i] @ true.judged[-1])}
     return row | {"edits": found}
 
@@ -172,7 +172,7 @@ def mouth_mask(shape, *landmarks) -> np.ndarray:
 
 def distance(pack: Pack, a, b) -> float:
     """Mean squared difference of the pack's perceptual features of two portraits [R, R, 3]."""
-    seen = [observe.perceive(pack.configs, pack.weights, jnp.asarray(x)[None]) for x in (a, b)]
+    seen = [inference.perceptual_features(pack.configs, pack.weights, jnp.asarray(x)[None]) for x in (a, b)]
     return float(np.mean([jnp.mean(jnp.square(seen[0][name] - seen[1][name])) for name in seen[0]]))
 
 

@@ -46,7 +46,7 @@ def photograph(head, seed: int, *, resolution: int) -> Portrait:
 def photos(folder: str, *, count: int, resolution: int) -> list[Portrait]:
     """The first `count` photos of a folder, read as `pie_jax.embed` reads them."""
     from pie_jax.embed.photos import collect
-    from pie_jax.images import load_portrait
+    from pie_jax.io import load_portrait
 
     files = [photo.path for photo in collect([folder])][:count]
     return [Portrait(seed=place, image=load_portrait(pathlib.Path(path), resolution=resolution))

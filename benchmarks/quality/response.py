@@ -1,11 +1,11 @@
-"""What the generator of a pack makes of held-out scenes of the demo family (`pie_jax.training.response`)."""
+"""What the generator of a pack makes of held-out scenes of the demo family (`pie_jax.training.losses.response`)."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from pie_jax.observe import map_z, synthesise
 from pie_jax.pack import Pack
+from pie_jax.pack.inference import map_z, synthesise
 
 RENDERED = 128  # px, then averaged to the generator's resolution
 
@@ -24,8 +24,8 @@ def generator_response(pack: Pack, head) -> dict:
     import jax
     import jax.numpy as jnp
 
-    from pie_jax.training.family_data import RESPONSE_FACTORS, make_response, shrink
-    from pie_jax.training.response import response
+    from pie_jax.training.data.family_data import RESPONSE_FACTORS, make_response, shrink
+    from pie_jax.training.losses.response import response
 
     config = pack.configs.generator
     data = make_response(head, max(RENDERED, config.resolution))

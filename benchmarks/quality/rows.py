@@ -8,7 +8,7 @@ import math
 import pathlib
 
 from pie_jax.pack import Pack
-from pie_jax.portrait.response import calibration
+from pie_jax.portrait.calibration import calibration
 
 
 def key_of(pack: Pack, preset: str) -> dict:

@@ -43,7 +43,7 @@ class TorchEnergy:
             self.dfr = DFR(configs.dfr, weights["dfr"])
         self.rigs = {c: RigNet(configs.rignet(c), weights[f"rignet_{c}"]) for c in described.controls}
         if inputs.morphable is not None:
-            from pie_jax.observe import crop_camera
+            from pie_jax.pack.inference import crop_camera
 
             self.face = Face(inputs.morphable, crop_camera(configs.camera))
         target = inputs.target
@@ -51,16 +51,17 @@ class TorchEnergy:
         self.features = {}
         if target.features is not None:
             self.features = {name: tensor(value).permute(0, 3, 1, 2) for name, value in target.features.items()}
-        self.theta, self.landmarks, self.descriptor = (
-            None if value is None else tensor(value) for value in (target.theta, target.landmarks, target.descriptor))
+        self.params_vector, self.landmarks, self.descriptor = (
+            None if value is None else tensor(value)
+            for value in (target.params_vector, target.landmarks, target.descriptor))
         self.face_image = tensor(target.face)
 
     def __call__(self, latent: torch.Tensor, rows: dict[str, torch.Tensor] | None,
                  choice: torch.Tensor | None = None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Energies [B] and the weighted value [B] of every term.
 
-        latent: [B, L, D]. rows: of the pool, "images" [B, M, R, R, 3] uint8, "theta" [B, M, 257] and "landmarks"
-        [B, M, 66, 2]. choice: the control [B, M] of every sample, or None where M goes control by control.
+        latent: [B, L, D]. rows: of the pool, "images" [B, M, R, R, 3] uint8, "params_vector" [B, M, 257] and
+        "landmarks" [B, M, 66, 2]. choice: the control [B, M] of every sample, or None where M goes control by control.
         """
         parts = self.parts(latent, rows, choice)
         names = {"synthesis": ("l2", "perceptual"), "identity": ("identity",),
@@ -74,7 +75,7 @@ class TorchEnergy:
     def parts(self, latent, rows, choice=None) -> dict[str, torch.Tensor]:
         """The same before the weights, by part."""
         described, terms, batch = self.described, self.described.terms, latent.shape[0]
-        parts, theta, edited, w_hat = {}, None, None, None
+        parts, params_vector, edited, w_hat = {}, None, None, None
         synthesis = None
         if described.needs_edits or "identity" in terms:
             if self.dfr is not None:
@@ -83,7 +84,7 @@ class TorchEnergy:
                 synthesis = self._paint(latent)
                 source = self._regress(synthesis)
         if described.needs_edits:
-            w_hat = self._by_control(rows["theta"], choice, lambda control, wanted: self._rig(
+            w_hat = self._by_control(rows["params_vector"], choice, lambda control, wanted: self._rig(
                 control, latent, source, wanted)).flatten(0, 1)
             if synthesis is None:
                 synthesis, edited = self._paint(torch.cat([latent, w_hat])).split([batch, w_hat.shape[0]])
@@ -98,12 +99,12 @@ class TorchEnergy:
                 parts["perceptual"] = sum((self.features[name] - seen[name]).square().mean((1, 2, 3))
                                           for name in self.features)
         if "identity" in terms or "edit" in terms or "invariance" in terms:
-            theta, theta_hat = self._both(self._regress, synthesis, edited)
+            params_vector, edited_params_vector = self._both(self._regress, synthesis, edited)
         if "identity" in terms:
-            moved = torch.stack([self.rigs[c](latent, source, theta) for c in described.controls], dim=1)
+            moved = torch.stack([self.rigs[c](latent, source, params_vector) for c in described.controls], dim=1)
             parts["identity"] = (latent[:, None] - moved).square().mean((1, 2, 3))
         if "edit" in terms or "invariance" in terms:
-            parts |= self._rendered(rows, choice, theta_hat)
+            parts |= self._rendered(rows, choice, edited_params_vector)
         if "recognition" in terms:
             ours, theirs = self._both(self._describe, synthesis, edited)
             parts["recognition_w"] = (self.descriptor - ours).square().sum(-1)
@@ -143,18 +144,19 @@ class TorchEnergy:
         own, params = (x.repeat_interleave(count, dim=0) for x in (latent, source))
         return self.rigs[control](own, params, wanted.flatten(0, 1)).view(-1, count, *latent.shape[1:])
 
-    def _rendered(self, rows, choice, theta_hat):
+    def _rendered(self, rows, choice, edited_params_vector):
         """The parts of the edit and the invariance term."""
-        samples, own = theta_hat.shape[1], self.theta[:, None].expand(-1, theta_hat.shape[1], -1)
-        both = torch.stack([rows["theta"], theta_hat, own], dim=2)  # [B, M, 3, 257]
+        samples = edited_params_vector.shape[1]
+        own = self.params_vector[:, None].expand(-1, samples, -1)
+        both = torch.stack([rows["params_vector"], edited_params_vector, own], dim=2)  # [B, M, 3, 257]
 
-        def mixed(control, theta):
-            v, edited, portrait = theta.unbind(2)
+        def mixed(control, params_vector):
+            v, edited, portrait = params_vector.unbind(2)
             return torch.stack([with_control(v, edited, control), with_control(edited, portrait, control)], dim=2)
 
-        theta = self._by_control(both, choice, mixed)  # [B, M, 2, 257]
+        params_vector = self._by_control(both, choice, mixed)  # [B, M, 2, 257]
         side = self.configs.energy.render_resolution
-        vertices, colours, landmarks = self.face(theta.flatten(0, 2), resolution=side)
+        vertices, colours, landmarks = self.face(params_vector.flatten(0, 2), resolution=side)
         image, coverage = draw(vertices, colours, self.face.triangles, side=side)
         image, coverage, landmarks = (x.view(-1, samples, 2, *x.shape[1:]) for x in (image, coverage, landmarks))
         faces = torch.stack([rows["images"].float() / 255.0, self.face_image[:, None].expand(-1, samples, -1, -1, -1)],

@@ -18,10 +18,10 @@ FLAT = 1e-6  # sine below which a triangle has no normal
 NEAREST = 1e-3  # of the camera's distance: the smallest divisor of the projection
 
 
-def with_control(theta: torch.Tensor, other: torch.Tensor, control: str) -> torch.Tensor:
-    """theta [..., 257] with the parameters of `control` from `other`."""
+def with_control(params_vector: torch.Tensor, other: torch.Tensor, control: str) -> torch.Tensor:
+    """params_vector [..., 257] with the parameters of `control` from `other`."""
     part = CONTROL_SLICES[control]
-    return torch.cat([theta[..., :part.start], other[..., part], theta[..., part.stop:]], dim=-1)
+    return torch.cat([params_vector[..., :part.start], other[..., part], params_vector[..., part.stop:]], dim=-1)
 
 
 class Face:
@@ -36,14 +36,15 @@ class Face:
         self.triangles = tensor(model.triangles).long()
         self.landmark_vertices = tensor(model.landmark_vertices).long()
 
-    def __call__(self, theta: torch.Tensor, *, resolution: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """theta [N, 257] -> vertices [N, V, 3] (x px, y px, depth), colours [N, V, 3], landmarks [N, 66, 2] px."""
-        count = theta.shape[0]
-        shape = (theta[:, :144] @ self.shape_basis.T).view(count, -1, 3) + self.mean_shape
-        albedo = (theta[:, SLICES["texture"]] @ self.texture_basis.T).view(count, -1, 3) + self.mean_albedo
-        world = shape @ rotation_matrix(theta[:, SLICES["rotation"]]).transpose(1, 2)
-        world = world + theta[:, None, SLICES["translation"]]
-        light = theta[:, SLICES["illumination"]].view(count, 3, 9)
+    def __call__(self, params_vector: torch.Tensor, *,
+                 resolution: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """params_vector [N, 257] -> vertices [N, V, 3] (x px, y px, depth), colours [N, V, 3], landmarks [N, 66, 2]."""
+        count = params_vector.shape[0]
+        shape = (params_vector[:, :144] @ self.shape_basis.T).view(count, -1, 3) + self.mean_shape
+        albedo = (params_vector[:, SLICES["texture"]] @ self.texture_basis.T).view(count, -1, 3) + self.mean_albedo
+        world = shape @ rotation_matrix(params_vector[:, SLICES["rotation"]]).transpose(1, 2)
+        world = world + params_vector[:, None, SLICES["translation"]]
+        light = params_vector[:, SLICES["illumination"]].view(count, 3, 9)
         light = light + F.pad(torch.tensor([AMBIENT], dtype=light.dtype), (0, 8))
         colours = albedo * (harmonics(self._normals(world)) @ light.transpose(1, 2))
         vertices = self._project(world, resolution)

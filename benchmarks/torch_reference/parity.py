@@ -22,7 +22,7 @@ def rows_of(described, inputs, keys):
     if not described.needs_edits:
         return None, None
     rows, choice = described._draw(inputs.pool, jax.random.clone(keys))  # on purpose the draw that the energy makes
-    rows = {name: tensor(getattr(rows, name)) for name in ("images", "theta", "landmarks")}
+    rows = {name: tensor(getattr(rows, name)) for name in ("images", "params_vector", "landmarks")}
     return rows, None if choice is None else tensor(choice).long()
 
 

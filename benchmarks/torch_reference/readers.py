@@ -51,7 +51,10 @@ class VGG:
 
 
 class Regressor:
-    """face_crop_01 [B, 3, R, R] -> theta [B, 257]. Batch normalisation is folded into the kernels when it is loaded."""
+    """face_crop_01 [B, 3, R, R] -> params_vector [B, 257].
+
+    Batch normalisation is folded into the kernels when it is loaded.
+    """
 
     def __init__(self, config, weights, *, channels_last: bool):
         self.config, self.format = config, torch.channels_last if channels_last else torch.contiguous_format

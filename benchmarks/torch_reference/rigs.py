@@ -18,7 +18,7 @@ class RigNet:
         self.config, self.weights = config, tensors(weights)
 
     def __call__(self, w_plus: torch.Tensor, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """source, target: theta [B, 257] of w_plus and of what is wanted."""
+        """source, target: params_vector [B, 257] of w_plus and of what is wanted."""
         config, part = self.config, CONTROL_SLICES[self.config.control]
         if config.input == "all":
             told = source.clone()
@@ -41,7 +41,7 @@ class RigNet:
 
 
 class DFR:
-    """w_plus [B, L, D] -> theta [B, 257] by a multilayer perceptron."""
+    """w_plus [B, L, D] -> params_vector [B, 257] by a multilayer perceptron."""
 
     def __init__(self, config, weights):
         self.config, self.weights = config, tensors(weights)

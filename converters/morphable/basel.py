@@ -17,8 +17,8 @@ import numpy as np
 from converters.converting import Converted
 from converters.morphable.build import build, flat_basis, flat_mean, outward
 from converters.morphable.points import find_landmarks
-from converters.pickles import Checkpoint
-from converters.table import Known, Rule, account
+from converters.readers import Checkpoint
+from converters.table import Ignored, Rule, map_tensors
 
 LICENCE = "Basel Face Model 2017/2019, University of Basel: research only, by registration; not to be passed on"
 MILLIMETRES = 100.0  # in a decimetre
@@ -56,11 +56,11 @@ def convert(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Converted:
         Rule(target="texture_basis", source=("color.model.pcaBasis", "color.model.pcaVariance"),
              layout=basis(colour, 80)),
         Rule(target="triangles", source="shape.representer.cells", shape=(3, None), layout=np.transpose)]
-    known = [Known(pattern="*.model.noiseVariance", why="of the fit, not of the model"),
-             Known(pattern="*.representer.*", why="the shape's mesh is used"),
-             Known(pattern="*.modelinfo.*", why="how the model was built"),
-             *(Known(pattern=p, why="a description") for p in ("*version*", "metadata.*", "catalog.*"))]
-    fields, table = account(tensors, rules, known, where=checkpoint.path, layout="Basel Face Model 2017/2019")
+    known = [Ignored(pattern="*.model.noiseVariance", why="of the fit, not of the model"),
+             Ignored(pattern="*.representer.*", why="the shape's mesh is used"),
+             Ignored(pattern="*.modelinfo.*", why="how the model was built"),
+             *(Ignored(pattern=p, why="a description") for p in ("*version*", "metadata.*", "catalog.*"))]
+    fields, table = map_tensors(tensors, rules, known, where=checkpoint.path, layout="Basel Face Model 2017/2019")
     fields["triangles"] = outward(fields["mean_shape"], fields["triangles"].astype(np.int64))
     fields["landmark_vertices"], notes = find_landmarks(
         getattr(arguments, "landmarks", None), fields["mean_shape"], fields["triangles"], where=checkpoint.path)

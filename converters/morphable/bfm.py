@@ -17,8 +17,8 @@ import numpy as np
 from converters.converting import Converted
 from converters.morphable.build import build, flat_basis, flat_mean, outward
 from converters.morphable.points import find_landmarks, sixty_six
-from converters.pickles import Checkpoint, read
-from converters.table import Known, Rule, account
+from converters.readers import Checkpoint, read
+from converters.table import Ignored, Rule, map_tensors
 from pie_jax.errors import PackError
 
 LICENCE = "Basel Face Model 2009, University of Basel: research only, by signed licence; not to be passed on"
@@ -51,10 +51,10 @@ def _front(checkpoint: Checkpoint) -> Converted:
         Rule(target="triangles", source="tri", layout=lambda a: a - 1, shape=(None, 3)),
         Rule(target="landmark_vertices", source="keypoints",
              layout=lambda a: sixty_six(np.ravel(a), checkpoint.path) - 1)]
-    known = [Known(pattern="point_buf", why="the triangles of each vertex, known from the triangles"),
-             *(Known(pattern=p, why="a region of the regressor's training") for p in
+    known = [Ignored(pattern="point_buf", why="the triangles of each vertex, known from the triangles"),
+             *(Ignored(pattern=p, why="a region of the regressor's training") for p in
                ("tri_mask2", "frontmask2*", "skinmask"))]
-    fields, table = account(tensors, rules, known, where=checkpoint.path, layout="Deep3D BFM_model_front")
+    fields, table = map_tensors(tensors, rules, known, where=checkpoint.path, layout="Deep3D BFM_model_front")
     model, notes = build(fields, where=checkpoint.path)
     return Converted(part="morphable", weights=model, config=None, layout="Deep3D BFM_model_front", licence=LICENCE,
                      table=table, notes=notes)
@@ -91,10 +91,10 @@ def _basel(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Converted:
         if tensors[name].ndim != 2 or tensors[name].shape[0] != count:
             raise PackError(f"{checkpoint.path}: {name} has shape {list(tensors[name].shape)}, but there are "
                             f"{count // 3} vertices")
-    known = [Known(pattern=p, why="segments and their blending") for p in ("seg*", "matData*")]
+    known = [Ignored(pattern=p, why="segments and their blending") for p in ("seg*", "matData*")]
     if helpers is not None:
-        known += [Known(pattern="tl", why="the triangles of all vertices; facemodel_info's are used"),
-                  *(Known(pattern=p, why="a region of the regressor's training, or known from the triangles") for p in
+        known += [Ignored(pattern="tl", why="the triangles of all vertices; facemodel_info's are used"),
+                  *(Ignored(pattern=p, why="a region of the regressor's training, or known from the triangles") for p in
                     ("point_buf", "tri_mask2", "frontmask2*", "skinmask"))]
         rules += [Rule(target="keep", source=("trimIndex", "idx"), layout=lambda t, i: keep),
                   Rule(target="triangles", source="tri", layout=lambda a: a - 1, shape=(None, 3)),
@@ -106,7 +106,7 @@ def _basel(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Converted:
                 layout=lambda p, e: flat_basis(p.T * np.ravel(e) / DECIMETRES)[front][:, :, :64]))
     else:
         rules.append(Rule(target="triangles", source="tl", layout=lambda a: a - 1, shape=(None, 3)))
-    fields, table = account(tensors, rules, known, where=checkpoint.path, layout="Basel Face Model 2009")
+    fields, table = map_tensors(tensors, rules, known, where=checkpoint.path, layout="Basel Face Model 2009")
     fields.pop("keep", None)
     notes: tuple[str, ...] = ()
     if helpers is None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pie_jax.errors import PackError
-from pie_jax.morphable import EXPRESSION, IDENTITY, TEXTURE, MorphableModel
+from pie_jax.face3d.morphable import EXPRESSION, IDENTITY, TEXTURE, MorphableModel
 
 SKIN = (0.72, 0.55, 0.46)  # RGB of models that have no colours
 SIZES = {"identity_basis": IDENTITY, "expression_basis": EXPRESSION, "texture_basis": TEXTURE}

@@ -10,7 +10,7 @@ import numpy as np
 
 from converters.converting import Converted, run
 from converters.morphable import basel, bfm, flame, ict
-from converters.pickles import Checkpoint
+from converters.readers import Checkpoint
 from pie_jax.errors import PackError
 
 FAMILIES = (bfm, basel, flame, ict)
@@ -35,7 +35,7 @@ def convert(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Converted:
 
 def forward(converted: Converted, reference: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Vertices, colours and landmarks of the coefficients in `reference`."""
-    from pie_jax.morphable import FaceParams, albedo, shape
+    from pie_jax.face3d.morphable import FaceParams, albedo, shape
 
     given = {name: np.asarray(reference[name], np.float32) for name in ("identity", "expression", "texture")
              if name in reference}

@@ -16,8 +16,8 @@ import numpy as np
 from converters.converting import Converted
 from converters.morphable.build import build, flat_mean
 from converters.morphable.points import find_landmarks
-from converters.pickles import Checkpoint
-from converters.table import Known, Rule, account
+from converters.readers import Checkpoint
+from converters.table import Ignored, Rule, map_tensors
 
 LICENCE = "FLAME, Max Planck Institute: research only by registration (FLAME 2023 Open: CC BY 4.0); see its page"
 DECIMETRES, IDENTITIES, EXPRESSIONS = 10.0, 300, 100
@@ -40,9 +40,9 @@ def convert(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Converted:
         Rule(target="expression_basis", source="shapedirs",
              layout=lambda a: a[:, :, IDENTITIES:IDENTITIES + 64] * DECIMETRES),
         Rule(target="triangles", source="f", shape=(None, 3))]
-    known = [Known(pattern=p, why="of the joints, which stay at rest") for p in (
+    known = [Ignored(pattern=p, why="of the joints, which stay at rest") for p in (
         "posedirs", "J_regressor*", "kintree_table", "weights*", "J", "hands*")]
-    fields, table = account(tensors, rules, known, where=checkpoint.path, layout="FLAME")
+    fields, table = map_tensors(tensors, rules, known, where=checkpoint.path, layout="FLAME")
     triangles = fields["triangles"].astype(np.int64)
     landmarks, notes = find_landmarks(getattr(arguments, "landmarks", None), fields["mean_shape"], triangles,
                                       where=checkpoint.path)

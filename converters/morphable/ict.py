@@ -16,8 +16,8 @@ import numpy as np
 from converters.converting import Converted
 from converters.morphable.build import SKIN, build
 from converters.morphable.points import kept, sixty_six
-from converters.pickles import Checkpoint
-from converters.table import Known, Rule, account
+from converters.readers import Checkpoint
+from converters.table import Ignored, Rule, map_tensors
 from pie_jax.errors import PackError
 
 LICENCE = "MIT (ICT-FaceKit, USC Institute for Creative Technologies)"
@@ -61,10 +61,10 @@ def convert(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Converted:
              Rule(target="identity_basis", source=files(people[:80]), layout=modes, shape=(count, 3)),
              Rule(target="expression_basis", source=files(names), layout=modes, shape=(count, 3)),
              Rule(target="triangles", source=("quads", "triangles"), layout=_triangles)]
-    known = [*(Known(pattern=f"{name}.vertices", why="identity beyond the 80th") for name in people[80:]),
-             *(Known(pattern=f"{name}.vertices", why="not among the expressions of vertex_indices.json")
+    known = [*(Ignored(pattern=f"{name}.vertices", why="identity beyond the 80th") for name in people[80:]),
+             *(Ignored(pattern=f"{name}.vertices", why="not among the expressions of vertex_indices.json")
                for name in ("PupilDilate_?", "cheekRaiser_?"))]
-    fields, table = account(tensors, rules, known, where=checkpoint.path, layout="ICT-FaceKit")
+    fields, table = map_tensors(tensors, rules, known, where=checkpoint.path, layout="ICT-FaceKit")
     landmarks = sixty_six(np.asarray(indices["idx_to_landmark_verts"], np.int64), checkpoint.path)
     triangles = fields["triangles"].astype(np.int64)
     colour = np.tile(np.asarray(SKIN), (count, 1))

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from converters.pickles import read
+from converters.readers import read
 from pie_jax.errors import PackError
-from pie_jax.landmarks import FROM_68
+from pie_jax.nn.landmarks import FROM_68
 
 APPROXIMATE = "approximate"
 INNER = 51  # iBUG's points without the 17 of the jaw

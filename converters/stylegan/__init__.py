@@ -1,7 +1,7 @@
 """StyleGAN 1 and 2 of every public layout -> the part "generator".
 
 `python -m converters.stylegan FILE --pack DIR`. The layout is recognised by the names of the tensors, every size is
-read from their shapes. One module a layout states its rules; `pie_jax.stylegan1` and `pie_jax.stylegan2` are the
+read from their shapes. One module a layout states its rules; `pie_jax.nn.stylegan1` and `pie_jax.nn.stylegan2` are the
 schema they must fill. Layouts: NVIDIA's TensorFlow pickles of both, stylegan2-ada-pytorch and stylegan3-repository
 pickles of StyleGAN2, rosinality's of both, genforce's and lernapparat's StyleGAN1.
 

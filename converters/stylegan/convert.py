@@ -11,7 +11,7 @@ import numpy as np
 
 from converters import converting
 from converters.converting import Converted
-from converters.pickles import Checkpoint
+from converters.readers import Checkpoint
 from converters.stylegan import (
     stylegan1_genforce,
     stylegan1_lernapparat,
@@ -22,7 +22,7 @@ from converters.stylegan import (
     stylegan2_tensorflow,
 )
 from converters.stylegan.plan import Options, Plan
-from converters.table import account
+from converters.table import map_tensors
 from pie_jax.config import GeneratorConfig
 from pie_jax.errors import PackError
 
@@ -63,7 +63,7 @@ def convert(checkpoint: Checkpoint, arguments: argparse.Namespace | None = None)
     except (ValueError, TypeError, IndexError, AttributeError) as error:
         raise PackError(f"{checkpoint.path}: does not fit the layout {layout.LAYOUT} "
                         f"({' '.join(str(error).split())[:160]}); it is damaged or another network") from error
-    weights, table = account(plan.tensors, (rule for rule in plan.rules if plan.w_mean or rule.target != "w_mean"),
+    weights, table = map_tensors(plan.tensors, (rule for rule in plan.rules if plan.w_mean or rule.target != "w_mean"),
                              plan.known, where=checkpoint.path, layout=layout.LAYOUT)
     notes = (*plan.notes, *_complete(weights, plan))
     converted = Converted(part="generator", weights=weights, config=plan.config, layout=layout.LAYOUT,
@@ -110,7 +110,7 @@ def _w(mapping: Mapping, z: np.ndarray, *, config: GeneratorConfig) -> np.ndarra
 
     import jax
 
-    module = importlib.import_module(f"pie_jax.{config.architecture}").Mapping(config)
+    module = importlib.import_module(f"pie_jax.nn.{config.architecture}").Mapping(config)
     return np.asarray(jax.jit(lambda weights, z: module.apply({"params": weights}, z))(mapping, z))
 
 
@@ -125,7 +125,7 @@ def forward(converted: Converted, reference: Mapping[str, np.ndarray]) -> dict[s
     if {"z", "w"} <= set(reference):
         outputs["w"] = _w(weights["mapping"], np.asarray(reference["z"], np.float32), config=config)
     if {"w_plus", "image"} <= set(reference):
-        module = importlib.import_module(f"pie_jax.{config.architecture}").Synthesis(config)
+        module = importlib.import_module(f"pie_jax.nn.{config.architecture}").Synthesis(config)
         run = jax.jit(lambda weights, w_plus: module.apply({"params": weights}, w_plus))
         rows = [np.asarray(run(weights["synthesis"], np.asarray(row[None], np.float32)))[0]
                 for row in reference["w_plus"]]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from converters.table import Known, Rule
+from converters.table import Ignored, Rule
 from pie_jax.config import GeneratorConfig
 
 
@@ -21,7 +21,7 @@ class Plan:
 
     tensors: Mapping[str, np.ndarray]
     rules: tuple[Rule, ...]
-    known: tuple[Known, ...]
+    known: tuple[Ignored, ...]
     config: GeneratorConfig
     notes: tuple[str, ...] = ()
     noise: tuple[tuple[str, ...], ...] = ()  # layers without a buffer; those of one entry share their map

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from converters.pickles import Checkpoint, state_dict
+from converters.readers import Checkpoint, state_dict
 from converters.stylegan.layouts import (
     channel_fields,
     check_blocks,
@@ -22,7 +22,7 @@ from converters.stylegan.layouts import (
     turned,
 )
 from converters.stylegan.plan import Options, Plan
-from converters.table import Known, Rule
+from converters.table import Ignored, Rule
 from pie_jax.config import GeneratorConfig
 from pie_jax.errors import PackError
 
@@ -52,10 +52,10 @@ def plan(checkpoint: Checkpoint, generator: Any, options: Options) -> Plan:
     config = GeneratorConfig(architecture="stylegan1", resolution=resolution, z_dim=z_dim, w_dim=w_dim,
                              mapping_layers=len(layers), **channel_fields(widths, where=where))
     last = len(blocks) - 1
-    known = (Known(pattern="synthesis.lod", why="the level of progressive growing, which is over", holds=is_zero),
-             Known(pattern="synthesis.layer*.blur.kernel", why="the filter [1, 2, 1]", holds=is_blur),
-             Known(pattern="truncation.truncation", why="psi of each layer, a setting of its runs"),
-             *(Known(pattern=f"synthesis.output{j}.*", why="the image of a lower resolution while growing")
+    known = (Ignored(pattern="synthesis.lod", why="the level of progressive growing, which is over", holds=is_zero),
+             Ignored(pattern="synthesis.layer*.blur.kernel", why="the filter [1, 2, 1]", holds=is_blur),
+             Ignored(pattern="truncation.truncation", why="psi of each layer, a setting of its runs"),
+             *(Ignored(pattern=f"synthesis.output{j}.*", why="the image of a lower resolution while growing")
                for j in range(last)))
     fused = tuple(n for n in blocks[1:] if f"synthesis.layer{2 * (log2(n) - 2)}.weight" in tensors)
     return Plan(tensors=tensors, rules=tuple(_rules(config, fused, last)), known=known, config=config,

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from converters.pickles import Checkpoint, state_dict
+from converters.readers import Checkpoint, state_dict
 from converters.stylegan.layouts import channel_fields, check_blocks, hwio, is_blur, numbers, transposed, turned
 from converters.stylegan.plan import Options, Plan
 from converters.stylegan.stylegan1_tensorflow import FUSED_FROM
-from converters.table import Known, Rule
+from converters.table import Ignored, Rule
 from pie_jax.config import GeneratorConfig
 
 LAYOUT = "lernapparat/lernapparat"
@@ -36,7 +36,7 @@ def plan(checkpoint: Checkpoint, generator: Any, options: Options) -> Plan:
     widths = {n: tensors[f"g_synthesis.blocks.{n}x{n}.conv{'' if n == 4 else '1'}.weight"].shape[0] for n in blocks}
     config = GeneratorConfig(architecture="stylegan1", resolution=resolution, z_dim=z_dim, w_dim=w_dim,
                              mapping_layers=len(layers), **channel_fields(widths, where=where))
-    known = (Known(pattern="*.intermediate.kernel", why="the filter [1, 2, 1]", holds=is_blur),)
+    known = (Ignored(pattern="*.intermediate.kernel", why="the filter [1, 2, 1]", holds=is_blur),)
     drawn = tuple((f"b{n}/conv{place}",) for n in blocks for place in (0, 1))
     return Plan(tensors=tensors, rules=tuple(_rules(config)), known=known, config=config, noise=drawn, w_mean=False,
                 notes=("its own code runs instance norm with eps 1e-5; NVIDIA's 1e-8 is used here",))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.pickles import Checkpoint, state_dict
+from converters.readers import Checkpoint, state_dict
 from converters.stylegan.layouts import (
     channel_fields,
     check_blocks,
@@ -25,7 +25,7 @@ from converters.stylegan.layouts import (
     turned,
 )
 from converters.stylegan.plan import Options, Plan
-from converters.table import Known, Rule
+from converters.table import Ignored, Rule
 from pie_jax.config import GeneratorConfig
 from pie_jax.errors import PackError
 
@@ -60,11 +60,11 @@ def plan(checkpoint: Checkpoint, generator: Any, options: Options) -> Plan:
         mapping_lr_multiplier=1.0, bias_before_blur=True, instance_norm_eps=1e-5,
         **channel_fields(widths, where=where))
     last = log2(resolution) - 2
-    known = (*(Known(pattern=f"generator.progression.*.conv1.{j}.{name}", why="the filter [1, 2, 1]", holds=is_blur)
+    known = (*(Ignored(pattern=f"generator.progression.*.conv1.{j}.{name}", why="the filter [1, 2, 1]", holds=is_blur)
                for j in (1, 2) for name in ("weight", "weight_flip")),
-             *(Known(pattern=f"generator.to_rgb.{i}.*", why="the image of another resolution")
+             *(Ignored(pattern=f"generator.to_rgb.{i}.*", why="the image of another resolution")
                for i in steps if i != last),
-             *(Known(pattern=f"generator.progression.{i}.*", why=f"a resolution above the trained {resolution} px")
+             *(Ignored(pattern=f"generator.progression.{i}.*", why=f"a resolution above the trained {resolution} px")
                for i in steps if i > last))
     how = "as stated" if options.resolution else "its last block with biases; --resolution says otherwise"
     notes = (f"trained up to {resolution} px of {full}: {how}",

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from converters.pickles import Checkpoint, state_dict
+from converters.readers import Checkpoint, state_dict
 from converters.stylegan.layouts import channel_fields, check_blocks, is_zero, log2, numbers, plane, require, turned
 from converters.stylegan.plan import Options, Plan
 from converters.stylegan.stylegan2_tensorflow import generators, has, settings_of
-from converters.table import Known, Rule
+from converters.table import Ignored, Rule
 from pie_jax.config import GeneratorConfig
 from pie_jax.errors import PackError
 
@@ -52,9 +52,9 @@ def plan(checkpoint: Checkpoint, generator: Any, options: Options) -> Plan:
     config = GeneratorConfig(
         architecture="stylegan1", resolution=resolution, z_dim=z_dim, w_dim=w_dim, mapping_layers=len(layers),
         mapping_lr_multiplier=float(settings.get("mapping_lrmul", 0.01)), **channel_fields(widths, where=where))
-    known = (Known(pattern="lod", why="the level of progressive growing, which is over", holds=is_zero),
-             Known(pattern="synthesis/lod", why="the level of progressive growing, which is over", holds=is_zero),
-             *(Known(pattern=f"synthesis/ToRGB_lod{k}/*", why="the image of a lower resolution while growing")
+    known = (Ignored(pattern="lod", why="the level of progressive growing, which is over", holds=is_zero),
+             Ignored(pattern="synthesis/lod", why="the level of progressive growing, which is over", holds=is_zero),
+             *(Ignored(pattern=f"synthesis/ToRGB_lod{k}/*", why="the image of a lower resolution while growing")
                for k in range(1, len(blocks))))
     rules = tuple(_rules(config, settings.get("fused_scale", "auto")))
     return Plan(tensors=tensors, rules=rules, known=known, config=config)

@@ -9,18 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from converters.pickles import Checkpoint, Node, state_dict
-from converters.stylegan.layouts import (
-    channel_fields,
-    check_blocks,
-    hwio,
-    is_filter,
-    numbers,
-    require,
-    transposed,
-)
+from converters.readers import Checkpoint, Node, state_dict
+from converters.stylegan.layouts import channel_fields, check_blocks, hwio, is_filter, numbers, require, transposed
 from converters.stylegan.plan import Options, Plan
-from converters.table import Known, Rule
+from converters.table import Ignored, Rule
 from pie_jax.config import GeneratorConfig
 from pie_jax.errors import PackError
 
@@ -69,7 +61,7 @@ def plan(checkpoint: Checkpoint, generator: Any, options: Options) -> Plan:
     quiet = tuple(f"b{n}/{layer}" for n in blocks for layer in ("conv0", "conv1")
                   if f"synthesis.b{n}.{layer}.weight" in tensors
                   and f"synthesis.b{n}.{layer}.noise_strength" not in tensors)
-    known = (Known(pattern="*.resample_filter", why="the filter [1, 3, 3, 1]", holds=is_filter),)
+    known = (Ignored(pattern="*.resample_filter", why="the filter [1, 3, 3, 1]", holds=is_filter),)
     if quiet:
         notes += (f"{len(quiet)} layers use no noise: their strength is zero",)
     return Plan(tensors=tensors, rules=tuple(_rules(config, quiet)), known=known, config=config, notes=notes,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from converters.pickles import Checkpoint, state_dict
+from converters.readers import Checkpoint, state_dict
 from converters.stylegan.layouts import (
     channel_fields,
     check_blocks,
@@ -20,7 +20,7 @@ from converters.stylegan.layouts import (
     transposed,
 )
 from converters.stylegan.plan import Options, Plan
-from converters.table import Known, Rule
+from converters.table import Ignored, Rule
 from pie_jax.config import GeneratorConfig
 from pie_jax.errors import PackError
 
@@ -63,7 +63,7 @@ def plan(checkpoint: Checkpoint, generator: Any, options: Options) -> Plan:
     mean = checkpoint.tree.get("latent_avg") if isinstance(checkpoint.tree, dict) else None
     if mean is not None:
         tensors |= {"latent_avg": state_dict({"latent_avg": mean}, where=where)["latent_avg"]}
-    known = (Known(pattern="*.kernel", why="the filter [1, 3, 3, 1]", holds=is_filter),)
+    known = (Ignored(pattern="*.kernel", why="the filter [1, 3, 3, 1]", holds=is_filter),)
     return Plan(tensors=tensors, rules=tuple(_rules(config, stored=not drawn)), known=known, config=config,
                 notes=notes, noise=drawn, w_mean=mean is not None)
 

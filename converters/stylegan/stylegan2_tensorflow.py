@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from converters.pickles import Checkpoint, Node, state_dict
-from converters.pickles.checkpoint import is_network
+from converters.readers import Checkpoint, Node, state_dict
+from converters.readers.checkpoint import is_network
 from converters.stylegan.layouts import channel_fields, check_blocks, log2, numbers, plane, plus_one, require, turned
 from converters.stylegan.plan import Options, Plan
-from converters.table import Known, Rule
+from converters.table import Ignored, Rule
 from pie_jax.config import GeneratorConfig
 from pie_jax.errors import PackError
 
@@ -84,7 +84,7 @@ def plan(checkpoint: Checkpoint, generator: Any, options: Options) -> Plan:
         resolution=resolution, z_dim=z_dim, w_dim=w_dim, mapping_layers=len(layers), synthesis=synthesis,
         mapping_lr_multiplier=float(settings.get("mapping_lrmul", 0.01)), clamp=None if clamp is None else float(clamp),
         **channel_fields(widths, where=where))
-    known = (Known(pattern="lod", why="the level of progressive growing, which is over", holds=_finished),)
+    known = (Ignored(pattern="lod", why="the level of progressive growing, which is over", holds=_finished),)
     return Plan(tensors=tensors, rules=tuple(_rules(config)), known=known, config=config)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from pie_jax import command
+from pie_jax.cli import command
 
 
 def main(argv: Sequence[str] | None = None) -> int:

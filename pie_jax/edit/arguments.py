@@ -7,7 +7,7 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
-from pie_jax import command
+from pie_jax.cli import command
 from pie_jax.config import CONTROLS
 from pie_jax.errors import UsageError
 

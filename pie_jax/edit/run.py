@@ -13,17 +13,18 @@ import warnings
 
 import numpy as np
 
-from pie_jax import __version__, command, figures
+from pie_jax import __version__
+from pie_jax.cli import command, figures
 from pie_jax.edit.arguments import ANGLES, LIGHT, Sweep
 from pie_jax.embed.photos import read_json
 from pie_jax.errors import EXIT_OK, UsageError, choose
-from pie_jax.images import replace_file, save_png
-from pie_jax.images.files import shown
-from pie_jax.morphable import FaceParams
+from pie_jax.face3d.morphable import FaceParams
+from pie_jax.io import replace_file, save_png
+from pie_jax.io.images import shown
 from pie_jax.pack import Pack, load_pack
 from pie_jax.portrait import Embedding, ReachWarning, edit_portrait, render_params
+from pie_jax.portrait.calibration import range_warnings
 from pie_jax.portrait.edits import AXES, check_pack, expression_names, params_of, target_params
-from pie_jax.portrait.response import limits
 
 _FRAME_MILLISECONDS = 80
 _GROUND = np.float32(0.6)
@@ -61,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _warn(pack: Pack, request: dict, sweep: Sweep | None) -> None:
     """Say once, and not at every frame, which numbers lie beyond what edits of this pack were measured to reach."""
     ends = [request] if sweep is None else [_with_value(request, sweep.name, v) for v in (sweep.first, sweep.last)]
-    lines = [line for each in ends for line in limits(pack, **{k: v for k, v in each.items() if k != "like"})]
+    lines = [line for each in ends for line in range_warnings(pack, **{k: v for k, v in each.items() if k != "like"})]
     for line in dict.fromkeys(lines):
         print(f"warning: {line}", file=sys.stderr)
     warnings.simplefilter("ignore", ReachWarning)

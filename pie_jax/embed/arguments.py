@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 
-from pie_jax import command
+from pie_jax.cli import command
 from pie_jax.config import CONTROLS, DEFAULT_PRESET, PRECISIONS, PRESETS, TERMS, EmbedConfig, EnergyConfig
 from pie_jax.embed.share import add_share, check_share
 from pie_jax.errors import UsageError, choose

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 
 from pie_jax.config import EmbedConfig, to_dict
 from pie_jax.errors import InputError, PieError, ResourceError, UsageError
-from pie_jax.images.files import replace_file, shown
+from pie_jax.io.images import replace_file, shown
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _OURS = ("report.json", "checkpoint.npz")

@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pie_jax import __version__, figures
+from pie_jax import __version__
+from pie_jax.cli import figures
 from pie_jax.config import to_dict
 from pie_jax.embed.photos import Photo, write_json
 from pie_jax.errors import PackError
-from pie_jax.images import save_png
-from pie_jax.images.files import shown
+from pie_jax.io import save_png
+from pie_jax.io.images import shown
 from pie_jax.pack import Pack
 from pie_jax.portrait import Embedding, ReachWarning, edit_portrait, render_params, synthesise
 
@@ -42,7 +43,7 @@ def write_results(pack: Pack, photo: Photo, portrait: np.ndarray, embedding: Emb
     report = dict(embedding.report)
     report["seconds"] = {key: round(float(value), 3) for key, value in
                          {**report["seconds"], **seconds, "edit": edit_seconds}.items()}
-    report["match"] = match(pack.manifest, report["figures"])
+    report["match"] = match(pack.manifest, report["metrics"])
     done = settings if report["outcome"] == "finished" else None  # what failed is done again by a rerun
     report |= {"photo": {"name": photo.path.name, "sha256": photo.sha256}, "settings": done, "version": __version__,
                "jax": jax.__version__, "device": jax.devices()[0].device_kind, "config": to_dict(embedding.config),
@@ -78,7 +79,7 @@ def synthesis_of(pack: Pack, embedding: Embedding) -> np.ndarray:
 
 def grid(pack: Pack, portrait: np.ndarray, embedding: Embedding, synthesis: np.ndarray, *, title: str = ""):
     """Portrait, synthesis, rendering and one edit of each control, labelled; what a pack cannot do is left out."""
-    numbers = embedding.report["figures"]
+    numbers = embedding.report["metrics"]
     tiles = [figures.Tile(image=portrait, label="portrait", detail="the photo"),
              figures.Tile(image=synthesis, label="synthesis",
                           detail=f"{numbers['psnr_db'] or 0:.1f} dB, SSIM {numbers['ssim'] or 0:.2f}")]

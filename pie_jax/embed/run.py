@@ -11,20 +11,21 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from pie_jax import __version__, command
+from pie_jax import __version__
+from pie_jax.cli import command
+from pie_jax.cli.progress import Progress, duration
+from pie_jax.cli.signals import Interruption
 from pie_jax.config import EmbedConfig
 from pie_jax.embed.arguments import embed_config
-from pie_jax.embed.interrupt import Interruption
 from pie_jax.embed.photos import Photo, assign_folders, collect, file_hash, listed, output_folder, settings_hash
 from pie_jax.embed.results import write_results
 from pie_jax.embed.share import find_share
 from pie_jax.energy import portrait_energy
 from pie_jax.errors import EXIT_OK, EXIT_SOME_FAILED, InputError, NumericsError, PackError, PieError
-from pie_jax.images import load_portrait
-from pie_jax.images.files import shown
+from pie_jax.io import load_portrait
+from pie_jax.io.images import shown
 from pie_jax.pack import Pack, configs_of, find_pack, load_pack, pack_hash, read_manifest
 from pie_jax.portrait import Checkpoint, EmbedProgress, embed_portraits
-from pie_jax.progress import Progress, duration
 from pie_jax.runtime import local_devices
 
 _SAVE_SECONDS = 30.0  # at most so much work is lost when the process is killed without a signal it can answer
@@ -244,7 +245,7 @@ class _Work:
 
     def _add_row(self, photo: Photo, report: dict) -> None:
         self.rows.append({"photo": str(photo.path), "out": str(photo.folder), "outcome": report.get("outcome"),
-                          **report.get("figures", {})})
+                          **report.get("metrics", {})})
 
     def summarise(self) -> None:
         bad = [photo for photo in self.photos if photo.error is not None]
@@ -294,7 +295,7 @@ def _read_report(folder: pathlib.Path) -> dict:
 
 
 def _line(photo: Photo, report: dict) -> str:
-    figures, seconds = report["figures"], report["seconds"]
+    figures, seconds = report["metrics"], report["seconds"]
     words = {"psnr_db": "{:.2f} dB", "ssim": "SSIM {:.3f}", "identity_cosine": "identity {:.3f}",
              "landmark_error_px224": "landmarks {:.1f} px"}
     facts = [text.format(figures[name]) for name, text in words.items() if figures.get(name) is not None]

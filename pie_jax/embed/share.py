@@ -104,9 +104,10 @@ def find_share(arguments: argparse.Namespace) -> Share:
         return arguments.share
     if arguments.coordinator is None and not arguments.distributed:
         return Share()
-    from pie_jax import processes, runtime
+    from pie_jax import runtime
+    from pie_jax.embed import rendezvous
 
-    place = processes.meet(coordinator=arguments.coordinator, count=arguments.processes, index=arguments.process,
+    place = rendezvous.rendezvous(coordinator=arguments.coordinator, count=arguments.processes, index=arguments.process,
                            seconds=arguments.wait)
-    runtime.see_only(place.visible_devices)
+    runtime.set_visible_devices(place.visible_devices)
     return Share(index=place.index, count=place.count)

@@ -12,22 +12,22 @@ from pie_jax.arrays import Array, Weights, check_shape
 from pie_jax.config import PRECISIONS, EnergyConfig, PrecisionConfig, StageConfig
 from pie_jax.energy.terms import edit_term, identity_term, invariance_term, recognition_term, synthesis_term
 from pie_jax.errors import PackError
-from pie_jax.images import face_crop, resize_area
-from pie_jax.morphable import FaceParams, MorphableModel, with_control
-from pie_jax.observe import (
+from pie_jax.face3d.morphable import FaceParams, MorphableModel, with_control
+from pie_jax.face3d.render import render, render_vertices
+from pie_jax.imaging import face_crop, resize_area
+from pie_jax.pack import Pack, PackConfigs, Pool
+from pie_jax.pack.inference import (
     crop_camera,
-    describe,
+    face_embedding,
     find_landmarks,
-    freeze,
-    perceive,
-    reconstruct,
+    params_from_latent,
+    perceptual_features,
+    precompute,
     regress,
     rig,
     synthesise,
 )
-from pie_jax.pack import Pack, PackConfigs, Pool
-from pie_jax.render import render, render_vertices
-from pie_jax.samples import draw
+from pie_jax.pack.sampling import draw
 
 
 @jax.tree_util.register_dataclass
@@ -37,7 +37,7 @@ class Target:
 
     portrait: Array  # [B, H, W, 3] in 0..1 at the generator's resolution
     features: dict[str, Array] | None  # perceptual features by layer
-    theta: Array | None  # [B, 257] FaceParams
+    params_vector: Array | None  # [B, 257] FaceParams
     landmarks: Array | None  # [B, 66, 2] x and y in 0..1 of the face crop
     face: Array | None  # [B, R, R, 3] face crop at the render resolution
     descriptor: Array | None  # [B, N] unit vectors of the recognition network
@@ -66,12 +66,12 @@ def prepare_target(pack: Pack, portraits: Array, *, precision: PrecisionConfig =
     check_shape("portraits", portraits, (None, resolution, resolution, 3))
     return Target(
         portrait=portraits,
-        features=perceive(configs, weights, portraits, precision=precision.of("perceptual"))
+        features=perceptual_features(configs, weights, portraits, precision=precision.of("perceptual"))
         if "perceptual" in weights else None,
-        theta=regress(configs, weights, portraits) if "regressor" in weights else None,
+        params_vector=regress(configs, weights, portraits) if "regressor" in weights else None,
         landmarks=find_landmarks(configs, weights, portraits) if "landmarks" in weights else None,
         face=face_crop(portraits, configs.camera, resolution=configs.energy.render_resolution),
-        descriptor=describe(configs, weights, portraits, precision=precision.of("recognition"))
+        descriptor=face_embedding(configs, weights, portraits, precision=precision.of("recognition"))
         if "recognition" in weights else None)
 
 
@@ -166,33 +166,33 @@ class PortraitEnergy:
         """latent [B, L, D], keys [B] -> the value [B] of every part in `PARTS` that there is, before its weight."""
         configs, weights, target, terms = self.configs, inputs.weights, inputs.target, self.terms
         synthesis, source = self._source(weights, latent)
-        edited = rows = choice = theta = theta_edited = None
+        edited = rows = choice = params_vector = edited_params_vector = None
         if self.needs_edits:
             rows, choice = self._draw(inputs.pool, keys)
-            w_hat = self._rig_to(rows.theta, choice, weights, latent, source)
+            w_hat = self._rig_to(rows.params_vector, choice, weights, latent, source)
             synthesis, edited = self._paint(weights, latent, w_hat, synthesis)
         elif synthesis is None:
             synthesis = self._portrait(weights, latent)
         if source is not None:
-            theta, theta_edited = self._look("regressor", regress, weights, synthesis, edited)
+            params_vector, edited_params_vector = self._look("regressor", regress, weights, synthesis, edited)
 
         parts = {}
         if "synthesis" in terms:
             ours = target.features
-            theirs = {} if ours is None else perceive(configs, weights, synthesis,
+            theirs = {} if ours is None else perceptual_features(configs, weights, synthesis,
                                                       precision=self.precision.of("perceptual"))
             portrait = resize_area(target.portrait, self.portrait_resolution)
             parts["l2"], perceptual = synthesis_term(portrait, synthesis, ours or {}, theirs)
             if theirs:
                 parts["perceptual"] = perceptual
         if "identity" in terms:
-            own = FaceParams.from_vector(theta)
+            own = FaceParams.from_vector(params_vector)
             rigged = [rig(configs, weights, latent, source, own, control=control) for control in self.controls]
             parts["identity"] = identity_term(latent, jnp.stack(rigged, axis=1))
         if "edit" in terms or "invariance" in terms:
-            parts |= self._rendered_parts(inputs, rows, choice, theta_edited)
+            parts |= self._rendered_parts(inputs, rows, choice, edited_params_vector)
         if "recognition" in terms:
-            ours, theirs = self._look("recognition", describe, weights, synthesis, edited)
+            ours, theirs = self._look("recognition", face_embedding, weights, synthesis, edited)
             parts["recognition_w"], of_edits = recognition_term(
                 target.descriptor, ours, ours[:, None] if theirs is None else theirs)
             if theirs is not None:
@@ -213,7 +213,7 @@ class PortraitEnergy:
         if not (self.needs_edits or "identity" in self.terms):
             return None, None
         if self.from_dfr:
-            return None, FaceParams.from_vector(reconstruct(self.configs, weights, latent))
+            return None, FaceParams.from_vector(params_from_latent(self.configs, weights, latent))
         synthesis = self._portrait(weights, latent)
         return synthesis, FaceParams.from_vector(self._look("regressor", regress, weights, synthesis)[0])
 
@@ -245,17 +245,17 @@ class PortraitEnergy:
         index = choice.reshape(1, *choice.shape, *(1,) * (stacked.ndim - 3))
         return jnp.take_along_axis(stacked, jnp.broadcast_to(index, (1, *stacked.shape[1:])), axis=0)[0]
 
-    def _rig_to(self, theta_v: Array, choice: Array | None, weights: Weights, latent: Array,
+    def _rig_to(self, params_vector_v: Array, choice: Array | None, weights: Weights, latent: Array,
                 source: FaceParams) -> jax.Array:
         """w_hat [B, M, L, D] = RigNet(w, theta_v^control)."""
-        def each(control, theta):
-            count = theta.shape[1]
+        def each(control, params_vector):
+            count = params_vector.shape[1]
             own, params = (jax.tree.map(lambda x: jnp.repeat(x, count, axis=0), a) for a in (latent, source))
-            target = FaceParams.from_vector(theta.reshape(-1, theta.shape[-1]))
+            target = FaceParams.from_vector(params_vector.reshape(-1, params_vector.shape[-1]))
             w_hat = rig(self.configs, weights, own, params, target, control=control)
-            return w_hat.reshape(theta.shape[0], count, *latent.shape[1:])
+            return w_hat.reshape(params_vector.shape[0], count, *latent.shape[1:])
 
-        return self._by_control(choice, each, theta_v)
+        return self._by_control(choice, each, params_vector_v)
 
     def _paint(self, weights: Weights, latent: Array, w_hat: Array, synthesis: Array | None) -> tuple[Array, Array]:
         """G(w) [B, H, W, 3] and G(w_hat) [B * M, h, w, 3], in one call where none has been made."""
@@ -279,25 +279,25 @@ class PortraitEnergy:
         return both[:batch], both[batch:].reshape(batch, -1, both.shape[-1])
 
     def _rendered_parts(self, inputs: Inputs, rows: Pool, choice: Array | None,
-                        theta_edited: Array) -> dict[str, jax.Array]:
+                        edited_params_vector: Array) -> dict[str, jax.Array]:
         """The parts of the edit and the invariance term, from one call of the renderer."""
         target, config = inputs.target, self.configs.energy
 
-        def mixed(control, theta_v, theta_hat):
-            v, edited = FaceParams.from_vector(theta_v), FaceParams.from_vector(theta_hat)
-            own = jax.tree.map(lambda x: jnp.repeat(x[:, None], theta_v.shape[1], axis=1),
-                               FaceParams.from_vector(target.theta))
+        def mixed(control, params_vector_v, edited_params_vector):
+            v, edited = FaceParams.from_vector(params_vector_v), FaceParams.from_vector(edited_params_vector)
+            own = jax.tree.map(lambda x: jnp.repeat(x[:, None], params_vector_v.shape[1], axis=1),
+                               FaceParams.from_vector(target.params_vector))
             wanted = {"edit": with_control(v, edited, control), "invariance": with_control(edited, own, control)}
             return jnp.stack([wanted[term].to_vector() for term in wanted if term in self.terms], axis=2)
 
-        theta = self._by_control(choice, mixed, rows.theta, theta_edited)  # [B, M, 1 or 2, 257]
+        params_vector = self._by_control(choice, mixed, rows.params_vector, edited_params_vector)  # [B, M, 1 or 2, 257]
         renderer = render_vertices if config.photometric == "vertex" else render
-        rendering = renderer(inputs.morphable, FaceParams.from_vector(theta), crop_camera(self.configs.camera),
+        rendering = renderer(inputs.morphable, FaceParams.from_vector(params_vector), crop_camera(self.configs.camera),
                              resolution=config.render_resolution)
-        renderings = [jax.tree.map(lambda x, i=i: x[:, :, i], rendering) for i in range(theta.shape[2])]
+        renderings = [jax.tree.map(lambda x, i=i: x[:, :, i], rendering) for i in range(params_vector.shape[2])]
         parts = {}
         if "edit" in self.terms:
-            faces = rows.images.astype(theta.dtype) / 255.0
+            faces = rows.images.astype(params_vector.dtype) / 255.0
             parts["edit_photometric"], parts["edit_landmark"] = edit_term(faces, rows.landmarks, renderings[0])
         if "invariance" in self.terms:
             parts["invariance_photometric"], parts["invariance_landmark"] = invariance_term(
@@ -349,7 +349,7 @@ def portrait_energy(pack: Pack, *, config: EnergyConfig | None = None,
                         "train or convert that part first")
     if pack.pool is not None and pack.pool.images.shape[-2] != config.render_resolution:
         raise PackError(f"{pack.name}: its pool has images of {pack.pool.images.shape[-2]} px, the energy renders at "
-                        f"{config.render_resolution}; make the pool again: python -m pie_jax.training.pool --pack DIR")
+                        f"{config.render_resolution}; make the pool again: python -m pie_jax.tuning.pool --pack DIR")
     plain = {f.name: f.default for f in dataclasses.fields(EnergyConfig) if f.name.startswith("weight_")}
     configs = dataclasses.replace(pack.configs, energy=dataclasses.replace(config, **plain))  # weights are data
     return PortraitEnergy(configs=configs, terms=tuple(terms), controls=tuple(controls), precision=precision,
@@ -360,5 +360,5 @@ def energy_inputs(pack: Pack, target: Target, *, config: EnergyConfig | None = N
     """All arrays that `portrait_energy(pack, config=config)` reads, for the portraits of `target`."""
     config = pack.configs.energy if config is None else config
     factors = {name: jnp.asarray(weight, target.portrait.dtype) for name, weight in part_weights(config).items()}
-    weights = freeze(pack.configs, {name: tree for name, tree in pack.weights.items() if name != "landmarks"})
+    weights = precompute(pack.configs, {name: tree for name, tree in pack.weights.items() if name != "landmarks"})
     return Inputs(weights=weights, morphable=pack.morphable, pool=pack.pool, target=target, factors=factors)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from pie_jax.arrays import Array, check_shape
-from pie_jax.render import Rendering, VertexRendering
+from pie_jax.face3d.render import Rendering, VertexRendering
 
 CROP_PX = 224.0  # the unit of landmark distances: pixels of a face crop of this side, whatever is rendered
 

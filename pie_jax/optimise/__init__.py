@@ -21,7 +21,7 @@ from pie_jax.optimise.state import (
     to_host,
     to_latent,
 )
-from pie_jax.optimise.step import Energy, compile_chunk, learning_rate, problem_names, run_chunk, what_compiles
+from pie_jax.optimise.step import Energy, compilation_key, compile_chunk, learning_rate, problem_names, run_chunk
 
 __all__ = [
     "MAX_RETRIES",
@@ -30,6 +30,7 @@ __all__ = [
     "Progress",
     "StageResult",
     "State",
+    "compilation_key",
     "compile_chunk",
     "direction",
     "learning_rate",
@@ -45,5 +46,4 @@ __all__ = [
     "to_device",
     "to_host",
     "to_latent",
-    "what_compiles",
 ]

@@ -90,14 +90,14 @@ def _active(state: State, steps) -> Array:
     return (state.step < steps) & (state.problem < 0)
 
 
-def _turns(state: State, steps, stage: StageConfig) -> Array:
+def _lazy_mask(state: State, steps, stage: StageConfig) -> Array:
     """Which portraits [B] move in this step with their lazy terms (of arrays on host or device)."""
     return _active(state, steps) & (state.step % stage.lazy_interval == 0)
 
 
 def _update(state: State, inputs, settings: _Settings, *, energy: Energy, stage: StageConfig, whole: bool = True):
     """One step of every portrait that has steps left and no problem; `whole` False: no lazy term is computed."""
-    active, turns = _active(state, settings.steps), _turns(state, settings.steps, stage)
+    active, turns = _active(state, settings.steps), _lazy_mask(state, settings.steps, stage)
     lazy = _lazy_terms(energy, stage)
     computed = energy if whole else energy.without_lazy_terms()
 
@@ -149,7 +149,7 @@ def _run_chunk(state: State, inputs, settings: _Settings, *, energy: Energy, sta
         return s, {**nothing, "step": jnp.full_like(s.step, -1)}
 
     def body(s, _):
-        which = jnp.any(_active(s, settings.steps)).astype(jnp.int32) + jnp.any(_turns(s, settings.steps, stage))
+        which = jnp.any(_active(s, settings.steps)).astype(jnp.int32) + jnp.any(_lazy_mask(s, settings.steps, stage))
         return jax.lax.switch(which, (skip, light, update), s, inputs, settings)
 
     return jax.lax.scan(body, state, length=stage.chunk)
@@ -167,7 +167,7 @@ def _run_steps(state: State, inputs, settings: _Settings, *, energy: Energy, sta
         now = dataclasses.replace(state, step=np.asarray(state.step), problem=np.asarray(state.problem))
         if rows and not np.any(_active(now, steps)):
             break
-        whole = always or bool(np.any(_turns(now, steps, stage)))
+        whole = always or bool(np.any(_lazy_mask(now, steps, stage)))
         state, row = _run_step(state, inputs, settings, energy=energy, stage=stage, whole=whole)
         rows.append(row)
     nothing = {name: jnp.full_like(value, -1 if name == "step" else 0) for name, value in rows[0].items()}
@@ -175,10 +175,10 @@ def _run_steps(state: State, inputs, settings: _Settings, *, energy: Energy, sta
     return state, {name: jnp.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def what_compiles(stage: StageConfig) -> StageConfig:
+def compilation_key(stage: StageConfig) -> StageConfig:
     """The stage without what is passed as data, see `_Settings`, and what its energy says."""
     return dataclasses.replace(stage, space="w_plus", steps=0, learning_rate=1.0, final_rate=1.0, coarse=False,
-                               near_codes=0)
+                               nearest_random_codes=0)
 
 
 def run_chunk(state: State, inputs, *, energy: Energy, stage: StageConfig) -> tuple[State, dict[str, jax.Array]]:
@@ -188,7 +188,7 @@ def run_chunk(state: State, inputs, *, energy: Energy, stage: StageConfig) -> tu
     did not move (it has had `stage.steps`, or a problem). Once nothing moves, the rest of the chunk costs nothing.
     """
     run = _run_steps if jax.default_backend() == "cpu" else _run_chunk
-    return run(state, inputs, _Settings.of(stage), energy=energy, stage=what_compiles(stage))
+    return run(state, inputs, _Settings.of(stage), energy=energy, stage=compilation_key(stage))
 
 
 def compile_chunk(state: State, inputs, *, energy: Energy, stage: StageConfig) -> None:
@@ -197,7 +197,7 @@ def compile_chunk(state: State, inputs, *, energy: Energy, stage: StageConfig) -
 
     def compile_step(whole: bool):
         return _run_step(jax.tree.map(jnp.copy, state), inputs, _Settings.of(stage), energy=energy,
-                         stage=what_compiles(stage), whole=whole)
+                         stage=compilation_key(stage), whole=whole)
 
     if jax.default_backend() != "cpu":
         jax.block_until_ready(run_chunk(jax.tree.map(jnp.copy, state), inputs, energy=energy, stage=stage))

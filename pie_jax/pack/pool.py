@@ -23,7 +23,7 @@ class Pool:
     """
 
     images: jax.Array  # [N, R, R, 3] uint8: face crops of G(v), R = energy.render_resolution
-    theta: jax.Array  # [N, 257] FaceParams of the regressor, Deep3D order
+    params_vector: jax.Array  # [N, 257] FaceParams of the regressor, Deep3D order
     landmarks: jax.Array  # [N, 66, 2] of the landmark network, x and y in 0..1 of the face crop
 
     def to_arrays(self) -> dict[str, np.ndarray]:
@@ -40,7 +40,7 @@ class Pool:
         Image.fromarray(mosaic.reshape(rows * tile, columns * tile, 3)).save(
             file, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
         return {"jpeg": np.frombuffer(file.getvalue(), np.uint8), "size": np.array([count, side], np.int32),
-                "theta": np.asarray(self.theta), "landmarks": np.asarray(self.landmarks)}
+                "theta": np.asarray(self.params_vector), "landmarks": np.asarray(self.landmarks)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping) -> Pool:
@@ -56,7 +56,7 @@ class Pool:
             mosaic = np.asarray(image.convert("RGB"))
         tiles = mosaic.reshape(rows, tile, columns, tile, 3).transpose(0, 2, 1, 3, 4)
         images = tiles.reshape(rows * columns, tile, tile, 3)[:count, :side, :side]
-        return cls(images=jnp.asarray(images), theta=jnp.asarray(arrays["theta"]),
+        return cls(images=jnp.asarray(images), params_vector=jnp.asarray(arrays["theta"]),
                    landmarks=jnp.asarray(arrays["landmarks"]))
 
 

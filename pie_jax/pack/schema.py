@@ -27,29 +27,29 @@ def schema(part: str, configs: PackConfigs) -> Weights:
         return jax.eval_shape(lambda *x: module.init(jax.random.key(0), *x), *structs)["params"]
 
     if part == "generator":
-        networks = importlib.import_module(f"pie_jax.{config.architecture}")
+        networks = importlib.import_module(f"pie_jax.nn.{config.architecture}")
         return {
             "mapping": shapes(networks.Mapping(config), (1, config.z_dim)),
             "synthesis": shapes(networks.Synthesis(config), (1, config.num_layers, config.w_dim)),
             "w_mean": jax.ShapeDtypeStruct((config.w_dim,), jnp.float32),
         }
     if part in ("perceptual", "recognition"):
-        from pie_jax.vgg import VGG
+        from pie_jax.nn.vgg import VGG
 
         return shapes(VGG(config), (1, config.resolution, config.resolution, 3))
     if part == "regressor":
-        from pie_jax.regressor import Regressor
+        from pie_jax.nn.regressor import Regressor
 
         return shapes(Regressor(config), (1, config.resolution, config.resolution, 3))
     if part == "landmarks":
-        from pie_jax.landmarks import LandmarkNet
+        from pie_jax.nn.landmarks import LandmarkNet
 
         return shapes(LandmarkNet(config), (1, config.resolution, config.resolution, 3))
-    from pie_jax import rignet
+    from pie_jax.nn import rignet
 
     if part == "dfr":
         return shapes(rignet.DFR(config), (1, config.num_layers, config.w_dim))
-    from pie_jax.morphable import FaceParams
+    from pie_jax.face3d.morphable import FaceParams
 
     face = jax.eval_shape(lambda: FaceParams.from_vector(jnp.zeros((1, 257))))
     rig_input = jax.eval_shape(lambda a: rignet.rig_input(config, a, a), face)

@@ -28,7 +28,8 @@ from pie_jax.config import (
     to_dict,
 )
 from pie_jax.errors import PackError, ResourceError
-from pie_jax.morphable import MorphableModel
+from pie_jax.face3d.morphable import MorphableModel
+from pie_jax.io import replace_file
 from pie_jax.pack.pool import Pool
 from pie_jax.pack.schema import check_weights, flatten
 from pie_jax.pack.types import NETWORKS, PARTS, Manifest, Pack, PackConfigs
@@ -135,9 +136,7 @@ def _writing(path) -> Iterator[tuple[Path, dict]]:
             manifest.setdefault("training", {})
             before = {entry["folder"] for entry in manifest["parts"].values()}
             yield folder, manifest
-            temporary = folder / f".manifest-{os.getpid()}.json"
-            temporary.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
-            os.replace(temporary, folder / "manifest.json")
+            replace_file(folder / "manifest.json", (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
             for old in before - {entry["folder"] for entry in manifest["parts"].values()}:
                 shutil.rmtree(folder / old, ignore_errors=True)
     except OSError as error:

@@ -21,7 +21,7 @@ from pie_jax.config import (
     VGGConfig,
 )
 from pie_jax.errors import PackError
-from pie_jax.morphable import MorphableModel
+from pie_jax.face3d.morphable import MorphableModel
 from pie_jax.pack.pool import Pool
 
 NETWORKS = ("generator", "regressor", "landmarks", "perceptual", "recognition", "dfr",
@@ -108,7 +108,7 @@ def pack_hash(manifest: Mapping) -> str:
 
 def _command(part: str) -> str:
     if part == "pool":
-        return "python -m pie_jax.training.pool --pack DIR"
+        return "python -m pie_jax.tuning.pool --pack DIR"
     if part == "morphable":
         return "python -m converters.morphable, or python -m pie_jax.training.demo_pack"
     return f"python -m pie_jax.training.{part.split('_')[0]} --pack DIR"

@@ -7,9 +7,9 @@ import json
 import sys
 from collections.abc import Sequence
 
-from pie_jax import command
+from pie_jax.cli import command
 from pie_jax.errors import EXIT_OK, PackError
-from pie_jax.packs.catalogue import CATALOGUE
+from pie_jax.pack.parts import CATALOGUE
 
 
 def parser() -> command.Parser:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pie_jax.errors import InputError
-from pie_jax.images.files import replace_file
+from pie_jax.io.images import replace_file
 from pie_jax.portrait.embedding import read_arrays
 
 FORMAT = 1

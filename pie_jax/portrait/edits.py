@@ -14,18 +14,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pie_jax import observe
 from pie_jax.arrays import Array
 from pie_jax.config import CONTROLS
 from pie_jax.errors import PackError, UsageError, choose
-from pie_jax.images import load_portrait
-from pie_jax.morphable import FaceParams, with_control
-from pie_jax.pack import Pack
+from pie_jax.face3d.morphable import FaceParams, with_control
+from pie_jax.face3d.render import light as light_from
+from pie_jax.face3d.render import light_ambient, render
+from pie_jax.io import load_portrait
+from pie_jax.pack import Pack, inference
+from pie_jax.portrait.calibration import apply_rig, range_warnings, solve_edit
 from pie_jax.portrait.embedding import Embedding
 from pie_jax.portrait.inversion import as_pack, synthesise
-from pie_jax.portrait.response import apply_rig, limits, move
-from pie_jax.render import light as light_from
-from pie_jax.render import light_ambient, render
 
 AXES = ("pitch", "yaw", "roll")  # the columns of FaceParams.rotation
 LARGEST_ANGLE = 90.0
@@ -71,7 +70,7 @@ def edit_portrait(pack: Pack | str | os.PathLike, embedding: Embedding, *, yaw: 
     pack = as_pack(pack)
     w_plus, _ = edit_latent(pack, embedding, yaw=yaw, pitch=pitch, roll=roll, expression=expression, light=light,
                             like=like, order=order, invert_response=invert_response)
-    for line in limits(pack, yaw=yaw, pitch=pitch, roll=roll, expression=expression, light=light):
+    for line in range_warnings(pack, yaw=yaw, pitch=pitch, roll=roll, expression=expression, light=light):
         warnings.warn(line, ReachWarning, stacklevel=2)
     image = synthesise(pack, jnp.asarray(w_plus)[None])[0]
     return np.clip(np.asarray(image, np.float32), 0.0, 1.0)
@@ -88,7 +87,7 @@ def edit_latent(pack: Pack, embedding: Embedding, *, order: Sequence[str] = CONT
     w_plus = jnp.asarray(embedding.w_plus)[None]
     source, wanted = _batched(embedding.params), _batched(target)
     if order and invert_response:
-        w_plus = move(pack, w_plus, source, wanted, order=order)
+        w_plus = solve_edit(pack, w_plus, source, wanted, order=order)
     elif order:
         for control in order:
             step = with_control(source, wanted, control)
@@ -174,13 +173,13 @@ def params_of(pack: Pack, other: Like) -> FaceParams:
                             "a regressor")
         return params
     pack.require("regressor")
-    theta = _regress(pack, jnp.asarray(other, jnp.float32)[None])[0]
-    return jax.tree.map(np.asarray, FaceParams.from_vector(theta))
+    params_vector = _regress(pack, jnp.asarray(other, jnp.float32)[None])[0]
+    return jax.tree.map(np.asarray, FaceParams.from_vector(params_vector))
 
 
 @jax.jit
 def _regress(pack: Pack, portraits: Array) -> jax.Array:
-    return observe.regress(pack.configs, pack.weights, portraits)
+    return inference.regress(pack.configs, pack.weights, portraits)
 
 
 def render_params(pack: Pack, params: FaceParams, *, resolution: int | None = None) -> tuple[np.ndarray, np.ndarray]:

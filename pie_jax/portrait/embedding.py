@@ -13,8 +13,8 @@ import numpy as np
 
 from pie_jax.config import EmbedConfig, from_dict, to_dict
 from pie_jax.errors import InputError
-from pie_jax.images.files import replace_file, shown
-from pie_jax.morphable import FaceParams
+from pie_jax.face3d.morphable import FaceParams
+from pie_jax.io.images import replace_file, shown
 
 FORMAT = 1
 _MAX_BYTES = 256 * 2**20

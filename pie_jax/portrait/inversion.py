@@ -14,17 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from pie_jax import energy as energies
-from pie_jax import observe, optimise
+from pie_jax import optimise
 from pie_jax.arrays import Array, check_shape
 from pie_jax.config import PRECISIONS, EmbedConfig
-from pie_jax.images import load_portrait, psnr, ssim
-from pie_jax.layers import to_w_plus
-from pie_jax.morphable import FaceParams
-from pie_jax.pack import Pack, load_pack
+from pie_jax.face3d.morphable import FaceParams
+from pie_jax.imaging import psnr, ssim
+from pie_jax.io import load_portrait
+from pie_jax.nn.layers import to_w_plus
+from pie_jax.pack import Pack, inference, load_pack
 from pie_jax.portrait.checkpoint import Checkpoint, join_states, join_traces
 from pie_jax.portrait.embedding import Embedding
-from pie_jax.portrait.sharding import Mesh, ShardedEnergy, everywhere, portrait_mesh, shared_out
-from pie_jax.portrait.start import near_codes
+from pie_jax.portrait.initialisation import nearest_random_codes
+from pie_jax.portrait.sharding import Mesh, ShardedEnergy, portrait_mesh, replicate, shard_batch
 from pie_jax.runtime import local_devices
 
 _LAST_STEPS = 50  # the last terms of a report are medians over so many steps: a new v each step makes them noisy
@@ -84,7 +85,7 @@ def embed_portraits(pack: Pack | str | os.PathLike, portraits: Array | Sequence,
     mesh = None
     if devices is not None and len(devices) > 1:
         mesh = portrait_mesh(devices)
-        pack, batch = everywhere(mesh, pack), -(-batch // len(devices)) * len(devices)
+        pack, batch = replicate(mesh, pack), -(-batch // len(devices)) * len(devices)
     load_seconds = time.perf_counter() - began
     results: list[Embedding | None] = [None] * len(images)
     places = [start.stage if start else -1 for start in starts]
@@ -140,7 +141,7 @@ class _BatchRun:
         staged = [plain.in_stage(stage) for stage in config.stages]
         self.resolution = staged[0].portrait_resolution
         self.energies = staged if mesh is None else [ShardedEnergy(energy=e, mesh=mesh) for e in staged]
-        self.place = (lambda tree: tree) if mesh is None else partial(shared_out, mesh)
+        self.place = (lambda tree: tree) if mesh is None else partial(shard_batch, mesh)
         self.traces: list[dict[str, np.ndarray]] = []
         self.incidents: list[list[dict]] = [list(s.incidents) if s else [] for s in self.starts]
         self.seconds_before = [s.seconds if s else 0.0 for s in self.starts]
@@ -190,8 +191,9 @@ class _BatchRun:
     def _start(self) -> jax.Array:
         """The latent [B, L, D] that the first stage begins with."""
         generator, stage = self.pack.configs.generator, self.config.stages[0]
-        if stage.near_codes:
-            w = near_codes(self.pack, self.images, nearest=stage.near_codes, resolution=self.resolution)
+        if stage.nearest_random_codes:
+            w = nearest_random_codes(self.pack, self.images, nearest=stage.nearest_random_codes,
+                                     resolution=self.resolution)
         else:
             w = jnp.asarray(self.pack.weights["generator"]["w_mean"])[None]
         return jnp.broadcast_to(to_w_plus(w, generator.num_layers), (self.batch, generator.num_layers, generator.w_dim))
@@ -201,7 +203,7 @@ class _BatchRun:
 
     def _compile(self, state, inputs, index: int) -> None:
         stage, energy = self.config.stages[index], self.energies[index]
-        program = energy, optimise.what_compiles(stage)
+        program = energy, optimise.compilation_key(stage)
         if program in self.compiled:
             return
         began = time.perf_counter()
@@ -251,13 +253,14 @@ class _BatchRun:
             steps = sum(stage.steps for stage in self.config.stages)
             seconds = {"load": load_seconds, "compile": self.compile_seconds, "optimise":
                        self.seconds_before[row] + self.optimise_seconds}
-            report = {"outcome": outcomes[row], "incidents": self.incidents[row], "figures": _figures(own),
+            report = {"outcome": outcomes[row], "incidents": self.incidents[row], "metrics": _metrics(own),
                       "terms": _last_values(trace), "steps": steps, "batch": self.batch,
                       "left_out": [list(pair) for pair in self.missing],
                       "steps_per_second": self.computed / self.optimise_seconds if self.optimise_seconds else None,
                       "seconds": seconds}
             found.append(Embedding(
-                w_plus=latent[row], params=_face(own.get("theta")), portrait_params=_face(own.get("portrait_theta")),
+                w_plus=latent[row], params=_face(own.get("params_vector")),
+                portrait_params=_face(own.get("portrait_params_vector")),
                 landmarks=own.get("landmarks"), portrait_landmarks=own.get("portrait_landmarks"), trace=trace,
                 config=self.config, pack_name=self.pack.name, pack_hash=self.pack.hash, report=report))
         return found
@@ -273,26 +276,28 @@ class _BatchRun:
 def compare(pack: Pack, w_plus: Array, target: energies.Target) -> dict:
     """Synthesise w_plus [B, L, D] and compare it with the portraits of `target`, by every part that the pack has.
 
-    Returns [B, ...] arrays (None where a part is missing): "synthesis" [B, H, W, 3] in 0..1, "psnr" dB, "ssim", "theta"
-    and "portrait_theta" [B, 257], "landmarks" and "portrait_landmarks" [B, 66, 2] in 0..1 of the face crop,
+    Returns [B, ...] arrays (None where a part is missing): "synthesis" [B, H, W, 3] in 0..1, "psnr" dB, "ssim",
+    "params_vector" and "portrait_params_vector" [B, 257], "landmarks" and "portrait_landmarks" [B, 66, 2] in 0..1 of
+    the face crop,
     "landmark_error" (mean distance in pixels of a 224 px face crop), "identity_cosine" of recognition descriptors.
     """
     configs, weights = pack.configs, pack.weights
     synthesis = jnp.clip(synthesise(pack, w_plus), 0.0, 1.0)
     found = {"synthesis": synthesis, "psnr": psnr(synthesis, target.portrait), "ssim": ssim(synthesis, target.portrait),
-             "theta": None, "portrait_theta": target.theta, "landmarks": None, "portrait_landmarks": target.landmarks,
+             "params_vector": None, "portrait_params_vector": target.params_vector, "landmarks": None,
+             "portrait_landmarks": target.landmarks,
              "landmark_error": None, "identity_cosine": None}
     if "regressor" in weights:
-        found["theta"] = observe.regress(configs, weights, synthesis)
+        found["params_vector"] = inference.regress(configs, weights, synthesis)
     elif "dfr" in weights:
-        found["theta"] = observe.reconstruct(configs, weights, w_plus)
+        found["params_vector"] = inference.params_from_latent(configs, weights, w_plus)
     if "landmarks" in weights:
-        found["landmarks"] = observe.find_landmarks(configs, weights, synthesis)
+        found["landmarks"] = inference.find_landmarks(configs, weights, synthesis)
         offset = found["landmarks"] - target.landmarks
         found["landmark_error"] = energies.CROP_PX * jnp.linalg.norm(offset, axis=-1).mean(-1)
     if "recognition" in weights:
         # not with the target's own descriptor, which may be of another precision
-        ours, theirs = jnp.split(observe.describe(configs, weights, synthesis, target.portrait), 2)
+        ours, theirs = jnp.split(inference.face_embedding(configs, weights, synthesis, target.portrait), 2)
         found["identity_cosine"] = jnp.sum(ours * theirs, -1)
     return found
 
@@ -300,15 +305,17 @@ def compare(pack: Pack, w_plus: Array, target: energies.Target) -> dict:
 @jax.jit
 def synthesise(pack: Pack, w_plus: Array) -> jax.Array:
     """w_plus [B, L, D] -> portraits [B, H, W, 3], about 0..1."""
-    return observe.synthesise(pack.configs.generator, pack.weights["generator"], w_plus)
+    return inference.synthesise(pack.configs.generator, pack.weights["generator"], w_plus)
 
 
-def _face(theta: np.ndarray | None) -> FaceParams | None:
+def _face(params_vector: np.ndarray | None) -> FaceParams | None:
     """FaceParams of numpy fields [n] from a vector [257]."""
-    return None if theta is None else jax.tree.map(np.asarray, FaceParams.from_vector(np.asarray(theta, np.float32)))
+    if params_vector is None:
+        return None
+    return jax.tree.map(np.asarray, FaceParams.from_vector(np.asarray(params_vector, np.float32)))
 
 
-def _figures(own: dict) -> dict:
+def _metrics(own: dict) -> dict:
     figures = {"psnr_db": own["psnr"], "ssim": own["ssim"]}
     for name, key in (("landmark_error", "landmark_error_px224"), ("identity_cosine", "identity_cosine")):
         if name in own:

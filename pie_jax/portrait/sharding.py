@@ -22,19 +22,19 @@ def portrait_mesh(devices: Sequence[jax.Device]) -> Mesh:
     return jax.make_mesh((len(devices),), (_AXIS,), axis_types=(AxisType.Auto,), devices=list(devices))
 
 
-def everywhere(mesh: Mesh, tree):
+def replicate(mesh: Mesh, tree):
     """The arrays of a pytree whole on every device; those that are there already are not copied."""
     return jax.device_put(tree, NamedSharding(mesh, P()))
 
 
-def shared_out(mesh: Mesh, tree):
+def shard_batch(mesh: Mesh, tree):
     """The arrays [B, ...] of a pytree with B / devices rows on each."""
     return jax.device_put(tree, NamedSharding(mesh, P(_AXIS)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShardedEnergy:
-    """The energy of a batch that is `shared_out`: every device computes its own portraits, and waits for no other."""
+    """The energy of a batch that is `shard_batch`: every device computes its own portraits, and waits for no other."""
 
     energy: PortraitEnergy
     mesh: Mesh
@@ -49,7 +49,7 @@ class ShardedEnergy:
         return dataclasses.replace(self, energy=self.energy.without_lazy_terms())
 
     def __call__(self, inputs: Inputs, latent: Array, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """As the energy itself; latent, keys and `inputs.target` lead with B, all else is `everywhere`."""
+        """As the energy itself; latent, keys and `inputs.target` lead with B, all else is `replicate`."""
         whole, rows = jax.tree.map(lambda _: P(), inputs), jax.tree.map(lambda _: P(_AXIS), inputs.target)
         specs = dataclasses.replace(whole, target=rows)
         # check_vma: the rasterizer's loops start from constants, which it would want declared as varying

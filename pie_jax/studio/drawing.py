@@ -10,9 +10,9 @@ import jax.numpy as jnp
 
 from pie_jax.arrays import Array
 from pie_jax.config import CameraConfig
-from pie_jax.geometry import px_from_world, rotation_matrix
-from pie_jax.morphable import FaceParams
-from pie_jax.render import irradiance
+from pie_jax.face3d.geometry import px_from_world, rotation_matrix
+from pie_jax.face3d.morphable import FaceParams
+from pie_jax.face3d.render import irradiance
 from pie_jax.studio.head import EXPRESSION_NAMES, FULL, NECK_PIVOT, Head
 from pie_jax.studio.scene import STUDIO_CAMERA, Scene
 from pie_jax.studio.surface import EYEBALL_RADIUS

@@ -160,7 +160,7 @@ def _identity_rows() -> np.ndarray:
 
 def scenes_from_z(head, z):
     """z [N, 512] -> Scene with fields [N, ...]: the person, expression, pose and light that the code stands for."""
-    from pie_jax.morphable import FaceParams
+    from pie_jax.face3d.morphable import FaceParams
     from pie_jax.studio import scene as scenes
     from pie_jax.studio.expressions import EXPRESSION_NAMES, FULL
     from pie_jax.studio.texture import TEXTURE_NAMES

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from pie_jax.arrays import Array
-from pie_jax.morphable import MorphableModel
+from pie_jax.face3d.morphable import MorphableModel
 from pie_jax.studio import hair
 from pie_jax.studio.expressions import EXPRESSION_NAMES, FULL, expression_fields
 from pie_jax.studio.identity import IDENTITY_NAMES, identity_fields

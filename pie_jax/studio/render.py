@@ -14,7 +14,7 @@ import os
 import pathlib
 import sys
 
-from pie_jax import command
+from pie_jax.cli import command
 from pie_jax.config import CONTROLS, from_dict, to_dict
 from pie_jax.errors import EXIT_OK, InputError, ResourceError, UsageError
 
@@ -151,8 +151,8 @@ def _scenes(head, seeds, arguments, vary, expressions, lamp):
     import jax.numpy as jnp
     import numpy as np
 
-    from pie_jax.morphable import with_control
-    from pie_jax.render import light
+    from pie_jax.face3d.morphable import with_control
+    from pie_jax.face3d.render import light
     from pie_jax.studio import family
     from pie_jax.studio.names import EXPRESSION_NAMES
     from pie_jax.studio.scene import posed, scenes_of_seeds, with_params
@@ -224,7 +224,7 @@ def load_truth(path):
     import numpy as np
 
     from pie_jax.config import CameraConfig
-    from pie_jax.morphable import FaceParams
+    from pie_jax.face3d.morphable import FaceParams
     from pie_jax.studio.scene import Scene
 
     try:

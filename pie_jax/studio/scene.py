@@ -11,9 +11,9 @@ import numpy as np
 
 from pie_jax.arrays import Array
 from pie_jax.config import CameraConfig
-from pie_jax.geometry import rotate
-from pie_jax.morphable import FaceParams
-from pie_jax.render import AMBIENT_GAMMA, light
+from pie_jax.face3d.geometry import rotate
+from pie_jax.face3d.morphable import FaceParams
+from pie_jax.face3d.render import AMBIENT_GAMMA, light
 from pie_jax.studio import hair
 from pie_jax.studio.head import EXPRESSION_NAMES, FULL, TEXTURE_NAMES, Head
 

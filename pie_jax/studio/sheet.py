@@ -8,7 +8,7 @@ from __future__ import annotations
 import pathlib
 import sys
 
-from pie_jax import command
+from pie_jax.cli import command
 from pie_jax.errors import EXIT_OK, ResourceError, UsageError
 
 SOFT = (20.0, 25.0, 0.6)  # azimuth, elevation, intensity
@@ -47,7 +47,7 @@ def changed(head, scenes, change: dict):
     import jax.numpy as jnp
     import numpy as np
 
-    from pie_jax.render import light
+    from pie_jax.face3d.render import light
     from pie_jax.studio.names import EXPRESSION_NAMES, FULL
     from pie_jax.studio.scene import posed, with_params
 
@@ -90,7 +90,7 @@ def _run(arguments) -> int:
     if path.suffix.lower() != ".png":
         raise UsageError(f"-o {path}: expected a name that ends in .png")
     command.configure(arguments.device)
-    from pie_jax import figures
+    from pie_jax.cli import figures
 
     images = draw(seed=arguments.seed, people=arguments.people, resolution=arguments.resolution)
     tiles = [

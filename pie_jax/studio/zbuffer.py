@@ -2,7 +2,7 @@
 
 Triangles are binned by the side of their bounding box; every pixel of a K x K window is a candidate, and a
 scatter-min of (depth, id) packed in 32 bits keeps the nearest. Each bin is worked off in chunks by a loop of as many
-turns as the image needs, so the cost follows what is seen and no triangle is ever lost. `pie_jax.raster` is the
+turns as the image needs, so the cost follows what is seen and no triangle is ever lost. `pie_jax.face3d.raster` is the
 differentiable one; here triangles that face away are skipped and no weights are kept.
 """
 

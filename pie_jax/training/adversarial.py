@@ -18,9 +18,9 @@ import optax
 from pie_jax.arrays import Array
 from pie_jax.config import GeneratorConfig, to_dict
 from pie_jax.errors import InputError, UsageError
-from pie_jax.stylegan2 import Discriminator, Mapping, Synthesis, to_w_plus
-from pie_jax.training import loop
-from pie_jax.training.loop import TrainState, apply_gradients, step_key
+from pie_jax.nn.stylegan2 import Discriminator, Mapping, Synthesis, to_w_plus
+from pie_jax.training.core import command, loop
+from pie_jax.training.core.loop import TrainState, apply_gradients, step_key
 
 R1_INTERVAL = 16  # the penalty is taken every 16th step, 16 times as strong
 W_MEAN_DECAY = 0.998
@@ -101,7 +101,7 @@ def mirror_real(batch: dict[str, Array]) -> bool:
 
 def photo_source(folder: pathlib.Path, *, resolution: int, batch: int, seed: int):
     """step -> {"image" uint8, "mirror"}: random photos of a folder, read once at `resolution`."""
-    from pie_jax.images import load_portrait
+    from pie_jax.io import load_portrait
 
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
     if not paths:
@@ -120,7 +120,7 @@ def train_adversarial(arguments: argparse.Namespace) -> loop.RunResult:
     """Train on --photos or --data; starts from the pack's generator where there is one of this size."""
     from pie_jax.pack import load_pack, update_part
     from pie_jax.runtime import configure
-    from pie_jax.training.family_data import FamilyData
+    from pie_jax.training.data.family_data import FamilyData
     from pie_jax.training.generator import batch_source, initial_weights, pack_config
 
     configure()
@@ -155,7 +155,7 @@ def train_adversarial(arguments: argparse.Namespace) -> loop.RunResult:
                                    "r1": r1})
     if result.outcome != "interrupted":
         weights = {**result.state.ema, "w_mean": result.state.extra["w_mean"]}
-        record = loop.record(result, arguments, module="generator", start=origin,
+        record = command.record(result, arguments, module="generator", start=origin,
                              images_seen=result.steps * arguments.batch)
         update_part(arguments.pack, "generator", weights, config, record)
     return result

@@ -54,7 +54,7 @@ def stages(arguments: argparse.Namespace) -> list[tuple[str, str, list[str]]]:
           for size in sizes),
         ("dfr", "dfr", [*run("dfr"), *pool, "--hidden", "512,512", *minutes(3)]),
         *((f"rignet_{control}", "rignet", [*run(f"rignet_{control}"), "--control", control, *pool,
-                                           "--weight-keep", KEEP[control], "--weight-surroundings", "30",
+                                           "--weight-keep", KEEP[control], "--weight-background", "30",
                                            *minutes(4)]) for control in CONTROLS),
         ("pool", "pool", ["--pack", pack, "--size", "500"]),
         ("balance", "balance", ["--pack", pack]),
@@ -66,7 +66,7 @@ def begin(pack: str) -> None:
     """The parts that are built and not trained: morphable model, camera, the portrait that ships beside them."""
     import numpy as np
 
-    from pie_jax.images import save_png
+    from pie_jax.io import save_png
     from pie_jax.pack import update_configs, update_part
     from pie_jax.studio.family import scenes_of_seeds
     from pie_jax.studio.head import build_head

@@ -1,7 +1,7 @@
 """Train DFR, W+ to FaceParams, which lets rigs train without synthesis (StyleRig, arXiv 2004.00121, section 4).
 
 `python -m pie_jax.training.dfr --pack DIR`: the teacher is the pack's regressor on the images of sampled codes (half of
-them with mixed styles), read from the pool that `pie_jax.training.codes` makes.
+them with mixed styles), read from the pool that `pie_jax.training.data.codes` makes.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import optax
 
 from pie_jax.config import DFRConfig, to_dict
 from pie_jax.errors import UsageError
-from pie_jax.morphable import VECTOR_SLICES
+from pie_jax.face3d.morphable import VECTOR_SLICES
 from pie_jax.pack import load_pack, update_part
-from pie_jax.training import codes, commands, loop
+from pie_jax.training.core import command, loop
+from pie_jax.training.data import codes
 
 PART = "dfr"
 OPTIMISER = optax.scale_by_adam(b1=0.9, b2=0.99)
@@ -58,13 +59,13 @@ def explained(predicted: np.ndarray, truth: np.ndarray, std: np.ndarray, *, impo
 
 def make_step(config: DFRConfig, *, peak: float):
     """The step of `loop.run`: batch = rows of the pool."""
-    from pie_jax.rignet import DFR
+    from pie_jax.nn.rignet import DFR
 
     network = DFR(config)
 
     def loss(weights, rows):
         predicted = network.apply({"params": weights}, codes.w_plus_of(rows, num_layers=config.num_layers))
-        errors = group_errors(predicted, rows["theta"], jax.lax.stop_gradient(weights["output_std"]))
+        errors = group_errors(predicted, rows["params_vector"], jax.lax.stop_gradient(weights["output_std"]))
         return sum(errors.values()) / len(errors), errors
 
     def step(state, rows):
@@ -79,7 +80,7 @@ def make_step(config: DFRConfig, *, peak: float):
 
 def train(arguments: argparse.Namespace) -> loop.RunResult:
     """Make or open the pool, train, write the part. Needs generator, regressor and landmarks."""
-    from pie_jax.rignet import DFR
+    from pie_jax.nn.rignet import DFR
 
     pack = load_pack(arguments.pack, parts=codes.PARTS)
     pool = codes.open_codes(pathlib.Path(arguments.codes), pack, count=arguments.count, seed=arguments.seed)
@@ -88,7 +89,7 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
                        residual=arguments.residual)
     key = jax.random.key(arguments.seed)
     weights = DFR(config).init(key, jnp.zeros((1, config.num_layers, config.w_dim)))["params"]
-    scale = normalisation(np.asarray(pool.theta[:len(pool) - pool.held_out]))
+    scale = normalisation(np.asarray(pool.params_vector[:len(pool) - pool.held_out]))
     weights = dict(weights) | {name: jnp.asarray(value) for name, value in scale.items()}
     tail = pool.tail()
     predict = jax.jit(lambda weights, rows: DFR(config).apply(
@@ -97,8 +98,8 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     def evaluate(state):
         predicted = np.asarray(predict(state.ema, tail))
         pose = VECTOR_SLICES["rotation"]
-        degrees = np.degrees(np.abs(predicted[:, pose] - tail["theta"][:, pose])).mean(axis=0)
-        return explained(predicted, tail["theta"], scale["output_std"]) | {
+        degrees = np.degrees(np.abs(predicted[:, pose] - tail["params_vector"][:, pose])).mean(axis=0)
+        return explained(predicted, tail["params_vector"], scale["output_std"]) | {
             "pitch_error_degrees": float(degrees[0]), "yaw_error_degrees": float(degrees[1])}
 
     result = loop.run(arguments.run, loop.new_state(key, weights, OPTIMISER), make_step(config, peak=arguments.rate),
@@ -109,7 +110,7 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
                                    "rate": arguments.rate, "count": arguments.count})
     if result.outcome != "interrupted":
         update_part(arguments.pack, PART, result.state.ema, config,
-                    commands.record(result, arguments, module=PART, codes=len(pool)))
+                    command.record(result, arguments, module=PART, codes=len(pool)))
     return result
 
 
@@ -126,7 +127,7 @@ def hidden_sizes(text: str) -> tuple[int, ...]:
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="python -m pie_jax.training.dfr", description=__doc__.split("\n")[0])
-    commands.add_arguments(result, name=PART, steps=6000, batch=64)
+    command.add_arguments(result, name=PART, steps=6000, batch=64)
     codes.add_code_arguments(result)
     result.add_argument("--hidden", default="1024,1024", metavar="N,N", help="hidden layers (default: %(default)s)")
     result.add_argument("--residual", action="store_true", help="add a linear map of the flattened code")
@@ -135,7 +136,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return commands.run_command(train, parser().parse_args(argv))
+    return command.run_command(train, parser().parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python -m pie_jax.training.generator --pack DIR --data runs/family --resolution 64 --minutes 60
     python -m pie_jax.training.generator --pack DIR --stage adversarial --photos FOLDER --steps 20000
 
-The supervised stage reads pairs from `pie_jax.training.family_data`. A pack that already has a generator of a lower
+The supervised stage reads pairs from `pie_jax.training.data.family_data`. A pack that has a generator of a lower
 resolution is grown: its weights are kept and the new block starts from nothing. The adversarial stage (StyleGAN2's
 loss, R1, style mixing) takes the same data, or any folder of photos, and needs no warm start.
 """
@@ -15,12 +15,12 @@ import dataclasses
 import pathlib
 
 from pie_jax.errors import PackError, UsageError
-from pie_jax.training import loop
+from pie_jax.training.core import command, loop
 
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="python -m pie_jax.training.generator", description=__doc__.split("\n")[0])
-    loop.add_arguments(result, name="generator", steps=20_000, batch=16)
+    command.add_arguments(result, name="generator", steps=20_000, batch=16)
     result.add_argument("--stage", choices=("supervised", "adversarial"), default="supervised")
     result.add_argument("--data", default="runs/family", metavar="DIR", help="folder of training.family_data")
     result.add_argument("--photos", default=None, metavar="FOLDER", help="adversarial stage: real images")
@@ -62,7 +62,7 @@ def initial_weights(key, config, pack):
     import jax
     import jax.numpy as jnp
 
-    from pie_jax.stylegan2 import Synthesis
+    from pie_jax.nn.stylegan2 import Synthesis
     from pie_jax.training.supervised import fit_mapping, within_span
 
     shape = jnp.zeros((1, config.num_layers, config.w_dim))
@@ -72,7 +72,7 @@ def initial_weights(key, config, pack):
         before = pack.configs.generator.resolution
         return old["mapping"], grow(synthesis, old["synthesis"]), f"from the pack's generator at {before} px"
     if not config.mapping_linear_output:  # nothing is known of the scenes: an ordinary mapping network
-        from pie_jax.stylegan2 import Mapping
+        from pie_jax.nn.stylegan2 import Mapping
 
         mapping = jax.jit(Mapping(config).init)(jax.random.fold_in(key, 1), jnp.zeros((1, config.z_dim)))["params"]
         new = jax.jit(Synthesis(config).init)(key, shape)["params"]
@@ -101,7 +101,7 @@ def mean_w(mapping_weights, config, *, count: int = 10_000):
     import jax
     import jax.numpy as jnp
 
-    from pie_jax.stylegan2 import Mapping
+    from pie_jax.nn.stylegan2 import Mapping
 
     z = jax.random.normal(jax.random.key(0), (count, config.z_dim))
     map_z = jax.jit(lambda weights, z: Mapping(config).apply({"params": weights}, z))
@@ -114,7 +114,7 @@ def synthesiser(config, mapping_weights, synthesis_weights, *, batch: int = 24):
     import jax.numpy as jnp
     import numpy as np
 
-    from pie_jax.stylegan2 import Mapping, Synthesis, to_w_plus
+    from pie_jax.nn.stylegan2 import Mapping, Synthesis, to_w_plus
 
     @jax.jit
     def synthesise(mapping_weights, synthesis_weights, z):
@@ -137,8 +137,8 @@ def batch_source(data, *, resolution: int, batch: int, seed: int):
     """step -> {"z", "image", "mask"}: `batch` images as pairs drawn from what the folder holds at that moment."""
     import numpy as np
 
-    from pie_jax.training.family_data import shrink
-    from pie_jax.training.response import region_mask
+    from pie_jax.training.data.family_data import shrink
+    from pie_jax.training.losses.response import region_mask
 
     def make(step: int):
         rng = np.random.default_rng([seed, step])
@@ -170,8 +170,8 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     from pie_jax.pack import load_pack, update_part
     from pie_jax.runtime import configure
     from pie_jax.training import supervised
-    from pie_jax.training.family_data import RESPONSE_FACTORS, FamilyData, shrink
-    from pie_jax.training.response import response
+    from pie_jax.training.data.family_data import RESPONSE_FACTORS, FamilyData, shrink
+    from pie_jax.training.losses.response import response
 
     if arguments.stage == "adversarial":
         from pie_jax.training.adversarial import train_adversarial
@@ -211,14 +211,14 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     mapping = result.state.extra["mapping"]
     weights = {"mapping": mapping, "synthesis": result.state.ema, "w_mean": mean_w(mapping, config)}
     if result.outcome != "interrupted":
-        record = loop.record(result, arguments, module="generator", start=origin, pairs=data.count(),
+        record = command.record(result, arguments, module="generator", start=origin, pairs=data.count(),
                              images_seen=result.steps * arguments.batch)
         update_part(arguments.pack, "generator", weights, config, record)
     return result
 
 
 def main(argv: list[str] | None = None) -> int:
-    return loop.run_command(train, parser().parse_args(argv))
+    return command.run_command(train, parser().parse_args(argv))
 
 
 if __name__ == "__main__":

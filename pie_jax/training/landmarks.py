@@ -16,13 +16,13 @@ import optax
 
 from pie_jax.config import LandmarkConfig, to_dict
 from pie_jax.errors import UsageError
-from pie_jax.images import face_crop
-from pie_jax.observe import find_landmarks
+from pie_jax.imaging import face_crop
 from pie_jax.pack import PackConfigs, update_part
-from pie_jax.training import commands, loop
-from pie_jax.training.augment import degrade
-from pie_jax.training.face_losses import portrait_to_crop
-from pie_jax.training.studio_data import add_data_arguments, open_data
+from pie_jax.pack.inference import find_landmarks
+from pie_jax.training.core import command, loop
+from pie_jax.training.data.augment import degrade
+from pie_jax.training.data.studio_data import add_data_arguments, open_data
+from pie_jax.training.losses.face_losses import portrait_to_crop
 
 PART = "landmarks"
 DEVIATION = 0.9  # of the target bumps, pixels of the heat map
@@ -46,7 +46,7 @@ def points_loss(points, truth) -> jax.Array:
 
 def make_step(configs: PackConfigs, *, peak: float):
     """The step of `loop.run`: batch {"images" uint8 portraits, "landmarks" 0..1 of the portrait}."""
-    from pie_jax.landmarks import LandmarkNet, soft_argmax, update_batch_stats
+    from pie_jax.nn.landmarks import LandmarkNet, soft_argmax, update_batch_stats
 
     network = LandmarkNet(configs.landmarks)
 
@@ -73,14 +73,14 @@ def make_step(configs: PackConfigs, *, peak: float):
 
 def train(arguments: argparse.Namespace) -> loop.RunResult:
     """Train on studio portraits and write the part."""
-    from pie_jax.landmarks import LandmarkNet
+    from pie_jax.nn.landmarks import LandmarkNet
 
     if not arguments.studio:
         raise UsageError("landmarks: only studio portraits have true points: pass --studio, or convert a network")
     data = open_data(arguments.data)
     config = LandmarkConfig(stacks=arguments.stacks, width=arguments.width, depth=arguments.depth,
                             resolution=arguments.resolution)
-    configs = PackConfigs(landmarks=config, camera=commands.camera_of(arguments))
+    configs = PackConfigs(landmarks=config, camera=command.camera_of(arguments))
     key, init_key = jax.random.split(jax.random.key(arguments.seed))
     zeros = jnp.zeros((1, config.resolution, config.resolution, 3))
     weights = dict(LandmarkNet(config).init(init_key, zeros)["params"])
@@ -105,13 +105,13 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
                                    "rate": arguments.rate})
     if result.outcome != "interrupted":
         update_part(arguments.pack, PART, result.state.ema, config,
-                    commands.record(result, arguments, module=PART, portraits=len(data)))
+                    command.record(result, arguments, module=PART, portraits=len(data)))
     return result
 
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="python -m pie_jax.training.landmarks", description=__doc__.split("\n")[0])
-    commands.add_arguments(result, name=PART, steps=4000, batch=16)
+    command.add_arguments(result, name=PART, steps=4000, batch=16)
     add_data_arguments(result)
     result.add_argument("--studio", action="store_true", help="learn from studio portraits (the only way so far)")
     result.add_argument("--stacks", type=int, default=1)
@@ -123,7 +123,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return commands.run_command(train, parser().parse_args(argv))
+    return command.run_command(train, parser().parse_args(argv))
 
 
 if __name__ == "__main__":

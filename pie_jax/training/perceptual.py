@@ -19,14 +19,14 @@ import optax
 
 from pie_jax.config import VGGConfig, to_dict
 from pie_jax.errors import UsageError
-from pie_jax.images import resize_area
-from pie_jax.morphable import VECTOR_SLICES
+from pie_jax.face3d.morphable import VECTOR_SLICES
+from pie_jax.imaging import resize_area
 from pie_jax.pack import update_part
-from pie_jax.training import commands, loop
-from pie_jax.training.augment import degrade
+from pie_jax.training.core import command, loop
+from pie_jax.training.data.augment import degrade
+from pie_jax.training.data.studio_data import SEGMENT_RESOLUTION, StudioData, add_data_arguments, open_data
 from pie_jax.training.dfr import normalisation
-from pie_jax.training.standardise import standardise
-from pie_jax.training.studio_data import SEGMENT_RESOLUTION, StudioData, add_data_arguments, open_data
+from pie_jax.training.losses.standardise import standardise
 
 PART = "perceptual"
 OPTIMISER = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam(b1=0.9, b2=0.99))
@@ -83,7 +83,7 @@ def heads_loss(weights, features, labels, params, *, scale):
 
 def make_step(config: VGGConfig, *, peak: float):
     """The step of `loop.run`: batch {"images" uint8, "segments", "params"}, frozen {"mean", "std"} [n]."""
-    from pie_jax.vgg import VGG
+    from pie_jax.nn.vgg import VGG
 
     small = training_config(config)
     network, picked = VGG(small), picked_params()
@@ -116,7 +116,7 @@ def normalise_layers(config: VGGConfig, weights: dict, images_01) -> dict:
     ReLU is positive homogeneous: dividing a layer by its mean and multiplying the next one's kernel by it changes
     nothing else. A layer that is silent on all images is left alone.
     """
-    from pie_jax.vgg import VGG, layers_needed
+    from pie_jax.nn.vgg import VGG, layers_needed
 
     names = layers_needed(config)
     everything = dataclasses.replace(config, layers=names)
@@ -133,8 +133,8 @@ def normalise_layers(config: VGGConfig, weights: dict, images_01) -> dict:
 
 def train(arguments: argparse.Namespace) -> loop.RunResult:
     """Train on studio portraits and write the part."""
+    from pie_jax.nn.vgg import VGG
     from pie_jax.studio.head import SEGMENTS
-    from pie_jax.vgg import VGG
 
     if not arguments.studio:
         raise UsageError("perceptual: only studio portraits have these labels: pass --studio, or convert a VGG")
@@ -174,7 +174,7 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     if result.outcome != "interrupted":
         images = jnp.asarray(data.tail(32, fields=("images",))["images"], jnp.float32) / 255.0
         update_part(arguments.pack, PART, normalise_layers(config, result.state.ema["vgg"], images), config,
-                    commands.record(result, arguments, module=PART, portraits=len(data)))
+                    command.record(result, arguments, module=PART, portraits=len(data)))
     return result
 
 
@@ -187,7 +187,7 @@ def check_resolution(config: VGGConfig, data: StudioData) -> None:
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="python -m pie_jax.training.perceptual", description=__doc__.split("\n")[0])
-    commands.add_arguments(result, name=PART, steps=3000, batch=16)
+    command.add_arguments(result, name=PART, steps=3000, batch=16)
     add_data_arguments(result)
     result.add_argument("--studio", action="store_true", help="learn from studio portraits (the only way so far)")
     result.add_argument("--width", type=int, default=16, help="channels of the first layer; VGG-16 has 64")
@@ -198,7 +198,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return commands.run_command(train, parser().parse_args(argv))
+    return command.run_command(train, parser().parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -18,14 +18,14 @@ import optax
 
 from pie_jax.config import VGGConfig, to_dict
 from pie_jax.errors import UsageError
-from pie_jax.images import face_crop
-from pie_jax.morphable import VECTOR_SLICES
-from pie_jax.observe import describe
+from pie_jax.face3d.morphable import VECTOR_SLICES
+from pie_jax.imaging import face_crop
 from pie_jax.pack import PackConfigs, update_part
-from pie_jax.training import commands, loop
-from pie_jax.training.augment import degrade
-from pie_jax.training.standardise import standardise
-from pie_jax.training.studio_data import StudioData, add_data_arguments, open_data
+from pie_jax.pack.inference import face_embedding
+from pie_jax.training.core import command, loop
+from pie_jax.training.data.augment import degrade
+from pie_jax.training.data.studio_data import StudioData, add_data_arguments, open_data
+from pie_jax.training.losses.standardise import standardise
 
 PART = "recognition"
 OPTIMISER = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam(b1=0.9, b2=0.99))
@@ -48,7 +48,7 @@ def make_step(configs: PackConfigs, weights_of_face: np.ndarray, *, peak: float)
         images = rows["images"].astype(jnp.float32) / 255.0
         mirror = jax.random.bernoulli(mirror_key, 0.5, (images.shape[0], 1, 1, 1))
         images = jnp.where(mirror, images[:, :, ::-1], images)
-        codes = describe(configs, {PART: weights["vgg"]}, degrade(degrade_key, images))
+        codes = face_embedding(configs, {PART: weights["vgg"]}, degrade(degrade_key, images))
         other = 1.0 - jnp.eye(len(codes))
         cosine = SCALE * (codes @ codes.T) - 1e9 * (1.0 - other)
         partner = jnp.arange(len(codes)) ^ 1  # rows 2i and 2i + 1 show one person
@@ -96,13 +96,13 @@ def verification(codes: np.ndarray, person: np.ndarray) -> dict[str, float]:
 
 def train(arguments: argparse.Namespace) -> loop.RunResult:
     """Train on studio people and write the part."""
-    from pie_jax.vgg import VGG
+    from pie_jax.nn.vgg import VGG
 
     if not arguments.studio:
         raise UsageError("recognition: only studio portraits say who is who: pass --studio, or convert VGG-Face")
     data = open_data(arguments.data)
     config = VGGConfig(width=arguments.width, resolution=arguments.resolution, layers=(), fc_width=arguments.fc_width)
-    configs = PackConfigs(recognition=config, camera=commands.camera_of(arguments))
+    configs = PackConfigs(recognition=config, camera=command.camera_of(arguments))
     people = data.training_rows // data.views
     if arguments.batch % 2 or arguments.batch // 2 > people:
         raise UsageError(f"--batch: expected an even number of at most {2 * people}, got {arguments.batch}")
@@ -117,7 +117,7 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
                         "bias": jnp.asarray(faces.mean(axis=0))}}
     index = np.arange(data.training_rows, min(len(data), data.training_rows + 600))
     tail = data.rows(index, fields=("images", "person"))
-    look = jax.jit(lambda weights, images: describe(configs, {PART: weights}, images.astype(jnp.float32) / 255.0))
+    look = jax.jit(lambda weights, images: face_embedding(configs, {PART: weights}, images.astype(jnp.float32) / 255.0))
 
     def evaluate(state):
         codes = [np.asarray(look(state.ema["vgg"], tail["images"][i:i + 60])) for i in range(0, len(index), 60)]
@@ -132,13 +132,13 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
                                    "rate": arguments.rate})
     if result.outcome != "interrupted":
         update_part(arguments.pack, PART, result.state.ema["vgg"], config,
-                    commands.record(result, arguments, module=PART, portraits=len(data), people=people))
+                    command.record(result, arguments, module=PART, portraits=len(data), people=people))
     return result
 
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="python -m pie_jax.training.recognition", description=__doc__.split("\n")[0])
-    commands.add_arguments(result, name=PART, steps=3000, batch=32)
+    command.add_arguments(result, name=PART, steps=3000, batch=32)
     add_data_arguments(result)
     result.add_argument("--studio", action="store_true", help="learn from studio portraits (the only way so far)")
     result.add_argument("--width", type=int, default=16, help="channels of the first layer; VGG-Face has 64")
@@ -149,7 +149,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return commands.run_command(train, parser().parse_args(argv))
+    return command.run_command(train, parser().parse_args(argv))
 
 
 if __name__ == "__main__":

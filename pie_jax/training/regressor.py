@@ -20,15 +20,17 @@ import optax
 
 from pie_jax.config import RegressorConfig, to_dict
 from pie_jax.errors import InputError, PieError, UsageError
-from pie_jax.images import face_crop
-from pie_jax.morphable import PARAMETERS, VECTOR_SLICES, FaceParams
-from pie_jax.observe import find_landmarks, map_z
+from pie_jax.face3d.morphable import PARAMETERS, VECTOR_SLICES, FaceParams
+from pie_jax.imaging import face_crop
 from pie_jax.pack import Pack, PackConfigs, load_pack, update_part
-from pie_jax.training import codes, commands, face_losses, loop
-from pie_jax.training.augment import degrade
+from pie_jax.pack.inference import find_landmarks, map_z
+from pie_jax.training.core import command, loop
+from pie_jax.training.data import codes
+from pie_jax.training.data.augment import degrade
+from pie_jax.training.data.family_data import family_portraits
+from pie_jax.training.data.studio_data import StudioData, add_data_arguments, open_data
 from pie_jax.training.dfr import explained, group_errors, normalisation
-from pie_jax.training.family_data import family_portraits
-from pie_jax.training.studio_data import StudioData, add_data_arguments, open_data
+from pie_jax.training.losses import face_losses
 
 PART = "regressor"
 OPTIMISER = optax.chain(optax.clip_by_global_norm(5.0), optax.scale_by_adam(b1=0.9, b2=0.99))
@@ -91,7 +93,7 @@ def make_step(configs: PackConfigs, losses: RegressorLossConfig, *, peak: float,
     portraits are drawn from frozen["generator"]. frozen: {"morphable", "generator"?, "landmarks"?}, and "importance"
     [257] where there are studio rows.
     """
-    from pie_jax.regressor import Regressor, update_batch_stats
+    from pie_jax.nn.regressor import Regressor, update_batch_stats
 
     network, camera = Regressor(configs.regressor), configs.camera
 
@@ -153,7 +155,7 @@ def default_scale() -> dict[str, np.ndarray]:
 
 def read_photos(folder: str, *, resolution: int, limit: int) -> np.ndarray:
     """Up to `limit` aligned photos of a folder as uint8 [N, R, R, 3]; unreadable ones are skipped. InputError: none."""
-    from pie_jax.images import load_portrait
+    from pie_jax.io import load_portrait
 
     photos = []
     paths = sorted(pathlib.Path(folder).rglob("*")) if pathlib.Path(folder).is_dir() else []
@@ -171,7 +173,7 @@ def read_photos(folder: str, *, resolution: int, limit: int) -> np.ndarray:
 
 def train(arguments: argparse.Namespace) -> loop.RunResult:
     """Train and write the part. Needs a morphable model and at least one source of images."""
-    camera = commands.camera_of(arguments)
+    camera = command.camera_of(arguments)
     config = RegressorConfig(stage_sizes=tuple(int(n) for n in arguments.stages.split(",")), width=arguments.width,
                              bottleneck=arguments.bottleneck, resolution=arguments.resolution)
     pack = pack_with_model(arguments)
@@ -202,13 +204,13 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
         counts = {"painted": painted, "portraits": len(data) if data else 0,
                   "photos": len(photos) if photos is not None else 0, "family": len(family) if family else 0}
         update_part(arguments.pack, PART, result.state.ema, config,
-                    commands.record(result, arguments, module=PART, losses=to_dict(losses), **counts))
+                    command.record(result, arguments, module=PART, losses=to_dict(losses), **counts))
     return result
 
 
 def _run(arguments, configs: PackConfigs, losses, pack: Pack, data: StudioData | None,
          family: StudioData | None, photos, painted: int) -> loop.RunResult:
-    from pie_jax.regressor import Regressor
+    from pie_jax.nn.regressor import Regressor
 
     config = configs.regressor
     key, init_key = jax.random.split(jax.random.key(arguments.seed))
@@ -249,7 +251,7 @@ def _run(arguments, configs: PackConfigs, losses, pack: Pack, data: StudioData |
 
 def evaluation(configs: PackConfigs, pack: Pack, data: StudioData):
     """state -> held-out figures on studio people never trained on."""
-    from pie_jax.observe import regress
+    from pie_jax.pack.inference import regress
 
     tail = data.tail(256)
     std = normalisation(np.asarray(data.params[:data.training_rows]))["output_std"]
@@ -288,7 +290,7 @@ def pack_with_model(arguments: argparse.Namespace) -> Pack:
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="python -m pie_jax.training.regressor", description=__doc__.split("\n")[0])
-    commands.add_arguments(result, name=PART, steps=4000, batch=32)
+    command.add_arguments(result, name=PART, steps=4000, batch=32)
     add_data_arguments(result)
     result.add_argument("--studio", action="store_true", help="also learn from studio portraits, whose truth is known")
     result.add_argument("--family", default=None, metavar="DIR",
@@ -309,7 +311,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return commands.run_command(train, parser().parse_args(argv))
+    return command.run_command(train, parser().parse_args(argv))
 
 
 if __name__ == "__main__":

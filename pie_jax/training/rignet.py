@@ -18,13 +18,15 @@ import numpy as np
 import optax
 
 from pie_jax.config import CONTROLS, RigNetConfig, to_dict
-from pie_jax.morphable import CONTROL_FIELDS, VECTOR_SLICES, FaceParams
-from pie_jax.observe import regress
+from pie_jax.face3d.morphable import CONTROL_FIELDS, VECTOR_SLICES, FaceParams
 from pie_jax.pack import Pack, PackConfigs, load_pack, update_part
-from pie_jax.training import codes, commands, loop, surroundings
+from pie_jax.pack.inference import regress
+from pie_jax.training.core import command, loop
+from pie_jax.training.data import codes
 from pie_jax.training.dfr import normalisation
-from pie_jax.training.face_losses import importance
-from pie_jax.training.rig_losses import RigLossConfig, apply_rig, response, rest_weights, terms
+from pie_jax.training.losses import background
+from pie_jax.training.losses.face_losses import importance
+from pie_jax.training.losses.rig_losses import RigLossConfig, apply_rig, response, rest_weights, terms
 
 NEEDS = (*codes.PARTS, "dfr", "morphable")
 
@@ -60,7 +62,7 @@ def frozen_of(pack: Pack, pool: codes.Codes) -> dict:
     "std" [257] is the unit in which parameters are compared: their deviation in the pool, larger for components that
     hardly show (`face_losses.importance`), most of which are the regressor's noise.
     """
-    deviation = normalisation(np.asarray(pool.theta[:len(pool) - pool.held_out]))["output_std"]
+    deviation = normalisation(np.asarray(pool.params_vector[:len(pool) - pool.held_out]))["output_std"]
     std = deviation / np.sqrt(np.maximum(importance(pack.morphable, deviation), 1e-3))
     return {"dfr": pack.weights["dfr"], "generator": pack.weights["generator"], "regressor": pack.weights["regressor"],
             "morphable": pack.morphable, "std": jnp.asarray(std),
@@ -77,9 +79,9 @@ def measure_response(config: RigNetConfig, configs: PackConfigs, weights, frozen
         configs, frozen, codes.paint(configs, frozen, apply_rig(config, weights, w_plus, source, target),
                                      resolution=codes.synthesis_resolution(configs))))
     part = VECTOR_SLICES[CONTROL_FIELDS[config.control]]
-    theta, std = rows["theta"], np.asarray(frozen["std"])
+    params_vector, std = rows["params_vector"], np.asarray(frozen["std"])
     w_plus = codes.w_plus_of({name: jnp.asarray(value) for name, value in rows.items()}, num_layers=config.num_layers)
-    source = FaceParams.from_vector(jnp.asarray(theta))
+    source = FaceParams.from_vector(jnp.asarray(params_vector))
 
     def ask(vectors):
         parts = [np.asarray(look(weights, frozen, w_plus[i:i + 16], jax.tree.map(lambda x, i=i: x[i:i + 16], source),
@@ -87,11 +89,11 @@ def measure_response(config: RigNetConfig, configs: PackConfigs, weights, frozen
                  for i in range(0, len(vectors), 16)]
         return np.concatenate(parts)
 
-    asked = theta.copy()
-    asked[:, part] = np.roll(theta[:, part], 1, axis=0)
+    asked = params_vector.copy()
+    asked[:, part] = np.roll(params_vector[:, part], 1, axis=0)
     got = ask(asked)
-    found = response(asked[:, part] - theta[:, part], got[:, part] - theta[:, part], std[part])
-    drift = [weight * np.mean(((got - theta)[:, VECTOR_SLICES[name]] / std[VECTOR_SLICES[name]][None]) ** 2)
+    found = response(asked[:, part] - params_vector[:, part], got[:, part] - params_vector[:, part], std[part])
+    drift = [weight * np.mean(((got - params_vector)[:, VECTOR_SLICES[name]] / std[VECTOR_SLICES[name]][None]) ** 2)
              for name, weight in rest_weights(config.control).items()]
     found["rest_drift"] = float(np.sqrt(sum(drift) / sum(rest_weights(config.control).values())))
     found["std"] = std[part]
@@ -105,7 +107,7 @@ def _plain(found: dict) -> dict:
 
 def train(arguments: argparse.Namespace) -> loop.RunResult:
     """Open the pool, train one rig, measure its response, write the part."""
-    from pie_jax.rignet import RigNet, rig_input
+    from pie_jax.nn.rignet import RigNet, rig_input
 
     pack = load_pack(arguments.pack, parts=NEEDS)
     pack.require(*NEEDS)
@@ -121,9 +123,9 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     zeros = jnp.zeros((1, config.num_layers, config.w_dim))
     weights = RigNet(config).init(key, zeros, rig_input(config, face, face))["params"]
     frozen, known = frozen_of(pack, pool), {}
-    if losses.surroundings > 0:
-        matrix, explained = surroundings.fit(pool, num_layers=config.num_layers)
-        frozen["surroundings"], known["surroundings_explained"] = jnp.asarray(matrix), round(explained, 4)
+    if losses.background > 0:
+        matrix, explained = background.fit(pool, num_layers=config.num_layers)
+        frozen["background"], known["background_explained"] = jnp.asarray(matrix), round(explained, 4)
     rate = arguments.rate if arguments.rate is not None else (0.01 if arguments.optimiser == "adadelta" else 1e-3)
     configs = dataclasses.replace(pack.configs, rignets=())
     transform, step = make_step(config, configs, losses, optimiser=arguments.optimiser, rate=rate)
@@ -143,7 +145,7 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     if result.outcome != "interrupted":
         found = measure_response(config, configs, result.state.ema, frozen, pool.tail(128))
         update_part(arguments.pack, part, result.state.ema, config,
-                    commands.record(result, arguments, module="rignet", losses=to_dict(losses), response=_plain(found),
+                    command.record(result, arguments, module="rignet", losses=to_dict(losses), response=_plain(found),
                                     **known))
     return result
 
@@ -156,14 +158,14 @@ def losses_of(arguments: argparse.Namespace) -> RigLossConfig:
                            source=arguments.source)
     if arguments.paper:
         arguments.optimiser = "adadelta"
-        losses = dataclasses.replace(losses, control=0.0, rest=0.0, keep=0.0, surroundings=0.0, generator_rows=0,
+        losses = dataclasses.replace(losses, control=0.0, rest=0.0, keep=0.0, background=0.0, generator_rows=0,
                                      source="dfr", render_rows=2 * arguments.batch)
     return losses
 
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="python -m pie_jax.training.rignet", description=__doc__.split("\n")[0])
-    commands.add_arguments(result, name="rignet", steps=4000, batch=16)
+    command.add_arguments(result, name="rignet", steps=4000, batch=16)
     codes.add_code_arguments(result)
     config, losses = RigNetConfig(), RigLossConfig()
     result.set_defaults(run=None)
@@ -182,13 +184,14 @@ def parser() -> argparse.ArgumentParser:
                         help="rows of a batch with render losses")
     result.add_argument("--generator-rows", type=int, default=losses.generator_rows,
                         help="rows of a batch that look at the edited image instead of DFR")
-    for name in ("reconstruction", "edit", "consistency", "landmark", "control", "rest", "keep", "surroundings"):
+    for name in ("reconstruction", "edit", "consistency", "landmark", "control", "rest", "keep"):
         result.add_argument(f"--weight-{name}", type=float, default=getattr(losses, name))
+    result.add_argument("--weight-background", "--weight-surroundings", type=float, default=losses.background)
     return result
 
 
 def main(argv: list[str] | None = None) -> int:
-    return commands.run_command(train, parser().parse_args(argv))
+    return command.run_command(train, parser().parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ import optax
 
 from pie_jax.arrays import Array, Weights
 from pie_jax.config import GeneratorConfig
-from pie_jax.stylegan2 import Mapping, Synthesis, to_w_plus
-from pie_jax.training.loop import TrainState, apply_gradients, cosine
+from pie_jax.nn.stylegan2 import Mapping, Synthesis, to_w_plus
+from pie_jax.training.core.loop import TrainState, apply_gradients, cosine
 
 SCALES = 3
 
@@ -32,7 +32,7 @@ def gain_error(image: Array, target: Array) -> jax.Array:
     """Mean over pairs of (gain - 1)^2, a scalar; 0 of a pair that shows no change.
 
     image, target [2N, R, R, 3] in any unit, the same for both; rows 2i, 2i + 1 a pair. The gain is that of
-    `pie_jax.training.response`: <g, d> / <d, d>, over all pixels.
+    `losses.response`: <g, d> / <d, d>, over all pixels.
     """
     d, g = (x[0::2] - x[1::2] for x in (target, image))
     power = jnp.sum(jnp.square(d), axis=(1, 2, 3))

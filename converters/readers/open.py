@@ -1,0 +1,109 @@
+"""`read`: which container a file is, told by its first bytes, and the reader of that container."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+from converters.readers.checkpoint import Checkpoint
+from converters.readers.machine import Machine
+from converters.readers.torch_files import LEGACY_MAGIC, read_legacy, read_zip
+from converters.readers.unsafe_file import UnsafeFileError
+from converters.readers.zips import Archive
+from pie_jax.errors import PackError
+
+FORMATS = ("torch-zip", "torchscript", "torch-legacy", "tf-network", "persistence", "pickle", "t7", "mat", "hdf5",
+           "npz", "npy", "safetensors", "obj-folder")
+
+_NOT_WEIGHTS = "; download it again from its owner's page, or use another file"
+
+
+def read(path: str | os.PathLike) -> Checkpoint:
+    """Read a checkpoint file (or ICT-FaceKit's folder of .obj) without running anything in it.
+
+    The container is recognised by content, never by name. Arrays are read-only views of the mapped file where possible.
+    Errors: PackError (exit code 4), one line: the file, what is wrong with it, what to do.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            from converters.readers.obj_folder import read_obj_folder
+
+            return Checkpoint(path=path, format="obj-folder", tree=read_obj_folder(path))
+        if path.exists() and not path.is_file():
+            raise UnsafeFileError("neither a file nor a folder")
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if not size:
+                raise UnsafeFileError("the file is empty")
+            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        name, tree = _read(path, data)
+    except UnsafeFileError as refusal:
+        raise PackError(f"{path}: {refusal}{_NOT_WEIGHTS}") from refusal
+    except OSError as error:
+        raise PackError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, SyntaxError,
+            struct.error, zlib.error) as error:
+        cause = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise PackError(f"{path}: damaged ({cause}){_NOT_WEIGHTS}") from error
+    return Checkpoint(path=path, format=name, tree=tree)
+
+
+def _read(path: Path, data: memoryview) -> tuple[str, Any]:
+    head = bytes(data[:512])
+    text = head.lstrip().lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        raise UnsafeFileError("a web page saved under this name, not a checkpoint")
+    if text.startswith(b"version https://git-lfs"):
+        raise UnsafeFileError("a pointer to a large file, not the file itself (fetch it with git lfs)")
+    if head.startswith(b"PK\x03\x04"):
+        archive = Archive(data)
+        if any(name.endswith("/data.pkl") for name in archive.names):
+            scripted = any(name.endswith("/constants.pkl") or "/code/" in name for name in archive.names)
+            return ("torchscript" if scripted else "torch-zip"), read_zip(archive)
+        if archive.names and all(name.endswith(".npy") for name in archive.names):
+            from converters.readers.numpy_files import read_npz
+
+            return "npz", read_npz(archive)
+        raise UnsafeFileError("a zip archive that is neither torch's nor numpy's (unpack it, and give what is in it)")
+    if head.startswith(b"\x93NUMPY"):
+        from converters.readers.numpy_files import read_npy
+
+        return "npy", read_npy(data)
+    if head.startswith(b"\x89HDF\r\n\x1a\n"):
+        from converters.readers.hdf5_file import read_hdf5
+
+        return "hdf5", read_hdf5(path, len(data))
+    if head.startswith(b"MATLAB 5.0"):
+        from converters.readers.mat_file import read_mat
+
+        return "mat", read_mat(path, data)
+    if head.startswith(b"MATLAB 7.3"):
+        raise UnsafeFileError("a MATLAB 7.3 file; in MATLAB load it and save it again with '-v7'")
+    if len(data) > 12 and head[:4] == b"\x04\0\0\0":
+        from converters.readers.torch7_file import read_t7
+
+        return "t7", read_t7(data)
+    if len(data) > 8 and head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] < 2**40:
+        from converters.readers.safetensors_file import read_safetensors
+
+        return "safetensors", read_safetensors(data)
+    if head[:1] == b"\x80" or (head[:1] in b"(c]}li" and bytes(data[-1:]) == b"."):
+        return _read_pickle(data)
+    if head[257:262] == b"ustar":
+        raise UnsafeFileError("a tar archive (unpack it, and give what is in it)")
+    raise UnsafeFileError("not a kind of checkpoint that is known here")
+
+
+def _read_pickle(data: memoryview) -> tuple[str, Any]:
+    from converters.readers.plain import read_plain
+
+    if bytes(data[:2]) == b"\x80\x02" and bytes(data[2:4]) == b"\x8a\x0a":
+        magic, _ = Machine(data, {}).run()
+        if magic == LEGACY_MAGIC:
+            return "torch-legacy", read_legacy(data)
+    return read_plain(data)

@@ -1,0 +1,20 @@
+"""Untrusted text in messages: paths and causes as one printable line."""
+
+from __future__ import annotations
+
+import os
+
+_LONGEST_CAUSE = 120  # characters
+
+
+def shown(path: str | os.PathLike) -> str:
+    """A path as messages show it: control characters escaped, so that one message stays one line."""
+    text = os.fspath(path)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
+
+
+def cause_of(error: BaseException) -> str:
+    """What went wrong, as one short line: the system's words for an OSError, else the error's own or its name."""
+    text = str(error.strerror if isinstance(error, OSError) and error.strerror else error)
+    text = " ".join(text.split()) or type(error).__name__
+    return text[:_LONGEST_CAUSE]

@@ -1,0 +1,152 @@
+"""What the frozen networks of a pack see in portraits, and the portraits its generator paints.
+
+Each function is one network on a batch, with the crop and the range that it was trained with. Where it has a
+`precision`, "bfloat16" is that of the network's convolutions; what goes in and comes out is float32. Networks are
+imported inside: a pack without one needs none of its code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from pie_jax.arrays import Array, Weights
+from pie_jax.config import CameraConfig, GeneratorConfig
+from pie_jax.face3d.morphable import FaceParams
+from pie_jax.imaging import face_crop, from_pm1
+from pie_jax.nn import layers
+from pie_jax.pack import PackConfigs
+
+DESCRIPTOR = "fc7"  # layer of the recognition network (VGG-Face)
+
+
+def crop_camera(camera: CameraConfig) -> CameraConfig:
+    """The same camera looking at the face crop alone."""
+    return dataclasses.replace(camera, crop_x=0.0, crop_y=0.0, crop_size=1.0)
+
+
+def variables(weights: Weights) -> dict[str, Weights]:
+    """The argument of `apply` for a network's weights, which may carry a branch "precomputed" (see `precompute`)."""
+    return {"params": {name: branch for name, branch in weights.items() if name != "precomputed"},
+            "precomputed": weights.get("precomputed", {})}
+
+
+@partial(jax.jit, static_argnames="configs")
+def precompute(configs: PackConfigs, weights: dict[str, Weights]) -> dict[str, Weights]:
+    """A pack's weights with all that depends on them alone, made once: a branch "precomputed" in a network.
+
+    Every function of this module gives the same with them as without, but for rounding, in fewer passes.
+    """
+    made = {name: {**tree} for name, tree in weights.items()}
+    if "generator" in made:
+        networks, config = importlib.import_module(f"pie_jax.nn.{configs.generator.architecture}"), configs.generator
+        made["generator"]["precomputed"] = layers.precompute(networks.Synthesis(config), made["generator"]["synthesis"],
+                                                    jnp.zeros((1, config.num_layers, config.w_dim)))
+    for part in ("regressor", "perceptual", "recognition"):
+        if part in made:
+            config = configs.of(part)
+            if part == "regressor":
+                network = importlib.import_module("pie_jax.nn.regressor").Regressor(config)
+            else:
+                network = importlib.import_module("pie_jax.nn.vgg").VGG(config)
+            crop = jnp.zeros((1, config.resolution, config.resolution, 3))
+            made[part]["precomputed"] = layers.precompute(network, made[part], crop)
+    return made
+
+
+def grown_crop(camera: CameraConfig, *, scale: float) -> CameraConfig:
+    """The camera with its face crop `scale` times as large about the same centre (for cropping, not for rendering)."""
+    shift = 0.5 * (1.0 - scale) * camera.crop_size
+    return dataclasses.replace(camera, crop_x=camera.crop_x + shift, crop_y=camera.crop_y + shift,
+                               crop_size=scale * camera.crop_size)
+
+
+def map_z(config: GeneratorConfig, weights: Weights, z: Array) -> jax.Array:
+    """z [B, Z] ~ N(0, I) -> w [B, D] by the generator's mapping network."""
+    networks = importlib.import_module(f"pie_jax.nn.{config.architecture}")
+    return networks.Mapping(config).apply({"params": weights["mapping"]}, z)
+
+
+def synthesise(config: GeneratorConfig, weights: Weights, w_plus: Array, *, resolution: int | None = None,
+               stopping: int | None = None, precision: str = "float32") -> jax.Array | tuple[jax.Array, jax.Array]:
+    """w_plus [B, L, D] -> portraits [B, R, R, 3], about 0..1 and not clipped.
+
+    stopping (StyleGAN2): only so many, the last of the batch, stop at `resolution`; a pair, the others in full first.
+    """
+    networks = importlib.import_module(f"pie_jax.nn.{config.architecture}")
+    network = _network(networks.Synthesis, config, precision)
+    known = {"params": weights["synthesis"], "precomputed": weights.get("precomputed", {})}
+    if stopping is None:
+        return from_pm1(network.apply(known, w_plus, resolution=resolution))
+    full, stopped = network.apply(known, w_plus, resolution=resolution, stopping=stopping)
+    return from_pm1(full), from_pm1(stopped)
+
+
+def _network(network, config, precision: str):
+    return network(config) if precision == "float32" else network(config, jnp.dtype(precision))
+
+
+def _crops(configs: PackConfigs, portraits: tuple[Array, ...], resolution: int) -> jax.Array:
+    """The face crops [sum B, R, R, 3] of portraits clipped to 0..1, arrays [B, H, W, 3] of any sizes."""
+    crops = [face_crop(jnp.clip(each, 0.0, 1.0), configs.camera, resolution=resolution) for each in portraits]
+    return crops[0] if len(crops) == 1 else jnp.concatenate(crops)
+
+
+def regress(configs: PackConfigs, weights: Weights, *portraits: Array, precision: str = "float32") -> jax.Array:
+    """Portraits, arrays [B, H, W, 3] of any sizes -> params_vector [sum B, 257] by the regressor, in one pass."""
+    from pie_jax.nn.regressor import Regressor
+
+    crops = _crops(configs, portraits, configs.regressor.resolution)
+    return _network(Regressor, configs.regressor, precision).apply(variables(weights["regressor"]), crops)
+
+
+def find_landmarks(configs: PackConfigs, weights: Weights, portraits: Array) -> jax.Array:
+    """Portraits [B, H, W, 3] -> landmarks [B, 66, 2], 0..1 of the face crop, whatever square the network reads."""
+    from pie_jax.nn.landmarks import LandmarkNet, soft_argmax
+
+    scale = configs.landmarks.crop_scale
+    square = grown_crop(configs.camera, scale=scale)
+    crops = face_crop(jnp.clip(portraits, 0.0, 1.0), square, resolution=configs.landmarks.resolution)
+    points = soft_argmax(LandmarkNet(configs.landmarks).apply({"params": weights["landmarks"]}, crops)[-1])
+    return points if scale == 1.0 else 0.5 + scale * (points - 0.5)
+
+
+def face_embedding(configs: PackConfigs, weights: Weights, *portraits: Array, precision: str = "float32") -> jax.Array:
+    """Portraits, arrays [B, H, W, 3] of any sizes -> unit descriptors [sum B, N] of the recognition network (fc7)."""
+    from pie_jax.nn.vgg import VGG
+
+    crops = _crops(configs, portraits, configs.recognition.resolution)
+    network = _network(VGG, configs.recognition, precision)
+    features = network.apply(variables(weights["recognition"]), crops)[DESCRIPTOR]
+    # inside the root, so that a descriptor of zeros has a finite gradient
+    return features * jax.lax.rsqrt(jnp.sum(jnp.square(features), axis=-1, keepdims=True) + 1e-12)
+
+
+def perceptual_features(configs: PackConfigs, weights: Weights, portraits: Array, *,
+             precision: str = "float32") -> dict[str, jax.Array]:
+    """Portraits [B, H, W, 3] -> perceptual features {layer: [B, h, w, C]}."""
+    from pie_jax.nn.vgg import VGG
+
+    features = _network(VGG, configs.perceptual, precision).apply(variables(weights["perceptual"]), portraits)
+    return {name: features[name] for name in configs.perceptual.layers}
+
+
+def params_from_latent(configs: PackConfigs, weights: Weights, w_plus: Array) -> jax.Array:
+    """w_plus [B, L, D] -> params_vector [B, 257] by DFR, without synthesis (StyleRig, section 4)."""
+    from pie_jax.nn.rignet import DFR
+
+    return DFR(configs.dfr).apply({"params": weights["dfr"]}, w_plus)
+
+
+def rig(configs: PackConfigs, weights: Weights, w_plus: Array, source: FaceParams, target: FaceParams, *,
+        control: str) -> jax.Array:
+    """w_hat [B, L, D] = RigNet(w_plus, target^control); source [B]: the parameters of w_plus itself."""
+    from pie_jax.nn import rignet
+
+    config = configs.rignet(control)
+    control_input = rignet.rig_input(config, source, target)
+    return rignet.RigNet(config).apply({"params": weights[f"rignet_{control}"]}, w_plus, control_input)

@@ -1,0 +1,1 @@
+"""What every training runs through: the loop, its checkpoints, its command line."""

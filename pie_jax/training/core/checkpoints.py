@@ -1,0 +1,51 @@
+"""The checkpoint of a training: one `.npz` of flattened leaves, replaced atomically, read with `allow_pickle=False`."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pie_jax.errors import PieError
+from pie_jax.io import replacing
+
+
+def _flatten(state: Any) -> dict[str, np.ndarray]:
+    flat = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
+        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        flat[jax.tree_util.keystr(path)] = np.asarray(leaf)
+    return flat
+
+
+def save_checkpoint(path: pathlib.Path, state: Any, *, seconds: float) -> None:
+    """Write the state and the seconds of training so far to `path` (.npz), atomically."""
+    flat = _flatten(state) | {"seconds": np.float64(seconds)}
+    with replacing(path) as file:
+        np.savez(file, **flat)
+
+
+def load_checkpoint(path: pathlib.Path, template: Any) -> tuple[Any, float]:
+    """The state saved at `path`, in the structure of `template`, and its seconds. PieError when they do not fit."""
+    leaves, treedef = jax.tree_util.tree_flatten_with_path(template)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            saved = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise PieError(f"{path}: not a checkpoint ({error}); pass --restart to start anew") from error
+    restored = []
+    for tree_path, leaf in leaves:
+        name = jax.tree_util.keystr(tree_path)
+        is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        expected = jax.eval_shape(jax.random.key_data, leaf).shape if is_key else np.shape(leaf)
+        if name not in saved or saved[name].shape != tuple(expected):
+            got = saved[name].shape if name in saved else "nothing"
+            raise PieError(f"{path}: {name} has {got} where this configuration has {tuple(expected)}; "
+                           "pass --restart, or another --run")
+        value = jnp.asarray(saved[name])
+        restored.append(jax.random.wrap_key_data(value, impl=jax.random.key_impl(leaf)) if is_key else value)
+    return jax.tree_util.tree_unflatten(treedef, restored), float(saved["seconds"])

@@ -1,0 +1,89 @@
+"""What every training command shares: its flags, its exit code, its record in the manifest."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pie_jax.cli import command
+from pie_jax.errors import EXIT_INTERRUPTED, EXIT_OK, PackError, UsageError
+
+if TYPE_CHECKING:  # loop offers these functions too
+    from pie_jax.training.core.loop import RunResult
+
+
+def add_arguments(parser: argparse.ArgumentParser, *, name: str, steps: int, batch: int) -> argparse.ArgumentParser:
+    """The flags every training has: --pack --run --steps --minutes --seed --batch --restart --debug."""
+    parser.add_argument("--pack", default="demo", metavar="DIR", help="the pack that is read and whose part is written")
+    parser.add_argument("--run", default=f"runs/{name}", metavar="DIR",
+                        help="run folder: checkpoint and log (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=None,
+                        help=f"stop after this many steps in all (default: {steps} unless --minutes)")
+    parser.add_argument("--minutes", type=float, default=None, help="stop after this many minutes of training in all")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch", type=int, default=batch, help="images a step (default: %(default)s)")
+    parser.add_argument("--restart", action="store_true", help="forget the checkpoint in the run folder")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(default_steps=steps)
+    return parser
+
+
+def check_budget(arguments: argparse.Namespace) -> argparse.Namespace:
+    """The same namespace with --steps filled in when neither budget was given; UsageError on a senseless one."""
+    if arguments.steps is not None and arguments.steps < 0:
+        raise UsageError(f"--steps: expected 0 or more, got {arguments.steps}")
+    if arguments.minutes is not None and not arguments.minutes > 0:
+        raise UsageError(f"--minutes: expected more than 0, got {arguments.minutes}")
+    if arguments.batch < 1:
+        raise UsageError(f"--batch: expected 1 or more, got {arguments.batch}")
+    if arguments.steps is None and arguments.minutes is None:
+        arguments.steps = arguments.default_steps
+    return arguments
+
+
+def guarded(work: Callable[[], RunResult | None], *, debug: bool = False) -> int:
+    """Set JAX up and call `work()`; its end becomes an exit code, an error one line on stderr."""
+    def coded() -> int:
+        command.configure("auto")
+        result = work()
+        return EXIT_INTERRUPTED if result is not None and result.outcome == "interrupted" else EXIT_OK
+
+    return command.guarded(coded, debug=debug)
+
+
+def run_command(work: Callable[[argparse.Namespace], RunResult | None], arguments: argparse.Namespace) -> int:
+    """`guarded` for a training: checks the budget first, then calls `work(arguments)`."""
+    return guarded(lambda: work(check_budget(arguments)), debug=arguments.debug)
+
+
+def record(result: RunResult, arguments: argparse.Namespace, *, module: str, **more) -> dict:
+    """What the manifest keeps of a training: command, seed, batch, steps, seconds, final terms, held-out figures."""
+    skip = {"debug", "restart", "run", "default_steps"}
+    flags = {key: value for key, value in vars(arguments).items() if key not in skip}
+    words = [f"--{key.replace('_', '-')}" + ("" if value is True else f" {value}")
+             for key, value in flags.items() if value is not None and value is not False and key != "pack"]
+    return {"command": " ".join([f"python -m pie_jax.training.{module} --pack PACK", *words]), "seed": arguments.seed,
+            "batch": arguments.batch, "steps": result.steps, "seconds": round(result.seconds, 1),
+            "items_per_second": round(result.items_per_second, 1),
+            "terms": {key: float(f"{value:.5g}") for key, value in result.terms.items()},
+            "held_out": {key: float(f"{value:.5g}") for key, value in result.figures.items()}} | more
+
+
+def camera_of(arguments: argparse.Namespace):
+    """The camera of --pack, or with --studio the studio's own (and it is written into a pack that has another)."""
+    from pie_jax.pack import configs_of, find_pack, read_manifest, update_configs
+
+    try:
+        camera = configs_of(read_manifest(find_pack(arguments.pack))).camera
+    except PackError:
+        if not getattr(arguments, "studio", False):
+            raise
+        camera = None
+    if not getattr(arguments, "studio", False):
+        return camera
+    from pie_jax.studio.scene import STUDIO_CAMERA
+
+    if camera != STUDIO_CAMERA:
+        update_configs(arguments.pack, camera=STUDIO_CAMERA)
+    return STUDIO_CAMERA

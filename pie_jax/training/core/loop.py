@@ -1,0 +1,372 @@
+"""The one training loop: scanned in chunks, checkpointed, resumable, silent but for one progress line.
+
+A training is a step function `(state, batch) -> (state, terms)`; with `frozen` arrays (the weights of networks
+that do not move) it is `(state, batch, frozen) -> (state, terms)`. `terms` is a dict of scalars, the term named
+"loss" being the one that is minimised. Randomness inside a step comes from `step_key(state)` and batches are a
+function of the step number, so a resumed run repeats an uninterrupted one bit for bit (when it ends by steps;
+a run that ends by the clock takes its learning rates from the clock).
+
+Flags, exit codes and the manifest's record are in `commands`, the checkpoint file in `checkpoints`.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from pie_jax.errors import NumericsError, PieError, ResourceError, UsageError
+from pie_jax.io import replace_file
+from pie_jax.training.core.checkpoints import load_checkpoint, save_checkpoint
+
+CHECKPOINT = "checkpoint.npz"
+LOG = "log.jsonl"
+DESCRIPTION = "run.json"
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainState:
+    """All that changes while a network is trained; a pytree, saved whole.
+
+    `fraction` in [0, 1] is how much of the run is over: `run` sets it before every step, schedules read it.
+    """
+
+    weights: Any  # nested dict of float32
+    ema: Any  # like weights: the exponential moving average that is written to the pack
+    optimiser: Any  # the optax state
+    extra: Any  # anything else a training carries: running statistics, a second network, {} if none
+    step: jax.Array  # [] int32, steps done
+    fraction: jax.Array  # [] float32
+    key: jax.Array  # [] typed PRNG key of the run, constant: see step_key
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """How a call of `run` ended. outcome: "steps", "minutes" (its budget is spent) or "interrupted"."""
+
+    state: TrainState
+    outcome: str
+    steps: int
+    seconds: float  # of training in all, earlier calls on the same run folder included
+    items_per_second: float  # of this call, first (compiling) chunk excluded; 0 if nothing ran
+    terms: dict[str, float]  # running means at the end
+    figures: dict[str, float]  # what `evaluate` returned last
+
+
+def new_state(key: jax.Array, weights: Any, optimiser: optax.GradientTransformation, *,
+              extra: Any = None) -> TrainState:
+    """The state before the first step. `optimiser` is optax without a learning rate, see `apply_gradients`.
+
+    weights: nested dict of float32; extra: any pytree of arrays. The moving average starts at the weights.
+    """
+    return TrainState(weights=weights, ema=jax.tree.map(jnp.copy, weights), optimiser=optimiser.init(weights),
+                      extra={} if extra is None else extra, step=jnp.zeros((), jnp.int32),
+                      fraction=jnp.zeros((), jnp.float32), key=key)
+
+
+def step_key(state: TrainState) -> jax.Array:
+    """The key of this step: the run's key with the step number folded in."""
+    return jax.random.fold_in(state.key, state.step)
+
+
+def cosine(fraction: jax.Array, *, peak: float, final: float = 0.03, warm_up: float = 0.0,
+           flat: float = 0.0) -> jax.Array:
+    """Learning rate [] at `fraction` of the run: rises over `warm_up`, flat until `flat`, cosine to final * peak."""
+    start = max(flat, warm_up)
+    rise = jnp.clip(fraction / warm_up, 0.02, 1.0) if warm_up > 0 else 1.0
+    fall = jnp.clip((fraction - start) / max(1.0 - start, 1e-6), 0.0, 1.0)
+    return peak * rise * (final + (1.0 - final) * 0.5 * (1.0 + jnp.cos(jnp.pi * fall)))
+
+
+def apply_gradients(state: TrainState, gradients: Any, *, optimiser: optax.GradientTransformation,
+                    learning_rate: jax.Array | float = 1.0, ema_decay: float = 0.999, extra: Any = None) -> TrainState:
+    """One update: weights - learning_rate * optimiser(gradients); moving average; step + 1.
+
+    `optimiser` maps gradients to an ascent direction of unit scale (`optax.scale_by_adam`): the sign is here; one that
+    descends by itself (`optax.adadelta`) is given as `optax.chain(adadelta, optax.scale(-1.0))`.
+    The decay of the average is capped at (1 + step) / (10 + step), so that a short run does not remember its start.
+    """
+    direction, optimiser_state = optimiser.update(gradients, state.optimiser, state.weights)
+    weights = jax.tree.map(lambda w, d: w - learning_rate * d, state.weights, direction)
+    step = state.step.astype(jnp.float32)
+    decay = jnp.minimum(ema_decay, (1.0 + step) / (10.0 + step))
+    ema = jax.tree.map(lambda e, w: e + (1.0 - decay) * (w - e), state.ema, weights)
+    return dataclasses.replace(state, weights=weights, ema=ema, optimiser=optimiser_state, step=state.step + 1,
+                               extra=state.extra if extra is None else extra)
+
+
+class _Interrupts:
+    """SIGINT and SIGTERM set a flag that the loop reads between chunks; a second one acts as usual."""
+
+    def __init__(self):
+        self.caught = False
+        self._previous = {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._catch)
+        return self
+
+    def _catch(self, number, frame):
+        self.caught = True
+        signal.signal(number, self._previous[number])
+
+    def __exit__(self, *_):
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+
+class _Progress:
+    """One line on stderr: rewritten in place on a terminal, a plain line every `every` seconds elsewhere."""
+
+    def __init__(self, name: str, *, every: float = 10.0, quiet: bool = False):
+        self.name, self.quiet = name, quiet
+        self.terminal = sys.stderr.isatty()
+        self.every = 0.2 if self.terminal else every
+        self.last = -1e9
+
+    def show(self, text: str, *, force: bool = False) -> None:
+        now = time.monotonic()
+        if self.quiet or (not force and now - self.last < self.every):
+            return
+        self.last = now
+        sys.stderr.write(f"\r\x1b[K{self.name} {text}" if self.terminal else f"{self.name} {text}\n")
+        sys.stderr.flush()
+
+    def line(self, text: str) -> None:
+        if not self.quiet:
+            sys.stderr.write(("\r\x1b[K" if self.terminal else "") + f"{self.name} {text}\n")
+            sys.stderr.flush()
+
+
+def _duration(seconds: float) -> str:
+    seconds = int(max(seconds, 0))
+    return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}" if seconds >= 3600 else \
+        f"{seconds // 60}:{seconds % 60:02d}"
+
+
+def _terms_text(terms: dict[str, float]) -> str:
+    return " ".join(f"{name} {value:.4g}" for name, value in terms.items())
+
+
+def _differ(before, now) -> bool:
+    """Whether two descriptions differ; a field that an older version did not know yet is no difference."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        return any(name not in now or _differ(value, now[name]) for name, value in before.items())
+    return before != now
+
+
+def _check_description(folder: pathlib.Path, description: dict) -> None:
+    path = folder / DESCRIPTION
+    encoded = json.loads(json.dumps(description))
+    if path.is_file() and (folder / CHECKPOINT).is_file():
+        before = json.loads(path.read_text())
+        for name in sorted(set(before) | set(encoded)):
+            if _differ(before.get(name), encoded.get(name)):
+                raise PieError(f"{folder}: was started with {name}={before.get(name)}, now {encoded.get(name)}; "
+                               "pass --restart, or another --run")
+    else:
+        replace_file(path, json.dumps(encoded, indent=1).encode())
+
+
+def run(run_dir: str | os.PathLike, state: TrainState, step_fn: Callable, *, steps: int | None = None,
+        minutes: float | None = None, batch_fn: Callable[[int], Any] | None = None, frozen: Any = None,
+        batch_size: int = 1, chunk: int = 8, checkpoint_seconds: float = 60.0, restart: bool = False,
+        evaluate: Callable[[TrainState], dict[str, float]] | None = None, evaluate_seconds: float = 120.0,
+        description: dict | None = None, log_seconds: float = 10.0, quiet: bool = False,
+        name: str | None = None) -> RunResult:
+    """Train until `steps` or `minutes` (whichever is first) are spent, all calls on this folder counted together.
+
+    run_dir: folder of the run, made if absent; a checkpoint in it is resumed unless `restart`.
+    state: the state before the first step (its structure is what a checkpoint is checked against).
+    step_fn: `(state, batch) -> (state, terms)`, or `(state, batch, frozen)` when `frozen` is given; traced once,
+      scanned over `chunk` steps inside jit. It must add 1 to state.step (`apply_gradients` does).
+    batch_fn: step number -> batch (pytree of numpy arrays); a function of the number alone, called ahead in a thread.
+      None: batch is None and the step draws what it needs from `step_key`.
+    batch_size: images (or codes) a step, for the speed that is shown. evaluate: state -> held-out figures.
+    description: what must be equal when a run is resumed (sizes, weights of the loss), stored in run.json.
+    Errors: PieError when the folder belongs to another configuration, NumericsError when a term is not finite.
+    """
+    if steps is None and minutes is None:
+        raise UsageError("a training needs an end: pass --steps or --minutes")
+    folder = pathlib.Path(run_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(f"{folder}: cannot be made ({error.strerror}); pass another --run") from error
+    if restart:
+        for old in (CHECKPOINT, LOG, DESCRIPTION):
+            (folder / old).unlink(missing_ok=True)
+    _check_description(folder, description or {})
+    progress = _Progress(name or folder.name, every=log_seconds, quiet=quiet)
+    seconds_before = 0.0
+    state = jax.tree.map(jnp.copy, state)  # the chunk donates it; the caller's arrays stay alive
+    if (folder / CHECKPOINT).is_file():
+        state, seconds_before = load_checkpoint(folder / CHECKPOINT, state)
+        progress.line(f"resumed at step {int(state.step)} after {_duration(seconds_before)}")
+    return _Loop(folder, step_fn, steps, minutes, batch_fn, frozen, batch_size, chunk, checkpoint_seconds, evaluate,
+                 evaluate_seconds, log_seconds, progress).train(state, seconds_before)
+
+
+@dataclasses.dataclass
+class _Loop:
+    """The knobs of one call of `run`, already checked; `train` is the loop."""
+
+    folder: pathlib.Path
+    step_fn: Callable
+    steps: int | None
+    minutes: float | None
+    batch_fn: Callable | None
+    frozen: Any
+    batch_size: int
+    chunk: int
+    checkpoint_seconds: float
+    evaluate: Callable | None
+    evaluate_seconds: float
+    log_seconds: float
+    progress: _Progress
+
+    def _compiled_chunk(self):
+        def one(state, batch, frozen, clock_fraction, total_steps):
+            by_steps = state.step.astype(jnp.float32) / total_steps
+            state = dataclasses.replace(state, fraction=jnp.minimum(jnp.maximum(by_steps, clock_fraction), 1.0))
+            return self.step_fn(state, batch) if frozen is None else self.step_fn(state, batch, frozen)
+
+        if jax.default_backend() == "cpu":  # a convolution's gradient inside a while loop is 14 times slower on XLA:CPU
+            step = jax.jit(one, donate_argnums=0)
+
+            def run_steps(state, batches, frozen, clock_fraction, total_steps, *, length):
+                rows = []
+                for i in range(length):
+                    batch = jax.tree.map(lambda leaf, i=i: leaf[i], batches)
+                    state, terms = step(state, batch, frozen, clock_fraction, total_steps)
+                    rows.append(terms)
+                return state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
+
+            return run_steps
+
+        def run_chunk(state, batches, frozen, clock_fraction, total_steps, *, length):
+            def body(carry, batch):
+                return one(carry, batch, frozen, clock_fraction, total_steps)
+
+            return jax.lax.scan(body, state, batches, length=length)
+
+
+        return jax.jit(run_chunk, static_argnames="length", donate_argnums=0)
+
+    def _batches(self, first: int, length: int):
+        if self.batch_fn is None or length <= 0:
+            return None
+        parts = [self.batch_fn(step) for step in range(first, first + length)]
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
+
+    def _length(self, step: int) -> int:
+        return self.chunk if self.steps is None else min(self.chunk, self.steps - step)
+
+    def _log(self, **row):
+        with open(self.folder / LOG, "a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def train(self, state: TrainState, seconds_before: float) -> RunResult:
+        compiled = self._compiled_chunk()
+        total_steps = np.float32(self.steps if self.steps is not None else np.inf)
+        start = time.monotonic()
+        step = first_step = int(state.step)
+        means: dict[str, float] = {}
+        figures: dict[str, float] = {}
+        steady = None  # (time, step) after the first chunk: speed excludes compiling
+        last_checkpoint = last_log = last_evaluation = start
+
+        def spent():
+            return seconds_before + time.monotonic() - start
+
+        with _Interrupts() as interrupts, concurrent.futures.ThreadPoolExecutor(1) as ahead:
+            pending = ahead.submit(self._batches, step, self._length(step))
+            outcome = "steps"
+            while True:
+                if self.steps is not None and step >= self.steps:
+                    break
+                if self.minutes is not None and spent() >= 60 * self.minutes:
+                    outcome = "minutes"
+                    break
+                if interrupts.caught:
+                    outcome = "interrupted"
+                    break
+                length = self._length(step)
+                batches = pending.result()
+                pending = ahead.submit(self._batches, step + length, self._length(step + length))
+                if step == first_step:
+                    self.progress.line("compiling ...")
+                clock = np.float32(spent() / (60 * self.minutes) if self.minutes is not None else 0.0)
+                state, terms = compiled(state, batches, self.frozen, clock, total_steps, length=length)
+                terms = {key: np.asarray(value, np.float64) for key, value in terms.items()}
+                for key, value in terms.items():
+                    if not np.isfinite(value).all():
+                        at = step + int(np.argmin(np.isfinite(value)))
+                        raise NumericsError(f"{self.folder}: the term {key!r} is not finite at step {at}; the last "
+                                            "checkpoint is whole: lower the learning rate and run again")
+                    weight = min(1.0, length / 50) if key in means else 1.0
+                    means[key] = (1 - weight) * means.get(key, 0.0) + weight * float(value.mean())
+                step += length
+                now = time.monotonic()
+                if steady is None:
+                    self.progress.line(f"first chunk after {now - start:.1f} s")
+                    steady = (now, step)
+                speed = (step - steady[1]) / max(now - steady[0], 1e-9)
+                rate = speed * self.batch_size
+                self.progress.show(self._status(step, speed, rate, means, spent()))
+                if now - last_log >= self.log_seconds:
+                    last_log = now
+                    self._log(step=step, seconds=round(spent(), 2), items_per_second=round(rate, 2), terms=means)
+                if self.evaluate is not None and now - last_evaluation >= self.evaluate_seconds:
+                    figures = self._evaluate(state, step, spent())
+                    last_evaluation = time.monotonic()
+                if now - last_checkpoint >= self.checkpoint_seconds:
+                    save_checkpoint(self.folder / CHECKPOINT, state, seconds=spent())
+                    last_checkpoint = time.monotonic()
+            seconds = spent()
+            if step > first_step or not (self.folder / CHECKPOINT).is_file():
+                save_checkpoint(self.folder / CHECKPOINT, state, seconds=seconds)
+            pending.cancel()
+        moved = steady is not None and step > steady[1]
+        rate = (step - steady[1]) / max(now - steady[0], 1e-9) * self.batch_size if moved else 0.0
+        if outcome == "interrupted":
+            self.progress.line(f"interrupted at step {step}, saved in {self.folder}: the same command goes on")
+        else:
+            if self.evaluate is not None:
+                figures = self._evaluate(state, step, seconds)
+            self.progress.line(f"done: step {step}, {_duration(seconds)}, {rate:.1f} images/s {_terms_text(means)}")
+        self._log(step=step, seconds=round(seconds, 2), items_per_second=round(rate, 2), terms=means, outcome=outcome)
+        return RunResult(state=state, outcome=outcome, steps=step, seconds=seconds, items_per_second=rate, terms=means,
+                         figures=figures)
+
+    def _evaluate(self, state, step, seconds) -> dict[str, float]:
+        figures = {key: float(value) for key, value in self.evaluate(state).items()}
+        self._log(step=step, seconds=round(seconds, 2), figures=figures)
+        self.progress.line(f"step {step} held out: {_terms_text(figures)}")
+        return figures
+
+    def _status(self, step, speed, rate, means, seconds) -> str:
+        left = []
+        if self.steps is not None and speed > 0:
+            left.append((self.steps - step) / speed)
+        if self.minutes is not None:
+            left.append(60 * self.minutes - seconds)
+        of = f"/{self.steps}" if self.steps is not None else ""
+        eta = f" ETA {_duration(min(left))}" if left else ""
+        return f"step {step}{of} {_terms_text(means)} {rate:.1f} images/s{eta}"

@@ -1,0 +1,1 @@
+"""What trainings read: sets rendered by the studio, pairs of the demo family, codes of a generator, augmentation."""

@@ -1,0 +1,1 @@
+"""What trainings minimise and how their networks are judged."""
