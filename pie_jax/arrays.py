@@ -6,10 +6,14 @@ V vertices, T triangles, K landmarks, N basis components, P control parameters.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-Array = Any  # a jax.Array or numpy.ndarray
-Weights = Any  # nested dict of arrays: the frozen parameters of one network
+if TYPE_CHECKING:  # floor 0 imports no JAX: `--help` must not wait for it
+    import jax
+
+Array: TypeAlias = "jax.Array | Any"  # Any: numpy arrays, tracers, what Linen's `apply` returns
+Weights: TypeAlias = dict[str, Any]  # nested dict of arrays: the frozen parameters of one network
+Absent: TypeAlias = Any  # None where a pack lacks the part; callers `Pack.require` it first instead of asking each time
 
 
 def check_shape(name: str, array: Array, expected: tuple[int | None, ...]) -> None:
@@ -19,9 +23,3 @@ def check_shape(name: str, array: Array, expected: tuple[int | None, ...]) -> No
     if tail is None or any(e is not None and e != s for e, s in zip(expected, tail)):
         want = ", ".join("*" if e is None else str(e) for e in expected)
         raise ValueError(f"{name}: expected shape [..., {want}], got {list(shape)}")
-
-
-def check_range(name: str, value: float, low: float, high: float) -> None:
-    """Raise ValueError unless low <= value <= high."""
-    if not low <= value <= high:
-        raise ValueError(f"{name}: expected a value in [{low}, {high}], got {value}")

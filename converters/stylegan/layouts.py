@@ -81,7 +81,7 @@ def check_blocks(sizes: list[int], *, where: Any) -> int:
     return sizes[-1]
 
 
-def channel_fields(widths: Mapping[int, int], *, where: Any) -> dict[str, int]:
+def channel_fields(widths: Mapping[int, int], *, where: Any) -> dict[str, Any]:
     """channel_base and channel_max of a GeneratorConfig whose channels(N) are `widths`; PackError where none fits."""
     top = max(widths.values())
     for size, width in sorted(widths.items(), reverse=True):

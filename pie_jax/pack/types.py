@@ -6,10 +6,11 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 
-from pie_jax.arrays import Weights
+from pie_jax.arrays import Absent, Weights
 from pie_jax.config import (
     CameraConfig,
     DFRConfig,
@@ -33,21 +34,21 @@ PARTS = NETWORKS + ("morphable", "pool")
 class PackConfigs:
     """The description of every network of a pack (None: not there), its camera and its energy defaults."""
 
-    generator: GeneratorConfig | None = None
-    regressor: RegressorConfig | None = None
-    landmarks: LandmarkConfig | None = None
-    perceptual: VGGConfig | None = None
-    recognition: VGGConfig | None = None
+    generator: GeneratorConfig | Absent = None
+    regressor: RegressorConfig | Absent = None
+    landmarks: LandmarkConfig | Absent = None
+    perceptual: VGGConfig | Absent = None
+    recognition: VGGConfig | Absent = None
     rignets: tuple[RigNetConfig, ...] = ()
-    dfr: DFRConfig | None = None
+    dfr: DFRConfig | Absent = None
     camera: CameraConfig = CameraConfig()
     energy: EnergyConfig = EnergyConfig()
 
-    def rignet(self, control: str) -> RigNetConfig | None:
+    def rignet(self, control: str) -> RigNetConfig | Absent:
         """The rig of `control`, or None."""
         return next((c for c in self.rignets if c.control == control), None)
 
-    def of(self, part: str):
+    def of(self, part: str) -> Any:
         """The config of a network part ("rignet_pose" included), or None."""
         return self.rignet(part.removeprefix("rignet_")) if part.startswith("rignet_") else getattr(self, part)
 
@@ -77,8 +78,8 @@ class Pack:
     """A loaded pack. A pytree: weights, morphable model and pool are its arrays, the rest is static."""
 
     weights: dict[str, Weights]
-    morphable: MorphableModel | None = None
-    pool: Pool | None = None
+    morphable: MorphableModel | Absent = None
+    pool: Pool | Absent = None
     configs: PackConfigs = dataclasses.field(default=PackConfigs(), metadata={"static": True})
     manifest: Manifest = dataclasses.field(default_factory=Manifest, metadata={"static": True})
 

@@ -9,6 +9,7 @@ import pathlib
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +36,7 @@ class ReachWarning(UserWarning):
     """An edit asks for more than this pack was measured to do."""
 
 
-Like = "Embedding | FaceParams | np.ndarray | str | os.PathLike"
+Like: TypeAlias = "Embedding | FaceParams | np.ndarray | str | os.PathLike[str]"
 
 
 def edit_portrait(pack: Pack | str | os.PathLike, embedding: Embedding, *, yaw: float | None = None,
