@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import dataclasses
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -14,6 +17,36 @@ from pie_jax.errors import ResourceError
 PRECISIONS = ("default", "high", "highest")
 _PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "cuda": "cuda", "tpu": "tpu"}
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Backend:
+    """What programs are made for. Kernels choose their form by it, and by nothing else."""
+
+    platform: str  # "cpu", "gpu" or "tpu"
+
+    @property
+    def is_cpu(self) -> bool:
+        return self.platform == "cpu"
+
+
+_FORCED = jax.make_user_context(None)  # a Backend; part of the key of every compiled program
+
+
+def backend() -> Backend:
+    """The backend of the device that `configure` chose, or the one of an enclosing `made_for`."""
+    if _FORCED.value is not None:
+        return _FORCED.value
+    chosen = jax.config.jax_default_device
+    platform = chosen if isinstance(chosen, str) else (chosen or jax.devices()[0]).platform
+    return Backend(platform={"cuda": "gpu", "rocm": "gpu"}.get(platform, platform))
+
+
+@contextlib.contextmanager
+def made_for(chosen: Backend) -> Iterator[None]:
+    """Make programs in the forms of another backend inside the block, on whatever device they run."""
+    with _FORCED(chosen):
+        yield
 
 
 def cache_folder() -> Path:

@@ -11,8 +11,8 @@ PACKAGE = ROOT / "pie_jax"
 # A module imports only what lies on a lower floor, or in its own room.
 FLOORS = (
     {"errors", "arrays", "config"},
-    {"runtime", "imaging", "io", "optimise"},
-    {"cli", "face3d"},
+    {"runtime", "imaging", "io"},
+    {"cli", "face3d", "optimise"},
     {"nn"},
     {"pack"},
     {"energy"},

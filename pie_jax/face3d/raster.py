@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
 from pie_jax.arrays import Array, check_shape
+from pie_jax.runtime import backend
 
 DENSE = 2  # boxes up to this side are tested densely
 WINDOWS = ((4, 16), (16, None))  # (window side, largest box side it serves)
@@ -352,7 +353,7 @@ def _draw_windows(canvas, setup, windows, ends, side, first_code, per_image, wid
     number of turns always depends on the data: a loop known to turn once would be dissolved.
     """
     count, pixels = windows.shape[0], canvas[0].shape[0]
-    candidates = CPU_CHUNK if jax.default_backend() == "cpu" else CHUNK
+    candidates = CPU_CHUNK if backend().is_cpu else CHUNK
     chunk = min(max(candidates // side**2, 1), count)
     total = jnp.max(windows) * count if ends is None else ends[-1]
 

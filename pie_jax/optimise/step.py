@@ -25,6 +25,7 @@ import numpy as np
 from pie_jax.arrays import Array
 from pie_jax.config import StageConfig
 from pie_jax.optimise.state import State, direction
+from pie_jax.runtime import backend
 
 
 class Energy(Protocol):
@@ -187,7 +188,7 @@ def run_chunk(state: State, inputs, *, energy: Energy, stage: StageConfig) -> tu
     Returns the new state and the trace: "energy", every term and "step" as [chunk, B]; "step" is -1 where a portrait
     did not move (it has had `stage.steps`, or a problem). Once nothing moves, the rest of the chunk costs nothing.
     """
-    run = _run_steps if jax.default_backend() == "cpu" else _run_chunk
+    run = _run_steps if backend().is_cpu else _run_chunk
     return run(state, inputs, _Settings.of(stage), energy=energy, stage=compilation_key(stage))
 
 
@@ -199,7 +200,7 @@ def compile_chunk(state: State, inputs, *, energy: Energy, stage: StageConfig) -
         return _run_step(jax.tree.map(jnp.copy, state), inputs, _Settings.of(stage), energy=energy,
                          stage=compilation_key(stage), whole=whole)
 
-    if jax.default_backend() != "cpu":
+    if not backend().is_cpu:
         jax.block_until_ready(run_chunk(jax.tree.map(jnp.copy, state), inputs, energy=energy, stage=stage))
         return
     programs = (True, False) if _lazy_terms(energy, stage) else (True,)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from pie_jax.arrays import Array
+from pie_jax.runtime import backend
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _TINY = 2  # maps of up to this side are convolved by one dot
@@ -42,7 +43,7 @@ def conv(x: Array, weight: Array, *, padding: int | tuple[int, int] = 1, stride:
 def _stride_one(x, weight, pads):
     """In the form that is faster here. Only for what has a gradient of its own: that of `conv_runs` would be slow."""
     run = run_length(x.shape, weight.shape, pads)
-    if run > 1 and jax.default_backend() == "cpu":
+    if run > 1 and backend().is_cpu:
         return conv_runs(x, weight, pads, run=run)
     return jax.lax.conv_general_dilated(x, weight, (1, 1), pads, dimension_numbers=DIMENSIONS)
 

@@ -23,6 +23,7 @@ from pie_jax.nn.layers.convolution import adjoint_kernel, conv
 from pie_jax.nn.layers.fused_upsample import fused_up_conv, fused_upsample_kernels, should_fuse_upsample
 from pie_jax.nn.layers.resampling import phase_kernels, up_conv
 from pie_jax.nn.layers.winograd import should_use_winograd, winograd_conv, winograd_kernels
+from pie_jax.runtime import backend
 
 COLLECTION = "precomputed"
 
@@ -41,7 +42,7 @@ def precomputed_conv(module: nn.Module, x: Array, weight: Array, stored: Array) 
 
     The values are Winograd's kernels on a CPU where they pay, else the adjoint kernel of the gradient.
     """
-    if jax.default_backend() == "cpu" and x.dtype != jnp.bfloat16 and should_use_winograd(x.shape, weight):
+    if backend().is_cpu and x.dtype != jnp.bfloat16 and should_use_winograd(x.shape, weight):
         kernels = precomputed(module, "winograd", lambda: winograd_kernels(stored))
         if kernels is not None:
             return winograd_conv(x, weight, tuple(kernels))
@@ -54,7 +55,7 @@ def precomputed_up_conv(module: nn.Module, x: Array, weight: Array, stored: Arra
 
     The values are one kernel with the filter in it on a CPU where it pays, else the kernels of the four phases.
     """
-    if jax.default_backend() == "cpu" and x.dtype != jnp.bfloat16 and should_fuse_upsample(x.shape, weight):
+    if backend().is_cpu and x.dtype != jnp.bfloat16 and should_fuse_upsample(x.shape, weight):
         kernels = precomputed(module, "fused_upsample", lambda: fused_upsample_kernels(stored))
         if kernels is not None:
             return fused_up_conv(x, weight, tuple(kernels))
