@@ -121,9 +121,9 @@ def facts(converted: Converted, checkpoint: Checkpoint) -> dict[str, Any]:
 
 def validate(converted: Converted, *, where: Any) -> None:
     """PackError unless a network's weights are exactly what its module declares (jax.eval_shape)."""
-    from pie_jax.pack import NETWORKS, PackConfigs, check_weights
+    from pie_jax.pack import PackConfigs, check_weights, is_network
 
-    if converted.part in NETWORKS:
+    if is_network(converted.part):
         check_weights(converted.part, converted.weights, PackConfigs().with_part(converted.part, converted.config),
                       where=str(where))
 

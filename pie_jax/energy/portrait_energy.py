@@ -27,6 +27,7 @@ from pie_jax.pack.inference import (
     rig,
     synthesise,
 )
+from pie_jax.pack.parts import needs_of
 from pie_jax.pack.sampling import draw
 
 
@@ -314,12 +315,9 @@ def _unavailable(pack: Pack, config: EnergyConfig) -> tuple[list[str], list[str]
             controls.append(control)
         else:
             missing.append((control, f"the pack has no rignet_{control}"))
-    needs = {"synthesis": ("generator",), "identity": ("regressor",),
-             "edit": ("regressor", "landmarks", "morphable", "pool"),
-             "invariance": ("regressor", "landmarks", "morphable", "pool"), "recognition": ("recognition",)}
     terms = []
     for term in config.terms:
-        absent = [part for part in needs[term] if part not in has]
+        absent = [part for part in needs_of(term) if part not in has]
         if absent:
             missing.append((term, f"the pack has no {absent[0]}"))
         elif term in ("identity", "edit", "invariance") and not controls:

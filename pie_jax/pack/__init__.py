@@ -8,6 +8,7 @@ a reader or a crash never meets half a pack, and two training commands may updat
 A part that is not there is a missing key of `Pack.weights`, not an error.
 """
 
+from pie_jax.pack.parts import PARTS, Part, is_network
 from pie_jax.pack.pool import Pool
 from pie_jax.pack.schema import check_weights, schema
 from pie_jax.pack.store import (
@@ -20,19 +21,20 @@ from pie_jax.pack.store import (
     update_configs,
     update_part,
 )
-from pie_jax.pack.types import NETWORKS, PARTS, Manifest, Pack, PackConfigs, pack_hash
+from pie_jax.pack.types import Manifest, Pack, PackConfigs, pack_hash
 
 __all__ = [
-    "NETWORKS",
     "PARTS",
     "Manifest",
     "Pack",
+    "Part",
     "PackConfigs",
     "Pool",
     "array_hash",
     "check_weights",
     "configs_of",
     "find_pack",
+    "is_network",
     "load_pack",
     "pack_hash",
     "read_manifest",

@@ -1,57 +1,110 @@
-"""What every part of a pack is for, and where its owner publishes weights for it. Nothing is ever downloaded."""
+"""The one registry of the parts of a pack: what each is, what it serves, what makes it. Imports no JAX.
+
+A new part is one entry here and one network file. Everything that lists parts reads `PARTS`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from pie_jax.config import (
+    CONTROLS,
+    DFRConfig,
+    GeneratorConfig,
+    LandmarkConfig,
+    RegressorConfig,
+    RigNetConfig,
+    VGGConfig,
+)
+
+Shapes = tuple[tuple[int, ...], ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Entry:
+class Part:
     """One part of a pack."""
 
+    name: str
     use: str  # what it is for
     disables: str  # the terms of the energy and the edits that there are not without it
     published: str  # owner and repository or page, and the file
-    command: str  # what makes the part
+    command: str  # what makes or converts the part
+    config: type | None = None  # the config of its network; None: the part is no network
+    network: str = ""  # "module:class" of its Linen module; "": `pack.schema` composes it
+    inputs: Callable[[Any], Shapes] | None = None  # config -> shapes of the module's inputs, batch 1
+    terms: tuple[str, ...] = ()  # terms of the energy that cannot be computed without it
+    edits: tuple[str, ...] = ()  # controls that cannot be edited without it
 
 
-CATALOGUE = {
-    "generator": Entry(
+def _image(config: Any) -> Shapes:
+    return ((1, config.resolution, config.resolution, 3),)
+
+
+def _code(config: Any) -> Shapes:
+    return ((1, config.num_layers, config.w_dim),)
+
+
+_TRAINED_HERE = "nobody that is known here: train it"
+_WORDS = {"pose": "pose", "expression": "expression", "illumination": "light"}
+_ENTRIES = (
+    Part(
+        name="generator", config=GeneratorConfig, terms=("synthesis",), edits=CONTROLS,
         use="embed, edit", disables="everything",
         published="NVlabs/stylegan2-ada-pytorch, NVlabs/stylegan, rosinality/stylegan2-pytorch (GitHub): FFHQ networks",
         command="python -m converters.stylegan FILE --pack DIR"),
-    "morphable": Entry(
+    Part(
+        name="regressor", config=RegressorConfig, network="pie_jax.nn.regressor:Regressor", inputs=_image,
+        terms=("identity", "edit", "invariance"),
+        use="edit, terms edit, identity, invariance", disables="terms edit, identity, invariance; all edits, training",
+        published="sicxu/Deep3DFaceRecon_pytorch (GitHub): epoch_20.pth",
+        command="python -m converters.regressor FILE --pack DIR"),
+    Part(
+        name="landmarks", config=LandmarkConfig, network="pie_jax.nn.landmarks:LandmarkNet", inputs=_image,
+        terms=("edit", "invariance"),
+        use="landmark error, terms edit, invariance", disables="terms edit, invariance; the pool, training of rigs",
+        published="1adrianb/face-alignment (GitHub): 2DFAN4",
+        command="python -m converters.landmarks FILE --pack DIR"),
+    Part(
+        name="perceptual", config=VGGConfig, network="pie_jax.nn.vgg:VGG", inputs=_image,
+        use="term synthesis", disables="the perceptual part of term synthesis (its pixel part stays)",
+        published="pytorch/vision: vgg16-397923af.pth; richzhang/PerceptualSimilarity: lpips/weights/v0.1/vgg.pth",
+        command="python -m converters.vgg FILE --pack DIR"),
+    Part(
+        name="recognition", config=VGGConfig, network="pie_jax.nn.vgg:VGG", inputs=_image, terms=("recognition",),
+        use="identity cosine, term recognition", disables="term recognition, the identity figure",
+        published="robots.ox.ac.uk/~vgg/software/vgg_face (Oxford), albanie/pytorch-mcn (vgg_face_dag.pth)",
+        command="python -m converters.vgg FILE --pack DIR"),
+    Part(
+        name="dfr", config=DFRConfig, network="pie_jax.nn.rignet:DFR", inputs=_code,
+        use="training of rigs", disables="training of rigs; embed asks the regressor instead, which is slower",
+        published=_TRAINED_HERE, command="python -m pie_jax.training.dfr --pack DIR"),
+    *(Part(
+        name=f"rignet_{control}", config=RigNetConfig, edits=(control,),
+        use=f"edits of {word}", disables=f"edits of {word}, and this control in the terms edit, identity, invariance",
+        published=_TRAINED_HERE, command=f"python -m pie_jax.training.rignet --pack DIR --control {control}")
+      for control, word in _WORDS.items()),
+    Part(
+        name="morphable", terms=("edit", "invariance"),
         use="embed, edit, rendering",
         disables="terms edit, invariance; edits of expression by name, rendering, training of rigs",
         published="faces.dmi.unibas.ch (Basel Face Model, by request), flame.is.tue.mpg.de, ICT-VGL/ICT-FaceKit",
         command="python -m converters.morphable FILE --pack DIR"),
-    "regressor": Entry(
-        use="edit, terms edit, identity, invariance", disables="terms edit, identity, invariance; all edits, training",
-        published="sicxu/Deep3DFaceRecon_pytorch (GitHub): epoch_20.pth",
-        command="python -m converters.regressor FILE --pack DIR"),
-    "landmarks": Entry(
-        use="landmark error, terms edit, invariance", disables="terms edit, invariance; the pool, training of rigs",
-        published="1adrianb/face-alignment (GitHub): 2DFAN4",
-        command="python -m converters.landmarks FILE --pack DIR"),
-    "perceptual": Entry(
-        use="term synthesis", disables="the perceptual part of term synthesis (its pixel part stays)",
-        published="pytorch/vision: vgg16-397923af.pth; richzhang/PerceptualSimilarity: lpips/weights/v0.1/vgg.pth",
-        command="python -m converters.vgg FILE --pack DIR"),
-    "recognition": Entry(
-        use="identity cosine, term recognition", disables="term recognition, the identity figure",
-        published="robots.ox.ac.uk/~vgg/software/vgg_face (Oxford), albanie/pytorch-mcn (vgg_face_dag.pth)",
-        command="python -m converters.vgg FILE --pack DIR"),
-    "pool": Entry(
+    Part(
+        name="pool", terms=("edit", "invariance"),
         use="terms edit, invariance, recognition", disables="terms edit, invariance; recognition of edited portraits",
         published="nobody: it is made from the pack's own networks",
         command="python -m pie_jax.tuning.pool --pack DIR"),
-    "dfr": Entry(
-        use="training of rigs", disables="training of rigs; embed asks the regressor instead, which is slower",
-        published="nobody that is known here: train it",
-        command="python -m pie_jax.training.dfr --pack DIR"),
-    **{f"rignet_{control}": Entry(
-        use=f"edits of {word}", disables=f"edits of {word}, and this control in the terms edit, identity, invariance",
-        published="nobody that is known here: train it",
-        command=f"python -m pie_jax.training.rignet --pack DIR --control {control}")
-       for control, word in (("pose", "pose"), ("expression", "expression"), ("illumination", "light"))},
-}
+)
+PARTS: dict[str, Part] = {part.name: part for part in _ENTRIES}
+
+
+def is_network(name: str) -> bool:
+    """Whether the part is a network's weights."""
+    return PARTS[name].config is not None
+
+
+def needs_of(term: str) -> list[str]:
+    """The parts without which a term of the energy cannot be computed."""
+    return [name for name, part in PARTS.items() if term in part.terms]

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from pie_jax.arrays import Weights
 from pie_jax.errors import PackError
+from pie_jax.pack.parts import PARTS
 from pie_jax.pack.types import PackConfigs
 
 
@@ -33,23 +34,13 @@ def schema(part: str, configs: PackConfigs) -> Weights:
             "synthesis": shapes(networks.Synthesis(config), (1, config.num_layers, config.w_dim)),
             "w_mean": jax.ShapeDtypeStruct((config.w_dim,), jnp.float32),
         }
-    if part in ("perceptual", "recognition"):
-        from pie_jax.nn.vgg import VGG
-
-        return shapes(VGG(config), (1, config.resolution, config.resolution, 3))
-    if part == "regressor":
-        from pie_jax.nn.regressor import Regressor
-
-        return shapes(Regressor(config), (1, config.resolution, config.resolution, 3))
-    if part == "landmarks":
-        from pie_jax.nn.landmarks import LandmarkNet
-
-        return shapes(LandmarkNet(config), (1, config.resolution, config.resolution, 3))
-    from pie_jax.nn import rignet
-
-    if part == "dfr":
-        return shapes(rignet.DFR(config), (1, config.num_layers, config.w_dim))
+    entry = PARTS[part]
+    if entry.network:
+        module, name = entry.network.split(":")
+        network = getattr(importlib.import_module(module), name)
+        return shapes(network(config), *(entry.inputs(config) if entry.inputs else ()))
     from pie_jax.face3d.morphable import FaceParams
+    from pie_jax.nn import rignet
 
     face = jax.eval_shape(lambda: FaceParams.from_vector(jnp.zeros((1, 257))))
     rig_input = jax.eval_shape(lambda a: rignet.rig_input(config, a, a), face)

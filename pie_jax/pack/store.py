@@ -17,22 +17,18 @@ import numpy as np
 
 from pie_jax.config import (
     CameraConfig,
-    DFRConfig,
     EnergyConfig,
-    GeneratorConfig,
-    LandmarkConfig,
-    RegressorConfig,
     RigNetConfig,
-    VGGConfig,
     from_dict,
     to_dict,
 )
 from pie_jax.errors import PackError, ResourceError
 from pie_jax.face3d.morphable import MorphableModel
 from pie_jax.io import replace_file
+from pie_jax.pack.parts import PARTS, is_network
 from pie_jax.pack.pool import Pool
 from pie_jax.pack.schema import check_weights, flatten
-from pie_jax.pack.types import NETWORKS, PARTS, Manifest, Pack, PackConfigs
+from pie_jax.pack.types import Manifest, Pack, PackConfigs
 
 FORMAT = 1
 # stored as float32 whatever the part's storage: geometry, in model units or in units of the portrait
@@ -66,7 +62,7 @@ def update_part(path: str | os.PathLike, name: str, weights, config=None, record
     Errors: PackError (wrong arrays), ResourceError (no permission, disk full), ValueError (unknown name).
     """
     if name not in PARTS:
-        raise ValueError(f"name: expected one of {PARTS}, got {name!r}")
+        raise ValueError(f"name: expected one of {tuple(PARTS)}, got {name!r}")
     if storage not in ("float16", "float32"):
         raise ValueError(f"storage: expected 'float16' or 'float32', got {storage!r}")
     static = {}
@@ -77,7 +73,7 @@ def update_part(path: str | os.PathLike, name: str, weights, config=None, record
     tree = _nested_numpy(weights, storage)
     with _writing(path) as (folder, manifest):
         configs = configs_of(manifest)
-        if name in NETWORKS:
+        if is_network(name):
             configs = configs.with_part(name, config) if config is not None else configs
             if check:
                 check_weights(name, tree, configs, where=str(folder))
@@ -85,7 +81,7 @@ def update_part(path: str | os.PathLike, name: str, weights, config=None, record
         part_folder = f"{name}-{sha[:12]}"
         _write_arrays(folder, part_folder, tree)
         size = sum(f.stat().st_size for f in (folder / part_folder).rglob("*") if f.is_file())
-        manifest["configs"] = to_dict(configs)
+        manifest["configs"] = _configs_dict(configs)
         manifest["parts"][name] = {"folder": part_folder, "sha256": sha, "storage": storage, "bytes": size}
         if static:
             manifest["parts"][name]["static"] = static
@@ -102,7 +98,7 @@ def update_configs(path: str | os.PathLike, *, camera: CameraConfig | None = Non
     """
     with _writing(path) as (_, manifest):
         changes = {k: v for k, v in (("camera", camera), ("energy", energy)) if v is not None}
-        manifest["configs"] = to_dict(dataclasses.replace(configs_of(manifest), **changes))
+        manifest["configs"] = _configs_dict(dataclasses.replace(configs_of(manifest), **changes))
         manifest.update(entries)
         if record is not None:
             manifest["training"]["energy" if energy is not None else "camera"] = dict(record)
@@ -131,7 +127,7 @@ def _writing(path) -> Iterator[tuple[Path, dict]]:
                 manifest = dict(read_manifest(folder))
             else:
                 manifest = {"format": FORMAT, "name": folder.name}
-            manifest.setdefault("configs", to_dict(PackConfigs()))
+            manifest.setdefault("configs", _configs_dict(PackConfigs()))
             manifest.setdefault("parts", {})
             manifest.setdefault("training", {})
             before = {entry["folder"] for entry in manifest["parts"].values()}
@@ -238,14 +234,26 @@ def read_manifest(path: str | os.PathLike) -> Manifest:
 def configs_of(manifest: Mapping) -> PackConfigs:
     """The configs in a manifest; ValueError names an unknown field."""
     data = dict(manifest.get("configs", {}))
-    kinds = {"generator": GeneratorConfig, "regressor": RegressorConfig, "landmarks": LandmarkConfig,
-             "perceptual": VGGConfig, "recognition": VGGConfig, "dfr": DFRConfig, "camera": CameraConfig,
-             "energy": EnergyConfig}
+    kinds = {name: part.config for name, part in PARTS.items() if part.config not in (None, RigNetConfig)}
+    kinds |= {"camera": CameraConfig, "energy": EnergyConfig}
     unknown = sorted(set(data) - set(kinds) - {"rignets"})
     if unknown:
         raise ValueError(f"configs: unknown entry {unknown[0]!r}")
     rignets = tuple(from_dict(RigNetConfig, c) for c in data.pop("rignets", ()))
-    return PackConfigs(rignets=rignets, **{k: None if v is None else from_dict(kinds[k], v) for k, v in data.items()})
+    made = {name: None if value is None else from_dict(kinds[name], value) for name, value in data.items()}
+    shared = {name: made.pop(name) for name in ("camera", "energy") if name in made}
+    configs = PackConfigs(rignets=rignets, **shared)
+    for name, config in made.items():
+        if config is not None:
+            configs = configs.with_part(name, config)
+    return configs
+
+
+def _configs_dict(configs: PackConfigs) -> dict:
+    """The inverse of `configs_of`: one entry a part."""
+    data = to_dict(configs)
+    data.pop("others")
+    return data | {name: to_dict(config) for name, config in configs.others}
 
 
 def load_pack(path_or_name: str | os.PathLike = "demo", *, parts: tuple[str, ...] | None = None,
@@ -272,7 +280,7 @@ def load_pack(path_or_name: str | os.PathLike = "demo", *, parts: tuple[str, ...
     configs = configs_of(manifest)
     if check:
         for name in trees:
-            if name in NETWORKS:
+            if is_network(name):
                 check_weights(name, trees[name], configs, where=str(folder))
     trees = jax.device_put(jax.tree.map(lambda a: a.astype(np.float32) if a.dtype == np.float16 else a, trees))
     static = {k: tuple(v) if isinstance(v, list) else v

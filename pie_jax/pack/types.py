@@ -23,11 +23,8 @@ from pie_jax.config import (
 )
 from pie_jax.errors import PackError
 from pie_jax.face3d.morphable import MorphableModel
+from pie_jax.pack.parts import PARTS, is_network
 from pie_jax.pack.pool import Pool
-
-NETWORKS = ("generator", "regressor", "landmarks", "perceptual", "recognition", "dfr",
-            "rignet_pose", "rignet_expression", "rignet_illumination")
-PARTS = NETWORKS + ("morphable", "pool")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +38,7 @@ class PackConfigs:
     recognition: VGGConfig | Absent = None
     rignets: tuple[RigNetConfig, ...] = ()
     dfr: DFRConfig | Absent = None
+    others: tuple[tuple[str, Any], ...] = ()  # (part, config) of parts that have no field of their own
     camera: CameraConfig = CameraConfig()
     energy: EnergyConfig = EnergyConfig()
 
@@ -50,17 +48,25 @@ class PackConfigs:
 
     def of(self, part: str) -> Any:
         """The config of a network part ("rignet_pose" included), or None."""
-        return self.rignet(part.removeprefix("rignet_")) if part.startswith("rignet_") else getattr(self, part)
+        if part.startswith("rignet_"):
+            return self.rignet(part.removeprefix("rignet_"))
+        return getattr(self, part) if part in _FIELDS else dict(self.others).get(part)
 
     def with_part(self, part: str, config) -> PackConfigs:
         """These configs with the one of a network part replaced."""
-        if not part.startswith("rignet_"):
+        if part in _FIELDS:
             return dataclasses.replace(self, **{part: config})
+        if not part.startswith("rignet_"):
+            rest = tuple(pair for pair in self.others if pair[0] != part)
+            return dataclasses.replace(self, others=tuple(sorted((*rest, (part, config)), key=lambda pair: pair[0])))
         control = part.removeprefix("rignet_")
         if config.control != control:
             raise ValueError(f"config: expected a rig for {control!r}, got one for {config.control!r}")
         rest = tuple(c for c in self.rignets if c.control != control)
         return dataclasses.replace(self, rignets=tuple(sorted((*rest, config), key=lambda c: c.control)))
+
+
+_FIELDS = {field.name for field in dataclasses.fields(PackConfigs)} - {"rignets", "others", "camera", "energy"}
 
 
 class Manifest(dict):
@@ -95,23 +101,13 @@ class Pack:
     def require(self, *parts: str) -> None:
         """PackError naming the first of `parts` that the pack lacks."""
         for part in parts:
-            there = part in self.weights if part in NETWORKS else getattr(self, part) is not None
+            there = part in self.weights if is_network(part) else getattr(self, part) is not None
             if not there:
                 raise PackError(f"{self.manifest.get('name', 'pack')}: the part {part!r} is missing; "
-                                f"train or convert it into the pack first ({_command(part)})")
+                                f"train or convert it into the pack first ({PARTS[part].command})")
 
 
 def pack_hash(manifest: Mapping) -> str:
     """SHA-256 over (part, hash) of every part of a manifest, sorted by part."""
     parts = manifest.get("parts", {})
     return hashlib.sha256("".join(f"{k} {parts[k]['sha256']}\n" for k in sorted(parts)).encode()).hexdigest()
-
-
-def _command(part: str) -> str:
-    if part == "pool":
-        return "python -m pie_jax.tuning.pool --pack DIR"
-    if part == "morphable":
-        return "python -m converters.morphable, or python -m pie_jax.training.demo_pack"
-    return f"python -m pie_jax.training.{part.split('_')[0]} --pack DIR"
-
-

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from collections.abc import Sequence
 
 from pie_jax.cli import command
 from pie_jax.errors import EXIT_OK, PackError
-from pie_jax.pack.parts import CATALOGUE
+from pie_jax.pack.parts import PARTS, Part
 
 
 def parser() -> command.Parser:
@@ -56,7 +55,7 @@ def _list(as_json: bool) -> int:
 
 
 def _facts(folder, manifest) -> dict:
-    from pie_jax.pack import PARTS, configs_of, pack_hash
+    from pie_jax.pack import configs_of, pack_hash
 
     generator = configs_of(manifest).generator
     entries = manifest.get("parts", {})
@@ -69,8 +68,12 @@ def _facts(folder, manifest) -> dict:
             "licence": own, "resolution": generator.resolution if generator else None,
             "architecture": generator.architecture if generator else None,
             "bytes": sum(part["bytes"] for part in parts.values()), "parts": parts,
-            "missing": missing, "disabled": {name: dataclasses.asdict(CATALOGUE[name]) for name in missing},
+            "missing": missing, "disabled": {name: _told(PARTS[name]) for name in missing},
             "training": training}
+
+
+def _told(part: Part) -> dict[str, str]:
+    return {name: getattr(part, name) for name in ("use", "disables", "published", "command")}
 
 
 def _status(name: str, as_json: bool) -> int:
@@ -88,7 +91,7 @@ def _status(name: str, as_json: bool) -> int:
     for part, entry in facts["parts"].items():
         steps = facts["training"].get(part, {}).get("steps", "")
         print(f"{part:<21}{entry['bytes'] / 2**20:>8.2f}  {entry['storage']:<9}{entry['sha256'][:12]:<14}{steps:>8}  "
-              f"{CATALOGUE[part].use}")
+              f"{PARTS[part].use}")
     for part, entry in facts["parts"].items():
         source = facts["training"].get(part, {}).get("converted_from", {}).get("file")
         if source or entry["licence"] != facts["licence"]:
@@ -96,7 +99,7 @@ def _status(name: str, as_json: bool) -> int:
     if facts["missing"]:
         print("\nmissing (nothing is ever downloaded: get the file from its owner, or make the part)")
     for part in facts["missing"]:
-        entry = CATALOGUE[part]
+        entry = PARTS[part]
         print(f"{part:<21}without it: {entry.disables}\n{'':<21}published by: {entry.published}\n"
               f"{'':<21}{entry.command}")
     for part, record in facts["training"].items():
@@ -111,7 +114,7 @@ def _numbers(figures: dict) -> list[tuple[str, float]]:
 
 
 def _verify(arguments) -> int:
-    from pie_jax.pack import PARTS, find_pack, load_pack, read_manifest
+    from pie_jax.pack import find_pack, load_pack, read_manifest
 
     folder = find_pack(arguments.pack)
     manifest = read_manifest(folder)

@@ -10,7 +10,6 @@ from PIL import Image
 
 from pie_jax.embed import main as embed
 from pie_jax.pack import PARTS, save_pack, update_part
-from pie_jax.pack.parts import CATALOGUE
 from pie_jax.packs.__main__ import main as packs
 
 
@@ -26,8 +25,8 @@ def small_pack(tmp_path_factory):
 
 
 def test_catalogue_knows_every_part():
-    assert set(CATALOGUE) == set(PARTS)
-    assert all(entry.use and entry.disables and entry.published and entry.command for entry in CATALOGUE.values())
+    assert all(name == part.name for name, part in PARTS.items())
+    assert all(entry.use and entry.disables and entry.published and entry.command for entry in PARTS.values())
 
 
 def test_status_says_what_is_missing_and_where_it_is(small_pack, capsys):
@@ -38,8 +37,8 @@ def test_status_says_what_is_missing_and_where_it_is(small_pack, capsys):
         assert manifest["parts"][part]["sha256"][:12] in out
     assert "perceptual: from vgg16-397923af.pth; licence: BSD 3-Clause" in out
     for part in set(PARTS) - {"generator", "perceptual"}:
-        assert f"{part:<21}without it: {CATALOGUE[part].disables}" in out
-        assert CATALOGUE[part].published in out and CATALOGUE[part].command in out
+        assert f"{part:<21}without it: {PARTS[part].disables}" in out
+        assert PARTS[part].published in out and PARTS[part].command in out
     assert packs(["status", str(small_pack), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["parts"]["perceptual"]["licence"] == "BSD 3-Clause"
