@@ -21,6 +21,7 @@ from pie_jax.pack.parts import needs_of
 from pie_jax.packs.__main__ import main as packs
 
 ROOT = pathlib.Path(__file__).parents[2]
+MODULE = r"python -m ((?:pie_jax|converters)(?:\.[a-z0-9_]+)*[a-z0-9_])(?![.\w])"
 DEMO_HASH = "144c50d358cc"  # results are stored with it: the pack that ships may not change unseen
 
 
@@ -83,7 +84,7 @@ def hints():
     for path in [*(ROOT / "pie_jax").rglob("*.py"), *(ROOT / "converters").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                found |= set(re.findall(r"python -m ((?:pie_jax|converters)(?:\.[a-z0-9_]+)*[a-z0-9_])(?![.\w])", node.value))
+                found |= set(re.findall(MODULE, node.value))
     return sorted({command.removeprefix("python -m ").split()[0] for command in found})
 
 
