@@ -2,7 +2,7 @@
 
 import itertools
 import json
-import time
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -38,14 +38,18 @@ def test_a_program_is_counted_and_timed_apart(cache):
 
 def test_runs_alternate_and_are_summed_up(monkeypatch):
     monkeypatch.setattr(harness, "_SETTLED", 0.001)
+    now = [0.0]
+    clock = SimpleNamespace(perf_counter=lambda: now[0], process_time=lambda: now[0])
+    monkeypatch.setattr(harness, "time", clock)
     order = []
 
     def short():
         order.append("short")
+        now[0] += 2**-12
 
     def long():
         order.append("long")
-        time.sleep(0.015)
+        now[0] += 2**-6
 
     spreads = harness.run_blocked({"short": short, "long": long}, runs=10, warm=1)
     assert [name for name, _ in itertools.groupby(order)] == ["short", "long"] * 11

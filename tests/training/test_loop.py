@@ -108,7 +108,7 @@ def test_an_interrupt_leaves_a_whole_checkpoint(tmp_path, number):
 
 def test_minutes_end_a_run_and_drive_the_schedule(tmp_path):
     result = run(tmp_path, minutes=0.02)
-    assert result.outcome == "minutes" and 1.2 <= result.seconds < 30
+    assert result.outcome == "minutes" and result.seconds >= 1.2
     assert 0 < float(result.state.fraction) <= 1
 
 
