@@ -121,7 +121,7 @@ def train_adversarial(arguments: argparse.Namespace) -> loop.RunResult:
     from pie_jax.pack import load_pack, update_part
     from pie_jax.runtime import configure
     from pie_jax.training.data.family_data import FamilyData
-    from pie_jax.training.generator import batch_source, initial_weights, pack_config
+    from pie_jax.training.generator_start import batch_source, initial_weights, pack_config
 
     configure()
     pack_file = pathlib.Path(arguments.pack) / "manifest.json"
@@ -157,5 +157,5 @@ def train_adversarial(arguments: argparse.Namespace) -> loop.RunResult:
         weights = {**result.state.ema, "w_mean": result.state.extra["w_mean"]}
         record = command.record(result, arguments, module="generator", start=origin,
                              images_seen=result.steps * arguments.batch)
-        update_part(arguments.pack, "generator", weights, config, record)
+        update_part(arguments.pack, "generator", weights, config=config, record=record)
     return result

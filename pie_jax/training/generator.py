@@ -11,11 +11,11 @@ loss, R1, style mixing) takes the same data, or any folder of photos, and needs 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import pathlib
 
-from pie_jax.errors import PackError, UsageError
+from pie_jax.errors import UsageError
 from pie_jax.training.core import command, loop
+from pie_jax.training.generator_start import batch_source, initial_weights, pack_config
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,65 +35,6 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--r1", type=float, default=None, help="R1 gamma (default: 0.0002 resolution^2 / batch)")
     result.add_argument("--mixing", type=float, default=0.5, help="share of style-mixed codes in the adversarial stage")
     return result
-
-
-def grow(weights, old, *, zero_rgb: bool = True):
-    """`weights` of a larger generator with every array of `old` that it shares; new toRGB layers start silent."""
-    merged = {}
-    for name, value in weights.items():
-        if isinstance(value, dict):
-            merged[name] = grow(value, old[name], zero_rgb=zero_rgb) if name in old else _silent(value, zero_rgb)
-        else:
-            if old[name].shape != value.shape:
-                raise PackError(f"generator: {name} has {old[name].shape} in the pack, {value.shape} here; "
-                                "give the channel flags of the pack's generator")
-            merged[name] = old[name]
-    return merged
-
-
-def _silent(block, zero_rgb):
-    if zero_rgb and "torgb" in block:
-        block = block | {"torgb": block["torgb"] | {"weight": block["torgb"]["weight"] * 0.0}}
-    return block
-
-
-def initial_weights(key, config, pack):
-    """Mapping (fitted or the pack's), synthesis (new, grown or the pack's), and a line telling which."""
-    import jax
-    import jax.numpy as jnp
-
-    from pie_jax.nn.stylegan2 import Synthesis
-    from pie_jax.training.supervised import fit_mapping, within_span
-
-    shape = jnp.zeros((1, config.num_layers, config.w_dim))
-    synthesis = within_span(jax.jit(Synthesis(config).init)(key, shape)["params"], dim=config.w_dim)
-    old = pack.weights.get("generator") if pack is not None else None
-    if old is not None and pack.configs.generator.resolution <= config.resolution:
-        before = pack.configs.generator.resolution
-        return old["mapping"], grow(synthesis, old["synthesis"]), f"from the pack's generator at {before} px"
-    if not config.mapping_linear_output:  # nothing is known of the scenes: an ordinary mapping network
-        from pie_jax.nn.stylegan2 import Mapping
-
-        mapping = jax.jit(Mapping(config).init)(jax.random.fold_in(key, 1), jnp.zeros((1, config.z_dim)))["params"]
-        new = jax.jit(Synthesis(config).init)(key, shape)["params"]
-        return mapping, new, "new"
-    mapping, r2 = fit_mapping(config)
-    return mapping, synthesis, f"new; mapping fitted to the scene code, R^2 {r2:.4f}"
-
-
-def pack_config(arguments: argparse.Namespace, pack):
-    """The GeneratorConfig asked for: the pack's at another resolution, or a new one of the flags.
-
-    A new one has the fitted two-layer mapping, unless it is to learn from photos.
-    """
-    from pie_jax.config import GeneratorConfig
-
-    if pack is not None and pack.configs.generator is not None:
-        return dataclasses.replace(pack.configs.generator, resolution=arguments.resolution)
-    mapping = {} if arguments.photos is not None else {
-        "mapping_layers": 2, "mapping_lr_multiplier": 1.0, "mapping_linear_output": True}
-    return GeneratorConfig(resolution=arguments.resolution, channel_base=arguments.channel_base,
-                           channel_max=arguments.channel_max, channel_min=arguments.channel_min, **mapping)
 
 
 def mean_w(mapping_weights, config, *, count: int = 10_000):
@@ -131,24 +72,6 @@ def synthesiser(config, mapping_weights, synthesis_weights, *, batch: int = 24):
         return np.concatenate(parts)
 
     return run
-
-
-def batch_source(data, *, resolution: int, batch: int, seed: int):
-    """step -> {"z", "image", "mask"}: `batch` images as pairs drawn from what the folder holds at that moment."""
-    import numpy as np
-
-    from pie_jax.training.data.family_data import shrink
-    from pie_jax.training.losses.response import region_mask
-
-    def make(step: int):
-        rng = np.random.default_rng([seed, step])
-        pairs = np.sort(rng.choice(data.count(), batch // 2, replace=False))
-        rows = (2 * pairs[:, None] + np.arange(2)[None]).reshape(-1)
-        mask = region_mask(data.landmarks[rows], resolution)
-        return {"z": np.asarray(data.z[rows]), "image": shrink(data.images[rows], resolution),
-                "mask": (mask * 255).astype(np.uint8)}
-
-    return make
 
 
 def sheet(path: pathlib.Path, data, images) -> None:
@@ -213,7 +136,7 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     if result.outcome != "interrupted":
         record = command.record(result, arguments, module="generator", start=origin, pairs=data.count(),
                              images_seen=result.steps * arguments.batch)
-        update_part(arguments.pack, "generator", weights, config, record)
+        update_part(arguments.pack, "generator", weights, config=config, record=record)
     return result
 
 
