@@ -55,7 +55,7 @@ def measure(pack: str, devices: int, cases: Sequence[dict], *, runs: int = 1) ->
     from pie_jax.portrait import embed_portraits
     from pie_jax.runtime import local_devices
 
-    loaded, there = load_pack(pack), local_devices(devices)
+    loaded, there = load_pack(pack), local_devices(count=devices)
     rng, side = np.random.default_rng(0), loaded.configs.generator.resolution
 
     def embed(photos: int, steps: int) -> None:

@@ -141,7 +141,8 @@ def write(pack: str | Path, converted: Converted, checkpoint: Checkpoint, *, nam
               "sha256": checkpoint.sha256(), "bytes": 0 if path.is_dir() else path.stat().st_size}
     record = {"converted_from": source, "licence": converted.licence, "notes": list(converted.notes),
               "tensors": converted.table.summary()}
-    update_part(pack, converted.part, converted.weights, converted.config, record, storage=storage, check=False)
+    update_part(pack, converted.part, converted.weights, config=converted.config, record=record, storage=storage,
+                check=False)
     if converted.camera is not None or name:
         update_configs(pack, camera=converted.camera, **({"name": name} if name else {}))
 

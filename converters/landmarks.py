@@ -45,7 +45,7 @@ def _find(checkpoint: Checkpoint) -> dict[str, np.ndarray] | None:
         if prefix and not (isinstance(tree, Mapping) and prefix in tree):
             continue
         try:
-            tensors = checkpoint.state_dict(prefix)
+            tensors = checkpoint.state_dict(prefix=prefix)
         except PackError as error:
             if "NaN" in str(error):
                 raise
@@ -71,7 +71,8 @@ def convert(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Converted:
     depth = max(int(name.split("_")[1].split(".")[0]) for name in tensors if name.startswith("m0.b1_"))
     config = LandmarkConfig(stacks=stacks, width=width, depth=depth, num_points=points, crop_scale=CROP_SCALE)
     known = [Ignored(pattern="*.num_batches_tracked", why="a counter of the training")]
-    weights, table = map_tensors(tensors, _rules(config), known, where=checkpoint.path, layout="face-alignment FAN")
+    weights, table = map_tensors(tensors, _rules(config), known=known, where=checkpoint.path,
+                                 layout="face-alignment FAN")
     return Converted(part="landmarks", weights=weights, config=config, layout="face-alignment FAN", licence=LICENCE,
                      table=table, notes=("68 points, of which 66 are returned (without the inner mouth corners)",))
 

@@ -64,7 +64,7 @@ def convert(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Converted:
     if prefix is None:
         raise PackError(f"{checkpoint.path}: no Deep3DFaceRecon regressor (no backbone.conv1.weight, also not in "
                         "net_recon)")
-    tensors = checkpoint.state_dict(prefix)
+    tensors = checkpoint.state_dict(prefix=prefix)
     if "backbone.fc.weight" in tensors:
         raise PackError(f"{checkpoint.path}: trained with use_last_fc, whose one layer is another head than the "
                         "published one; use the published epoch_20.pth")
@@ -78,7 +78,7 @@ def convert(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Converted:
     config = RegressorConfig(stage_sizes=tuple(stages), bottleneck=bottleneck, width=width)
     rules = _rules(config)
     known = [Ignored(pattern="*.num_batches_tracked", why="a counter of the training")]
-    weights, table = map_tensors(tensors, rules, known, where=checkpoint.path, layout="Deep3DFaceRecon_pytorch")
+    weights, table = map_tensors(tensors, rules, known=known, where=checkpoint.path, layout="Deep3DFaceRecon_pytorch")
     weights |= {"output_mean": np.zeros(257, np.float32), "output_std": np.ones(257, np.float32)}
     camera = ffhq_camera()
     note = (f"camera: the face crop is at x {camera.crop_x}, y {camera.crop_y}, side {camera.crop_size} of an "

@@ -69,7 +69,7 @@ def convert(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Converted:
     layout, prefix = found
     if layout == "stylespace":
         raise PackError(f"{checkpoint.path}: a rig of StyleSpace, which does not act on W+; it cannot be used here")
-    tensors = checkpoint.state_dict(prefix)
+    tensors = checkpoint.state_dict(prefix=prefix)
     if layout == "dfr":
         return _dfr(checkpoint, tensors)
     rules, known, layers, w_dim, shape = _rig_rules(layout, tensors)
@@ -77,7 +77,7 @@ def convert(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Converted:
     control = _control(checkpoint, inputs, getattr(arguments, "control", None))
     config = RigNetConfig(control=control, num_layers=layers, w_dim=w_dim, input="all" if inputs == 257 else "slice",
                           **shape)
-    weights, table = map_tensors(tensors, rules, known, where=checkpoint.path, layout=f"StyleRig, {layout}")
+    weights, table = map_tensors(tensors, rules, known=known, where=checkpoint.path, layout=f"StyleRig, {layout}")
     return Converted(part=f"rignet_{control}", weights=weights, config=config, layout=f"StyleRig, {layout}",
                      licence=LICENCE, table=table, notes=(
                          f"reads {inputs} parameters ({config.input}); it must have been trained on this generator and "

@@ -99,8 +99,8 @@ class Mismatch(PackError):
         self.table = table
 
 
-def map_tensors(tensors: Mapping[str, np.ndarray], rules: Iterable[Rule], known: Iterable[Ignored] = (), *, where: Any,
-            layout: str) -> tuple[dict, Table]:
+def map_tensors(tensors: Mapping[str, np.ndarray], rules: Iterable[Rule], *,
+                known: Iterable[Ignored] = (), where: Any, layout: str) -> tuple[dict, Table]:
     """Apply `rules` to `tensors`: the nested float32 weights, and the table.
 
     Args:

@@ -136,7 +136,7 @@ def _perceptual(checkpoint, tensors, config: VGGConfig, sources, known, notes, *
                        shape=(1, _channels(config, name), 1, 1)) for i, name in enumerate(config.layers)]
     known += [Ignored(pattern=f"{sources[name]}.*", why=f"beyond {needed[-1]}, the deepest layer the term reads")
               for name in CONVOLUTIONS if name not in needed]
-    weights, table = map_tensors(tensors, rules, known, where=checkpoint.path, layout=layout)
+    weights, table = map_tensors(tensors, rules, known=known, where=checkpoint.path, layout=layout)
     return Converted(part="perceptual", weights=weights, config=config, layout=layout, table=table, notes=notes,
                      licence=LICENCES["lpips" if config.heads else "torchvision"])
 
@@ -182,7 +182,7 @@ def _face(checkpoint: Checkpoint, tensors: dict[str, np.ndarray], names: dict[st
                   Rule(target=f"{name}/bias", source=source[1], layout=np.ravel)]
     known = [Ignored(pattern=source.replace("[", "[[]"), why="the classes; the descriptor is fc7")
              for source in names["fc8"]]
-    weights, table = map_tensors(tensors, rules, known, where=checkpoint.path, layout=layout)
+    weights, table = map_tensors(tensors, rules, known=known, where=checkpoint.path, layout=layout)
     return Converted(part="recognition", weights=weights, config=config, layout=layout, table=table, notes=notes,
                      licence=LICENCES["face"])
 

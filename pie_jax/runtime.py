@@ -120,7 +120,7 @@ def set_visible_devices(accelerators: str) -> None:
         jax.config.update(f"jax_{kind}_visible_devices", accelerators)
 
 
-def local_devices(count: int | None = None) -> list[jax.Device]:
+def local_devices(*, count: int | None = None) -> list[jax.Device]:
     """`count` of this process's devices of the kind that `configure` chose, the chosen one first.
 
     None: every accelerator, but one CPU device: several on one machine share its cores.

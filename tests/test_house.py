@@ -1,6 +1,7 @@
-"""The house's rules that a machine can check: imports go down only, files stay small, public things are described."""
+"""Rules that a machine can check: imports go down and in no circle, knobs are keywords, files stay small."""
 
 import ast
+import graphlib
 import pathlib
 
 import pytest
@@ -26,6 +27,13 @@ FLOORS = (
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 FILES = sorted(PACKAGE.rglob("*.py"))
+CONVERTERS = sorted((ROOT / "converters").rglob("*.py"))
+
+# Parameters that may be given by place although they have a default.
+GRAMMAR_EXCEPTIONS = {
+    "main": {"argv"},  # every command's door: None means sys.argv
+    "parse_args": {"args", "namespace"},  # overrides argparse.ArgumentParser.parse_args
+}
 
 
 def room(path: pathlib.Path) -> str:
@@ -87,3 +95,53 @@ def test_the_package_never_imports_its_tools():
         tops = {node.module.split(".")[0] for node in ast.walk(ast.parse(path.read_text()))
                 if isinstance(node, ast.ImportFrom) and node.module}
         assert not tops & {"tests", "benchmarks", "converters", "torch"}, path
+
+
+def module_name(path: pathlib.Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_modules(path: pathlib.Path, modules: set[str]) -> set[str]:
+    """The modules of the package that `path` imports anywhere, inside functions too."""
+    package = module_name(path).split(".")
+    if path.name != "__init__.py":
+        package = package[:-1]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package[:len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            found |= {inner if (inner := f"{base}.{alias.name}") in modules else base for alias in node.names}
+    return (found & modules) - {module_name(path)}
+
+
+def test_no_circle_of_imports():
+    modules = {module_name(path) for path in FILES}
+    graph = {module_name(path): imported_modules(path, modules) for path in FILES}
+    assert sum(map(len, graph.values())) > len(modules)
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(f"modules import each other in a circle: {' -> '.join(error.args[1])}")
+
+
+def public_functions(tree: ast.AST):
+    """Public functions and methods; what is inside a function or a private class is nobody's interface."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            if not node.name.startswith("_"):
+                yield node
+        elif not (isinstance(node, ast.ClassDef) and node.name.startswith("_")):
+            yield from public_functions(node)
+
+
+@pytest.mark.parametrize("path", [*FILES, *CONVERTERS], ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_parameter_with_a_default_is_given_by_name(path):
+    for function in public_functions(ast.parse(path.read_text())):
+        given = [*function.args.posonlyargs, *function.args.args]
+        optional = {argument.arg for argument in given[len(given) - len(function.args.defaults):]}
+        wrong = optional - GRAMMAR_EXCEPTIONS.get(function.name, set())
+        assert not wrong, f"{path}:{function.lineno}: {function.name}: put {sorted(wrong)} after *"

@@ -51,7 +51,7 @@ def embedded(pack: Pack, portraits: Sequence[Portrait], config: EmbedConfig, fol
     `report["seconds_per_portrait"]` is the time of the whole call that made it, compiling included.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    config, found = config.on(local_devices(1)[0].platform), {}
+    config, found = config.on(local_devices(count=1)[0].platform), {}
     for portrait in portraits:
         try:
             embedding = Embedding.load(folder / f"{portrait.seed:06d}.npz")

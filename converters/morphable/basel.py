@@ -60,7 +60,7 @@ def convert(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Converted:
              Ignored(pattern="*.representer.*", why="the shape's mesh is used"),
              Ignored(pattern="*.modelinfo.*", why="how the model was built"),
              *(Ignored(pattern=p, why="a description") for p in ("*version*", "metadata.*", "catalog.*"))]
-    fields, table = map_tensors(tensors, rules, known, where=checkpoint.path, layout="Basel Face Model 2017/2019")
+    fields, table = map_tensors(tensors, rules, known=known, where=checkpoint.path, layout="Basel Face Model 2017/2019")
     fields["triangles"] = outward(fields["mean_shape"], fields["triangles"].astype(np.int64))
     fields["landmark_vertices"], notes = find_landmarks(
         getattr(arguments, "landmarks", None), fields["mean_shape"], fields["triangles"], where=checkpoint.path)

@@ -54,7 +54,7 @@ def _front(checkpoint: Checkpoint) -> Converted:
     known = [Ignored(pattern="point_buf", why="the triangles of each vertex, known from the triangles"),
              *(Ignored(pattern=p, why="a region of the regressor's training") for p in
                ("tri_mask2", "frontmask2*", "skinmask"))]
-    fields, table = map_tensors(tensors, rules, known, where=checkpoint.path, layout="Deep3D BFM_model_front")
+    fields, table = map_tensors(tensors, rules, known=known, where=checkpoint.path, layout="Deep3D BFM_model_front")
     model, notes = build(fields, where=checkpoint.path)
     return Converted(part="morphable", weights=model, config=None, layout="Deep3D BFM_model_front", licence=LICENCE,
                      table=table, notes=notes)
@@ -106,7 +106,7 @@ def _basel(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Converted:
                 layout=lambda p, e: flat_basis(p.T * np.ravel(e) / DECIMETRES)[front][:, :, :64]))
     else:
         rules.append(Rule(target="triangles", source="tl", layout=lambda a: a - 1, shape=(None, 3)))
-    fields, table = map_tensors(tensors, rules, known, where=checkpoint.path, layout="Basel Face Model 2009")
+    fields, table = map_tensors(tensors, rules, known=known, where=checkpoint.path, layout="Basel Face Model 2009")
     fields.pop("keep", None)
     notes: tuple[str, ...] = ()
     if helpers is None:

@@ -42,7 +42,7 @@ def forward(converted: Converted, reference: Mapping[str, np.ndarray]) -> dict[s
     if not given:
         return {}
     count = next(iter(given.values())).shape[0]
-    params = dataclasses.replace(FaceParams.zeros((count,)), **given)
+    params = dataclasses.replace(FaceParams.zeros(leading=(count,)), **given)
     vertices = shape(converted.weights, params)
     found = {"vertices": vertices, "albedo": albedo(converted.weights, params),
              "landmarks": vertices[:, converted.weights.landmark_vertices]}

@@ -42,7 +42,7 @@ def convert(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Converted:
         Rule(target="triangles", source="f", shape=(None, 3))]
     known = [Ignored(pattern=p, why="of the joints, which stay at rest") for p in (
         "posedirs", "J_regressor*", "kintree_table", "weights*", "J", "hands*")]
-    fields, table = map_tensors(tensors, rules, known, where=checkpoint.path, layout="FLAME")
+    fields, table = map_tensors(tensors, rules, known=known, where=checkpoint.path, layout="FLAME")
     triangles = fields["triangles"].astype(np.int64)
     landmarks, notes = find_landmarks(getattr(arguments, "landmarks", None), fields["mean_shape"], triangles,
                                       where=checkpoint.path)

@@ -64,7 +64,7 @@ def convert(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Converted:
     known = [*(Ignored(pattern=f"{name}.vertices", why="identity beyond the 80th") for name in people[80:]),
              *(Ignored(pattern=f"{name}.vertices", why="not among the expressions of vertex_indices.json")
                for name in ("PupilDilate_?", "cheekRaiser_?"))]
-    fields, table = map_tensors(tensors, rules, known, where=checkpoint.path, layout="ICT-FaceKit")
+    fields, table = map_tensors(tensors, rules, known=known, where=checkpoint.path, layout="ICT-FaceKit")
     landmarks = sixty_six(np.asarray(indices["idx_to_landmark_verts"], np.int64), checkpoint.path)
     triangles = fields["triangles"].astype(np.int64)
     colour = np.tile(np.asarray(SKIN), (count, 1))

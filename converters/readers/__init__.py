@@ -3,7 +3,7 @@
     checkpoint = read("stylegan2-ffhq-config-f.pkl")      # PackError where the file is damaged, hostile or unknown
     checkpoint.format                                      # one of FORMATS
     checkpoint.tree                                        # dict, list, Node, numpy arrays, numbers, strings
-    checkpoint.state_dict("g_ema")                         # {"conv1.weight": array, ...}, every array finite
+    checkpoint.state_dict(prefix="g_ema")                  # {"conv1.weight": array, ...}, every array finite
 
 A pickle is interpreted by a small machine of our own (`machine`), which builds arrays and plain containers and can call
 nothing: a name that is not on the list (`names`) is refused, and names on the list are never looked up either. Sizes

@@ -40,7 +40,7 @@ class Checkpoint:
             value = children[key]
         return value
 
-    def state_dict(self, prefix: str = "") -> dict[str, np.ndarray]:
+    def state_dict(self, *, prefix: str = "") -> dict[str, np.ndarray]:
         """`state_dict(self.at(prefix))`; PackError names an array with NaN or infinity."""
         return state_dict(self.at(prefix), where=self.path)
 

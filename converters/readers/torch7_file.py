@@ -35,7 +35,7 @@ class _Reader:
         self.at += size
         return self.data[self.at - size:self.at]
 
-    def numbers(self, kind: str, count: int = 1) -> tuple:
+    def numbers(self, kind: str, *, count: int = 1) -> tuple:
         return struct.unpack(f"<{count}{kind}", self.take(count * struct.calcsize("<" + kind)))
 
     def text(self) -> str:
@@ -99,7 +99,7 @@ class _Reader:
         (rank,) = self.numbers("i")
         if not 0 <= rank <= 16:
             raise UnsafeFileError(f"a tensor of {rank} axes")
-        sizes, strides = self.numbers("q", rank), self.numbers("q", rank)
+        sizes, strides = self.numbers("q", count=rank), self.numbers("q", count=rank)
         (first,) = self.numbers("q")
         storage = self.object(depth + 1)
         if storage is None or not rank:

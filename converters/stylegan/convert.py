@@ -40,7 +40,7 @@ def layout_of(checkpoint: Checkpoint) -> tuple[Any, Any] | None:
     return None
 
 
-def convert(checkpoint: Checkpoint, arguments: argparse.Namespace | None = None) -> Converted:
+def convert(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Converted:
     """The generator in a checkpoint.
 
     Args:
@@ -64,7 +64,7 @@ def convert(checkpoint: Checkpoint, arguments: argparse.Namespace | None = None)
         raise PackError(f"{checkpoint.path}: does not fit the layout {layout.LAYOUT} "
                         f"({' '.join(str(error).split())[:160]}); it is damaged or another network") from error
     weights, table = map_tensors(plan.tensors, (rule for rule in plan.rules if plan.w_mean or rule.target != "w_mean"),
-                             plan.known, where=checkpoint.path, layout=layout.LAYOUT)
+                             known=plan.known, where=checkpoint.path, layout=layout.LAYOUT)
     notes = (*plan.notes, *_complete(weights, plan))
     converted = Converted(part="generator", weights=weights, config=plan.config, layout=layout.LAYOUT,
                           licence=layout.LICENCE, table=table, notes=notes)

@@ -143,7 +143,7 @@ class _Work:
         began = time.perf_counter()
         command.configure(self.arguments.device)
         good = [photo for photo in self.photos if photo.error is None]
-        self.devices = local_devices(self.arguments.devices)[:len(good)]
+        self.devices = local_devices(count=self.arguments.devices)[:len(good)]
         pack = load_pack(folder)
         self.pack_folder = folder
         pack_seconds = time.perf_counter() - began

@@ -42,7 +42,7 @@ class FaceParams:
     illumination: Array  # [..., 27] spherical harmonics; reshape(3, 9) is RGB x bands; the renderer adds 0.8 to band 0
 
     @classmethod
-    def zeros(cls, leading: tuple[int, ...] = ()) -> FaceParams:
+    def zeros(cls, *, leading: tuple[int, ...] = ()) -> FaceParams:
         """The mean face, looking at the camera, in white ambient light; fields [*leading, n] float32."""
         return cls(**{name: jnp.zeros((*leading, size), jnp.float32) for name, size in SIZES.items()})
 

@@ -61,13 +61,13 @@ def check_weights(part: str, weights: Weights, configs: PackConfigs, *, where: s
                             f"{list(expected[name].shape)}; it belongs to another config: train or convert it again")
 
 
-def flatten(tree, prefix: str = "") -> dict:
+def flatten(tree, *, prefix: str = "") -> dict:
     """A nested dict as one dict of sorted "a/b/c" names."""
     if not isinstance(tree, Mapping):
         return {prefix: tree}
     flat = {}
     for key in sorted(tree):
-        flat |= flatten(tree[key], f"{prefix}/{key}" if prefix else str(key))
+        flat |= flatten(tree[key], prefix=f"{prefix}/{key}" if prefix else str(key))
     return flat
 
 

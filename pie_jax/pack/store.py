@@ -47,7 +47,7 @@ def array_hash(tree) -> str:
 
 
 # --------------------------------------------------------------------------------------- writing
-def update_part(path: str | os.PathLike, name: str, weights, config=None, record: Mapping | None = None, *,
+def update_part(path: str | os.PathLike, name: str, weights, *, config=None, record: Mapping | None = None,
                 storage: str = "float16", check: bool = True) -> None:
     """Write one part of the pack at `path` (made if it is not there) and put it into the manifest, atomically.
 
@@ -110,10 +110,10 @@ def save_pack(path: str | os.PathLike, pack: Pack, *, storage: str = "float16") 
     update_configs(path, camera=pack.configs.camera, energy=pack.configs.energy, **entries)
     training = pack.manifest.get("training", {})
     for name, weights in pack.weights.items():
-        update_part(path, name, weights, pack.configs.of(name), training.get(name), storage=storage)
+        update_part(path, name, weights, config=pack.configs.of(name), record=training.get(name), storage=storage)
     for name in ("morphable", "pool"):
         if getattr(pack, name) is not None:
-            update_part(path, name, getattr(pack, name), None, training.get(name), storage=storage)
+            update_part(path, name, getattr(pack, name), record=training.get(name), storage=storage)
 
 
 @contextlib.contextmanager
@@ -204,7 +204,7 @@ def _arrays_and_static(value) -> tuple[dict, dict]:
 
 
 # --------------------------------------------------------------------------------------- reading
-def find_pack(path_or_name: str | os.PathLike = "demo") -> Path:
+def find_pack(path_or_name: str | os.PathLike) -> Path:
     """The folder of a pack: an existing folder, or a name among those that ship with the package."""
     path = Path(path_or_name)
     shipped = Path(__file__).parent.parent / "packs"
@@ -256,7 +256,7 @@ def _configs_dict(configs: PackConfigs) -> dict:
     return data | {name: to_dict(config) for name, config in configs.others}
 
 
-def load_pack(path_or_name: str | os.PathLike = "demo", *, parts: tuple[str, ...] | None = None,
+def load_pack(path_or_name: str | os.PathLike, *, parts: tuple[str, ...] | None = None,
               check: bool = True) -> Pack:
     """Load a pack onto the default device, float32.
 

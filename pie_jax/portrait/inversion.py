@@ -75,7 +75,7 @@ def embed_portraits(pack: Pack | str | os.PathLike, portraits: Array | Sequence,
     began = time.perf_counter()
     pack = as_pack(pack)
     pack.require("generator")
-    config = (config or EmbedConfig(energy=pack.configs.energy)).on((devices or local_devices(1))[0].platform)
+    config = (config or EmbedConfig(energy=pack.configs.energy)).on((devices or local_devices(count=1))[0].platform)
     images = _stack(portraits, pack.configs.generator.resolution)
     starts = list(resume) if resume is not None else [None] * len(images)
     if len(starts) != len(images):

@@ -45,7 +45,7 @@ class Part:
     bone: Places | None = None  # [N] where expressions are evaluated, of which only the jaw's count (teeth)
 
 
-def places_at(points, mouth_side=None, eye_side=None) -> Places:
+def places_at(points, *, mouth_side=None, eye_side=None) -> Places:
     points = np.asarray(points, float)
     n = len(points)
     mouth = np.where(points[:, 1] > MOUTH_Y, 1.0, -1.0) if mouth_side is None else mouth_side
@@ -58,7 +58,7 @@ def places_at(points, mouth_side=None, eye_side=None) -> Places:
     )
 
 
-def grid_triangles(rows, columns, wrap=False, offset=0, flip=False):
+def grid_triangles(rows, columns, *, wrap=False, offset=0, flip=False):
     """Two triangles a cell of a rows x columns grid of vertices."""
     i, j = np.meshgrid(np.arange(rows - 1), np.arange(columns if wrap else columns - 1), indexing="ij")
     k = (j + 1) % columns
@@ -142,7 +142,7 @@ def mouth(skin: HeadSkin):
     base = np.repeat(0.10 + dark, columns)[:, None] * np.array([0.34, 0.13, 0.12]) * 0.75
     bag = Part(
         segment=SEGMENTS.index("mouth"),
-        places=places_at(points, side),
+        places=places_at(points, mouth_side=side),
         vertices=points,
         triangles=grid_triangles(9, columns),
         base=base,
@@ -166,9 +166,9 @@ def mouth(skin: HeadSkin):
         parts.append(
             Part(
                 segment=SEGMENTS.index("teeth"),
-                places=places_at(points, sign),
+                places=places_at(points, mouth_side=sign),
                 vertices=points,
-                bone=places_at(at, sign),
+                bone=places_at(at, mouth_side=sign),
                 triangles=grid_triangles(4, 15),
                 base=base,
                 weights=np.zeros((len(points), 3)),

@@ -16,7 +16,7 @@ LIP = np.array([0.640, 0.335, 0.310])
 BROW = np.array([0.235, 0.160, 0.115])
 
 
-def brow_mask(p: Places, thickness=1.0):
+def brow_mask(p: Places, *, thickness=1.0):
     """The hairs of the brows, 0..1."""
     ax = np.abs(p.x)
     t = np.clip((ax - 0.125) / 0.36, 0.0, 1.0)
@@ -111,7 +111,7 @@ def texture_fields():
         "skin_redness": lambda p: rgb(ones(p), (0.020, -0.014, -0.008)),
         "brow_lightness": lambda p: rgb(brow_mask(p), (0.120, 0.090, 0.060)),
         "brow_thickness": lambda p: rgb(
-            np.clip(brow_mask(p, 1.75) - brow_mask(p), 0, 1) - 0.25 * brow_mask(p), (-0.17, -0.15, -0.13)
+            np.clip(brow_mask(p, thickness=1.75) - brow_mask(p), 0, 1) - 0.25 * brow_mask(p), (-0.17, -0.15, -0.13)
         ),
         "lip_redness": lambda p: rgb(lip_mask(p), (0.035, -0.055, -0.045)),
         "lip_lightness": lambda p: rgb(lip_mask(p), (0.060, 0.045, 0.045)),

@@ -109,8 +109,8 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
                       description={"config": to_dict(config), "batch": arguments.batch, "seed": arguments.seed,
                                    "rate": arguments.rate, "count": arguments.count})
     if result.outcome != "interrupted":
-        update_part(arguments.pack, PART, result.state.ema, config,
-                    command.record(result, arguments, module=PART, codes=len(pool)))
+        update_part(arguments.pack, PART, result.state.ema, config=config,
+                    record=command.record(result, arguments, module=PART, codes=len(pool)))
     return result
 
 

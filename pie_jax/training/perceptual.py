@@ -173,8 +173,8 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
                                    "rate": arguments.rate})
     if result.outcome != "interrupted":
         images = jnp.asarray(data.tail(32, fields=("images",))["images"], jnp.float32) / 255.0
-        update_part(arguments.pack, PART, normalise_layers(config, result.state.ema["vgg"], images), config,
-                    command.record(result, arguments, module=PART, portraits=len(data)))
+        update_part(arguments.pack, PART, normalise_layers(config, result.state.ema["vgg"], images), config=config,
+                    record=command.record(result, arguments, module=PART, portraits=len(data)))
     return result
 
 

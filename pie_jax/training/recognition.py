@@ -131,8 +131,8 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
                       description={"config": to_dict(config), "batch": arguments.batch, "seed": arguments.seed,
                                    "rate": arguments.rate})
     if result.outcome != "interrupted":
-        update_part(arguments.pack, PART, result.state.ema["vgg"], config,
-                    command.record(result, arguments, module=PART, portraits=len(data), people=people))
+        update_part(arguments.pack, PART, result.state.ema["vgg"], config=config,
+                    record=command.record(result, arguments, module=PART, portraits=len(data), people=people))
     return result
 
 

@@ -203,8 +203,8 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     if result.outcome != "interrupted":
         counts = {"painted": painted, "portraits": len(data) if data else 0,
                   "photos": len(photos) if photos is not None else 0, "family": len(family) if family else 0}
-        update_part(arguments.pack, PART, result.state.ema, config,
-                    command.record(result, arguments, module=PART, losses=to_dict(losses), **counts))
+        update_part(arguments.pack, PART, result.state.ema, config=config,
+                    record=command.record(result, arguments, module=PART, losses=to_dict(losses), **counts))
     return result
 
 

@@ -118,7 +118,7 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
                           width=arguments.width, activation=arguments.activation, hidden_layers=arguments.hidden_layers,
                           hidden_width=arguments.hidden_width, input=arguments.input)
     losses = losses_of(arguments)
-    face = FaceParams.zeros((1,))
+    face = FaceParams.zeros(leading=(1,))
     key = jax.random.key(arguments.seed)
     zeros = jnp.zeros((1, config.num_layers, config.w_dim))
     weights = RigNet(config).init(key, zeros, rig_input(config, face, face))["params"]
@@ -129,7 +129,7 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     rate = arguments.rate if arguments.rate is not None else (0.01 if arguments.optimiser == "adadelta" else 1e-3)
     configs = dataclasses.replace(pack.configs, rignets=())
     transform, step = make_step(config, configs, losses, optimiser=arguments.optimiser, rate=rate)
-    tail = pool.tail(64)
+    tail = pool.tail(size=64)
 
     def evaluate(state):
         found = measure_response(config, configs, state.ema, frozen, tail)
@@ -143,10 +143,10 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
                                    "seed": arguments.seed, "optimiser": arguments.optimiser, "rate": rate,
                                    "count": arguments.count})
     if result.outcome != "interrupted":
-        found = measure_response(config, configs, result.state.ema, frozen, pool.tail(128))
-        update_part(arguments.pack, part, result.state.ema, config,
-                    command.record(result, arguments, module="rignet", losses=to_dict(losses), response=_plain(found),
-                                    **known))
+        found = measure_response(config, configs, result.state.ema, frozen, pool.tail(size=128))
+        update_part(arguments.pack, part, result.state.ema, config=config,
+                    record=command.record(result, arguments, module="rignet", losses=to_dict(losses),
+                                          response=_plain(found), **known))
     return result
 
 

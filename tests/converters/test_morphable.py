@@ -33,8 +33,9 @@ def convert(path, **options):
 
 def evaluate(model):
     """Vertices, colours, landmarks of A, B, D."""
-    params = dataclasses.replace(FaceParams.zeros((2,)), **{name: jnp.asarray(value, jnp.float32) for name, value in (
-        ("identity", A), ("expression", B), ("texture", D))})
+    params = dataclasses.replace(FaceParams.zeros(leading=(2,)), **{
+        name: jnp.asarray(value, jnp.float32)
+        for name, value in (("identity", A), ("expression", B), ("texture", D))})
     model = jax.tree.map(jnp.asarray, model)
     vertices, colours = jax.jit(lambda m, p: (shape(m, p), albedo(m, p)))(model, params)
     return np.asarray(vertices), np.asarray(colours), np.asarray(vertices)[:, np.asarray(model.landmark_vertices)]

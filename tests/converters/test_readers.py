@@ -29,7 +29,7 @@ def test_torch_zip_and_legacy(tmp_path):
     for write, name in ((files.torch_zip, "torch-zip"), (files.torch_legacy, "torch-legacy")):
         checkpoint = read(write(tmp_path / name, tree))
         assert checkpoint.format == name and checkpoint.format in FORMATS
-        same(checkpoint.state_dict("g_ema"), tree["g_ema"])
+        same(checkpoint.state_dict(prefix="g_ema"), tree["g_ema"])
         assert checkpoint.tree["epoch"] == 3 and checkpoint.tree["args"] == Node("argparse.Namespace", {"size": 8})
         with pytest.raises(PackError, match="no 'g' in it .there: args, epoch"):
             checkpoint.at("g")
@@ -71,7 +71,7 @@ def test_persistence_is_the_state_dict_and_runs_no_source(tmp_path):
                                  protocol=protocol)
         checkpoint = read(path)
         assert checkpoint.format == "persistence"
-        same(checkpoint.state_dict("G_ema"), {"fc.weight": A.T, "fc.noise": B})
+        same(checkpoint.state_dict(prefix="G_ema"), {"fc.weight": A.T, "fc.noise": B})
         assert checkpoint.at("G_ema.fc").state["conv_clamp"] == 256
         assert checkpoint.at("G_ema.fc").state["gain"] == 1.5
     assert not canary.exists()
@@ -84,7 +84,8 @@ def test_tensorflow_networks(tmp_path):
     for protocol in (2, 4):
         checkpoint = read(files.tf_pickle(tmp_path / "g.pkl", network, protocol=protocol))
         assert checkpoint.format == "tf-network"
-        same(checkpoint.state_dict("2"), {"lod": np.float32(0.0), "dlatent_avg": B, "synthesis/4x4/Const/const": A})
+        same(checkpoint.state_dict(prefix="2"),
+             {"lod": np.float32(0.0), "dlatent_avg": B, "synthesis/4x4/Const/const": A})
 
 
 def test_python_2_and_chumpy_pickles(tmp_path):
@@ -174,7 +175,7 @@ def test_real_torch_files_are_bit_equal(tmp_path):
     torch.save({"net": state}, tmp_path / "zip.pt")
     torch.save({"net": state}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     for name in ("zip.pt", "old.pth"):
-        same(read(tmp_path / name).state_dict("net"), {k: v.float().numpy() for k, v in state.items()})
+        same(read(tmp_path / name).state_dict(prefix="net"), {k: v.float().numpy() for k, v in state.items()})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch's, of TorchScript, which users still have
         torch.jit.script(net.eval()).save(tmp_path / "script.pt")

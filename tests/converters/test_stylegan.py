@@ -107,7 +107,7 @@ def test_rosinality_training_checkpoint_lacks_mean_and_noise(tmp_path):
     own = {f"module.{name}": a for name, a in own.items()}
     arguments = Call("argparse.Namespace", (), {"size": 8})
     path = files.torch_zip(tmp_path / "550000.pt", {"g": own, "g_ema": own, "g_optim": {}, "args": arguments})
-    converted = stylegan.convert(read(path))
+    converted = stylegan.convert(read(path), argparse.Namespace())
     assert sum("seed" in note for note in converted.notes) == 2
     noise = {}
     for n, layer in ((4, "conv1"), (8, "conv0"), (8, "conv1")):
@@ -133,7 +133,7 @@ def test_stylegan1(tmp_path, layout):
         files.torch_zip(path, genforce1(mapping, t, 128, mean))
     else:
         files.torch_zip(path, lernapparat1(mapping, t, 128))
-        weights = stylegan.convert(read(path)).weights["synthesis"]
+        weights = stylegan.convert(read(path), argparse.Namespace()).weights["synthesis"]
         for index in range(12):  # drawn, as the file has none
             noise = weights[f"b{4 * 2**(index // 2)}"][f"conv{index % 2}"]["noise_const"]
             assert noise.std() == pytest.approx(1.0, abs=0.3)
@@ -147,7 +147,7 @@ def test_stylegan1(tmp_path, layout):
 def test_rosinality_stylegan1_is_another_network(tmp_path):
     r = rosinality1(6, trained=64, fused_from=32)
     path = files.torch_zip(tmp_path / "train.model", {"generator": r, "g_running": r, "g_optimizer": {}})
-    converted = stylegan.convert(read(path))
+    converted = stylegan.convert(read(path), argparse.Namespace())
     assert converted.config.resolution == 64 and converted.config.bias_before_blur
     noise = [converted.weights["synthesis"][f"b{4 * 2**i}"]["conv0"]["noise_const"] for i in range(5)]
     z, _ = latents(10)
@@ -196,13 +196,13 @@ def test_settings_that_are_not_supported_are_refused(tmp_path):
     for setting in ({"num_channels": 1}, {"nonlinearity": "relu"}, {"resample_kernel": [1, 2, 1]}, {"label_size": 10}):
         path = files.tf_pickle(tmp_path / "g.pkl", tensorflow2(t, 8, **setting))
         with pytest.raises(PackError, match=f"built with {next(iter(setting))}"):
-            stylegan.convert(read(path))
+            stylegan.convert(read(path), argparse.Namespace())
     path = files.torch_zip(tmp_path / "g.pt", t)
     with pytest.raises(PackError, match="give --clamp 256"):
-        stylegan.convert(read(path))
+        stylegan.convert(read(path), argparse.Namespace())
     path = files.torch_zip(tmp_path / "g.pt", {"features.0.weight": t["mapping.w_avg"]})
     with pytest.raises(PackError, match="no StyleGAN generator of a known layout"):
-        stylegan.convert(read(path))
+        stylegan.convert(read(path), argparse.Namespace())
 
 
 def test_the_command_writes_a_pack_that_is_the_same_function(tmp_path, capsys):

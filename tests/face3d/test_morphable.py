@@ -37,7 +37,7 @@ def test_vector_order_is_deep3d():
 def test_vector_round_trip_over_batch_shapes(leading):
     vector = jnp.asarray(RNG.standard_normal((*leading, 257)), jnp.float32)
     np.testing.assert_array_equal(FaceParams.from_vector(vector).to_vector(), vector)
-    assert FaceParams.zeros(leading).to_vector().shape == (*leading, 257)
+    assert FaceParams.zeros(leading=leading).to_vector().shape == (*leading, 257)
 
 
 def test_params_are_a_pytree():

@@ -75,16 +75,16 @@ def test_storage(tmp_path):
 
 def test_networks_are_checked_against_their_modules(tmp_path):
     config, weights = perceptual(jax.random.key(0))
-    packs.update_part(tmp_path / "p", "perceptual", weights, config, storage="float32")
+    packs.update_part(tmp_path / "p", "perceptual", weights, config=config, storage="float32")
     pack = packs.load_pack(tmp_path / "p")
     assert pack.configs.perceptual == config
     jax.tree.map(np.testing.assert_array_equal, pack.weights["perceptual"], weights)
     with pytest.raises(PackError, match="shape"):
-        packs.update_part(tmp_path / "p", "perceptual", weights, dataclasses.replace(config, width=16))
+        packs.update_part(tmp_path / "p", "perceptual", weights, config=dataclasses.replace(config, width=16))
     with pytest.raises(PackError, match="lacks array"):
-        packs.update_part(tmp_path / "p", "perceptual", {}, config)
+        packs.update_part(tmp_path / "p", "perceptual", {}, config=config)
     with pytest.raises(PackError, match="unknown array 'more'"):
-        packs.update_part(tmp_path / "p", "perceptual", {**weights, "more": np.ones(3)}, config)
+        packs.update_part(tmp_path / "p", "perceptual", {**weights, "more": np.ones(3)}, config=config)
     assert packs.load_pack(tmp_path / "p").hash == pack.hash  # a refused part changes nothing
 
 

@@ -20,7 +20,7 @@ def small_pack(tmp_path_factory):
     pack = toy.toy_pack(jax.random.key(0), parts=("generator", "perceptual"))
     save_pack(folder, pack)
     record = {"licence": "BSD 3-Clause", "converted_from": {"file": "vgg16-397923af.pth"}}
-    update_part(folder, "perceptual", pack.weights["perceptual"], None, record)
+    update_part(folder, "perceptual", pack.weights["perceptual"], record=record)
     return folder
 
 

@@ -28,9 +28,9 @@ def test_eight_devices_give_what_one_gives():
 
 
 def test_devices_that_are_not_here():
-    assert local_devices() == local_devices(1) == jax.devices()[:1]
+    assert local_devices() == local_devices(count=1) == jax.devices()[:1]
     for count in (0, 99):
         with pytest.raises(ResourceError, match="this process has 1"):
-            local_devices(count)
+            local_devices(count=count)
     with pytest.raises(ValueError, match="devices"):
         portrait_mesh([])

@@ -162,7 +162,7 @@ def test_closed_lids_hide_the_eyeballs(head, scenes):
     ],
 )
 def test_complete_expressions_move_pixels_at_64_px(head, name, landmarks, least):
-    params = FaceParams.zeros((2,))
+    params = FaceParams.zeros(leading=(2,))
     params = dataclasses.replace(
         params,
         expression=jnp.stack([jnp.zeros(64), jnp.asarray(expression(**{name: 1}))]),

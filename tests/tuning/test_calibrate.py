@@ -66,7 +66,7 @@ def test_the_command_leaves_its_measurement_in_the_pack(folder):
 def test_edits_of_rigs_that_obey_are_seen_to_arrive(folder, monkeypatch):
     """The toy networks obey nothing; with rigs and eyes that do, every number of the grid comes out as asked."""
     pack = load_pack(folder)
-    params_vector = np.tile(np.asarray(calibrate.FaceParams.zeros((8,)).to_vector()), (1, 1)).astype(np.float32)
+    params_vector = np.tile(np.asarray(calibrate.FaceParams.zeros(leading=(8,)).to_vector()), (1, 1)).astype(np.float32)
     params_vector[:, calibrate.VECTOR_SLICES["illumination"]] = 0.1
     told = {}
 

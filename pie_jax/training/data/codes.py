@@ -60,7 +60,7 @@ class Codes:
         rng = np.random.default_rng((seed, step))
         return self.rows(rng.integers(0, len(self) - self.held_out, size))
 
-    def tail(self, size: int | None = None) -> dict[str, np.ndarray]:
+    def tail(self, *, size: int | None = None) -> dict[str, np.ndarray]:
         """Held-out rows."""
         count = self.held_out if size is None else min(size, self.held_out)
         return self.rows(np.arange(len(self) - self.held_out, len(self) - self.held_out + count))

@@ -28,7 +28,7 @@ def region_mask(landmarks: np.ndarray, resolution: int) -> np.ndarray:
     return mask[..., None]
 
 
-def psnr(error: np.ndarray, mask: np.ndarray | None = None) -> float:
+def psnr(error: np.ndarray, *, mask: np.ndarray | None = None) -> float:
     """Mean over images of the PSNR in dB; error [N, R, R, 3] in units of the 0..1 range, weighted by mask."""
     weight = np.ones_like(error[..., :1]) if mask is None else mask
     mse = (weight * error**2).sum((1, 2, 3)) / (weight.sum((1, 2, 3)) * error.shape[-1])
@@ -42,7 +42,8 @@ def response(synthesise, data: dict[str, np.ndarray], factors: tuple[str, ...]) 
     """
     truth = data["images"].astype(np.float32) / 255
     error = np.asarray(synthesise(data["z"])) - truth
-    figures = {"psnr_db": psnr(error), "region_psnr_db": psnr(error, region_mask(data["landmarks"], truth.shape[1]))}
+    region = region_mask(data["landmarks"], truth.shape[1])
+    figures = {"psnr_db": psnr(error), "region_psnr_db": psnr(error, mask=region)}
     for f, name in enumerate(factors):
         low, high = (np.asarray(synthesise(data["moved_z"][f, end])) for end in (0, 1))
         moved = data["moved_images"][f].astype(np.float32) / 255
