@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return importlib.import_module(found[0].module).main(argv[len(found[0].words):])
 
 
-def usage(group: str | None = None) -> str:
+def usage(*, group: str | None = None) -> str:
     """The list of all commands, or of one group's."""
     shown = [entry for entry in COMMANDS if group in (None, entry.words[0])]
     wide = max(len(" ".join(entry.words)) for entry in shown)
@@ -71,7 +71,7 @@ def _choose(argv: list[str], found: list[Command]) -> int:
         print(completion(argv[1]))
         return EXIT_OK
     if argv[0] in GROUPS and (len(argv) == 1 or argv[1] in ("-h", "--help")):
-        print(usage(argv[0]))
+        print(usage(group=argv[0]))
         return EXIT_OK if len(argv) > 1 else UsageError.exit_code
     asked = tuple(argv[:2] if argv[0] in GROUPS else argv[:1])
     match = next((entry for entry in COMMANDS if entry.words == asked), None)

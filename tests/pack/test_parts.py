@@ -49,7 +49,7 @@ def test_a_new_part_is_one_entry_and_one_network(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "hat_network", types.SimpleNamespace(HatNet=HatNet))
     config = HatConfig(features=5)
     weights = HatNet(config).init(jax.random.key(0), np.zeros((1, 4, 4, 3)))["params"]
-    update_part(tmp_path / "p", "hat", weights, config, storage="float32")
+    update_part(tmp_path / "p", "hat", weights, config=config, storage="float32")
     pack = load_pack(tmp_path / "p")
     pack.require("hat")
     assert pack.configs.of("hat") == config and read_manifest(tmp_path / "p")["configs"]["hat"] == {"features": 5}
@@ -72,7 +72,7 @@ def test_the_pack_that_ships_is_as_it_was():
 
 @pytest.mark.parametrize("name", PARTS)
 def test_what_is_missing_is_told_with_the_command_that_makes_it(name, tmp_path):
-    update_part(tmp_path / "p", "generator", {"w_mean": np.zeros(3)}, None, check=False, storage="float32")
+    update_part(tmp_path / "p", "generator", {"w_mean": np.zeros(3)}, check=False, storage="float32")
     pack = load_pack(tmp_path / "p", check=False, parts=())
     with pytest.raises(PackError, match=re.escape(PARTS[name].command)):
         pack.require(name)
