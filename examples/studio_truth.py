@@ -17,7 +17,7 @@ def main(out: str = "out") -> None:
     head = build_head()
     scene = scenes_of_seeds([7], head=head)
     rotation = np.array(scene.params.rotation)  # [1, 3]: pitch, yaw, roll in radians
-    rotation[:, 1] = np.radians(15)
+    rotation[:, 1] = np.radians(-15)
     turned = posed(head, scene, rotation)
     before, after = (np.asarray(render_scenes(head, s, resolution=128).images[0]) for s in (scene, turned))
     pathlib.Path(out).mkdir(parents=True, exist_ok=True)
