@@ -12,7 +12,7 @@ from typing import BinaryIO
 from pie_jax.errors import ResourceError
 from pie_jax.io.text import cause_of, shown
 
-_LONGEST_PREFIX = 80  # characters of the file's own name in its temporary one
+_LONGEST_PREFIX = 80  # bytes of the file's own name in its temporary one
 
 
 @contextlib.contextmanager
@@ -25,7 +25,7 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
     path = pathlib.Path(path)
     temporary = None
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:_LONGEST_PREFIX]}.",
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{_shortened(path.name)}.",
                                                  suffix=".part")
         with os.fdopen(descriptor, "wb") as file:
             yield file
@@ -46,6 +46,11 @@ def replace_file(path: str | os.PathLike, data: bytes) -> None:
     """Write `data` so that `path` holds either its old content or all of the new one. Raises ResourceError."""
     with replacing(path) as file:
         file.write(data)
+
+
+def _shortened(name: str) -> str:
+    """The start of a name, cut by bytes: file systems limit bytes, and a character may have four."""
+    return os.fsencode(name)[:_LONGEST_PREFIX].decode("utf-8", "ignore")
 
 
 def _umask() -> int:
