@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import sys
 from types import SimpleNamespace
 
 import jax
@@ -84,8 +85,18 @@ def test_rows_go_to_a_file_and_into_a_table(tmp_path):
     assert harness.table(rows, ("case", "ms", "runs")).splitlines()[2:] == ["| x | 1.235 |  |", "| y |  | 20 |"]
 
 
-def test_import_time_is_of_a_fresh_interpreter():
+def test_import_time_is_of_a_fresh_interpreter(monkeypatch):
+    now, called = [0.0], []
+
+    def run(words, **_):
+        called.append(words)
+        now[0] += {"pass": 0.25, "import json": 0.5, "import jax": 1.5}[words[-1]]
+
+    monkeypatch.setattr(harness, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(harness, "subprocess", SimpleNamespace(run=run))
     assert harness.import_seconds("json", runs=1) < harness.import_seconds("jax", runs=1)
+    assert harness.import_seconds("json", runs=3) == 0.25
+    assert all(words[:2] == [sys.executable, "-c"] for words in called) and len(called) == 10
 
 
 def test_bars_are_as_long_as_their_values():

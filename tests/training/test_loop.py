@@ -1,10 +1,12 @@
 """The training loop: falls, resumes bit for bit, stops whole, refuses what does not fit."""
 
 import dataclasses
+import itertools
 import json
 import os
 import signal
 import threading
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -106,10 +108,13 @@ def test_an_interrupt_leaves_a_whole_checkpoint(tmp_path, number):
     assert threading.active_count() < 20
 
 
-def test_minutes_end_a_run_and_drive_the_schedule(tmp_path):
+def test_minutes_end_a_run_and_drive_the_schedule(tmp_path, monkeypatch):
+    ticks = itertools.count()
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: 0.05 * next(ticks)))  # each look takes 50 ms
     result = run(tmp_path, minutes=0.02)
-    assert result.outcome == "minutes" and result.seconds >= 1.2
+    assert result.outcome == "minutes" and 1.2 <= result.seconds < 1.5  # the minutes, and no whole chunk more
     assert 0 < float(result.state.fraction) <= 1
+    assert next(ticks) * 0.05 < 30
 
 
 def test_a_term_that_is_not_finite_is_named(tmp_path):
