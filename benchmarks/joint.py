@@ -19,6 +19,7 @@ import sys
 import warnings
 
 from benchmarks.quality.embeddings import add_arguments, embedded, label_of, stages_of
+from pie_jax.cli import command
 from pie_jax.config import CONTROLS, DEFAULT_PRESET, EmbedConfig
 
 JOINT = "joint"
@@ -28,7 +29,8 @@ CHAINS = (("yaw+15", "smile+2"), ("yaw-15", "azimuth+45"), ("jaw_open+2", "azimu
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(prog="python -m benchmarks.joint", description=__doc__.split("\n")[0])
+    result = command.Parser(module="benchmarks.joint", description=__doc__.split("\n")[0])
+    command.add_debug(result)
     add_arguments(result, preset=DEFAULT_PRESET, count=6)
     result.add_argument("--out", default="runs/joint", metavar="DIR")
     return result
@@ -121,7 +123,8 @@ def table(figures: dict, *, title: str) -> str:
                       f"(10 to 90 %: {behind['low']:.2f} to {behind['high']:.2f})"])
 
 
-def main(argv: list[str] | None = None) -> int:
+@command.guarded_main
+def main(argv: list[str]) -> int:
     arguments = parser().parse_args(argv)
     from benchmarks.quality.portraits import photograph
     from benchmarks.quality.rows import add, key_of, rounded, rows

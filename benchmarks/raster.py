@@ -11,7 +11,6 @@ vectorised z-buffer of `benchmarks.torch_reference` beside `raster_gradient`, al
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +21,7 @@ import numpy as np
 
 from benchmarks import harness
 from pie_jax import runtime
+from pie_jax.cli import command
 from pie_jax.config import CameraConfig
 from pie_jax.face3d import raster, render
 from pie_jax.face3d.morphable import FaceParams, MorphableModel
@@ -113,8 +113,10 @@ def case(model: MorphableModel, resolution: int, *, runs: int, peak: harness.Cei
     }
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+@command.guarded_main
+def main(argv: list[str]) -> int:
+    parser = command.Parser(module="benchmarks.raster", description=__doc__.split("\n")[0])
+    command.add_debug(parser)
     parser.add_argument("--out", metavar="FILE", help="append one JSON line a timing to this file")
     parser.add_argument("--torch", action="store_true", help="time PyTorch beside")
     parser.add_argument("--cores", type=int, help="keep to so many processors")

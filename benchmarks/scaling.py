@@ -40,6 +40,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 
 from benchmarks.growth import growth, verdict
+from pie_jax.cli import command
 from pie_jax.config import DEFAULT_PRESET, PRESETS
 
 PHOTOS = 70_000  # of FFHQ
@@ -73,7 +74,8 @@ EMBEDDED = ("steps", "photos", "devices")
 
 
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__.split("\n")[0])
+    options = command.Parser(module="benchmarks.scaling", description=__doc__.split("\n")[0])
+    command.add_debug(options)
     options.add_argument("--pack", default="demo", help="name or folder of a pack (default: %(default)s)")
     options.add_argument("--only", nargs="+", choices=tuple(QUANTITIES), metavar="QUANTITY",
                          help=f"some of {', '.join(QUANTITIES)}")
@@ -201,7 +203,8 @@ def draw(folder: pathlib.Path, rows: list[dict]) -> None:
                 title=f"Cost over {name}", x_label=quantity.label, y_label="processor milliseconds"))
 
 
-def main(argv: list[str] | None = None) -> int:
+@command.guarded_main
+def main(argv: list[str]) -> int:
     options = parser()
     arguments = options.parse_args(argv)
     if arguments.runs < 1 or (arguments.cores is not None and arguments.cores < 1):

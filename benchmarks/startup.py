@@ -26,6 +26,8 @@ import tempfile
 import time
 from collections import Counter
 
+from pie_jax.cli import command
+
 HELP_SECONDS, SECOND_START_SECONDS = 0.3, 10.0  # the bars
 _HELP_RUNS = 5
 _EVENTS = {"/jax/core/compile/jaxpr_trace_duration": "trace_s",
@@ -34,7 +36,8 @@ _EVENTS = {"/jax/core/compile/jaxpr_trace_duration": "trace_s",
 
 
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(prog="python -m benchmarks.startup", description=__doc__.split("\n")[0])
+    options = command.Parser(module="benchmarks.startup", description=__doc__.split("\n")[0])
+    command.add_debug(options)
     options.add_argument("--pack", default="demo", help="name or folder of a pack (default: %(default)s)")
     options.add_argument("--out", metavar="FILE")
     options.add_argument("--begin", nargs=4, metavar=("EPOCH", "PACK", "OUT", "PHOTOS"), help=argparse.SUPPRESS)
@@ -131,7 +134,8 @@ def start_rows(pack: str) -> list[dict]:
     return rows
 
 
-def main(argv: list[str] | None = None) -> int:
+@command.guarded_main
+def main(argv: list[str]) -> int:
     arguments = parser().parse_args(argv)
     if arguments.begin:
         began, pack, out, photos = arguments.begin

@@ -40,6 +40,7 @@ import signal
 import sys
 import time
 
+from pie_jax.cli import command
 from pie_jax.config import PRECISIONS, PRESETS, StageConfig
 
 COLUMNS = ("case", "implementation", "share", "ms", "ms_low", "ms_high", "cpu_ms", "portraits_per_s", "trace_s",
@@ -50,7 +51,8 @@ PEERS = {"eager_fused": "fused", "eager_best": "scaled"}
 
 
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(prog="python -m benchmarks.steps", description=__doc__.split("\n")[0])
+    options = command.Parser(module="benchmarks.steps", description=__doc__.split("\n")[0])
+    command.add_debug(options)
     options.add_argument("--pack", default="demo", help="name or folder of a pack (default: %(default)s)")
     options.add_argument("--random", type=int, choices=(256, 1024), help="px: random weights of public sizes instead")
     options.add_argument("--batch", type=int, default=1)
@@ -298,7 +300,8 @@ def write(folder: pathlib.Path, rows: list[dict]) -> None:
     save_png(folder / f"{name}.png", chart.bars(entries, title=f"{name}: milliseconds, median and spread"))
 
 
-def main(argv: list[str] | None = None) -> int:
+@command.guarded_main
+def main(argv: list[str]) -> int:
     options = parser()
     arguments = options.parse_args(argv)
     if arguments.torch and arguments.precision != "float32":

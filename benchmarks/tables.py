@@ -9,7 +9,6 @@ the two lines is replaced.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import itertools
 import json
@@ -18,6 +17,8 @@ import pathlib
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+
+from pie_jax.cli import command
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -323,9 +324,11 @@ def renewed(text: str, *, page: str) -> str:
     return _BLOCK.sub(lambda found: f"{found[1]}{TABLES[found[2]]()}\n{found[3]}", text)
 
 
-def main(argv: list[str] | None = None) -> int:
+@command.guarded_main
+def main(argv: list[str]) -> int:
     """The command; returns its exit code."""
-    options = argparse.ArgumentParser(prog="python -m benchmarks.tables", description=__doc__.split("\n")[0])
+    options = command.Parser(module="benchmarks.tables", description=__doc__.split("\n")[0])
+    command.add_debug(options)
     options.add_argument("--check", action="store_true", help="write nothing; exit code 1 where a page is stale")
     arguments = options.parse_args(argv)
     stale = []

@@ -130,8 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    p = command.Parser(command="all", description="Convert every checkpoint of a folder into a pack.")
-    p.prog = "python -m converters.all"
+    p = command.Parser(module="converters.all", description="Convert every checkpoint of a folder into a pack.")
     p.add_argument("folder", metavar="DOWNLOADS", help="folder of checkpoints as their owners publish them")
     p.add_argument("--pack", metavar="DIR", help="folder of the pack (made if it is not there)")
     p.add_argument("--name", help="name of the pack in its manifest (its folder's, if it is new and none is given)")

@@ -46,8 +46,7 @@ Forward = Callable[[Converted, Mapping[str, np.ndarray]], Mapping[str, np.ndarra
 
 def parser(kind: str, description: str) -> command.Parser:
     """The options that all converters have; a converter may add its own."""
-    p = command.Parser(command=kind, description=description)
-    p.prog = f"python -m converters.{kind}"
+    p = command.Parser(module=f"converters.{kind}", description=description)
     p.add_argument("file", metavar="FILE", help="the checkpoint as its owner publishes it")
     p.add_argument("--pack", metavar="DIR", help="folder of the pack to write the part into (made if it is not there)")
     p.add_argument("--name", help="name of the pack in its manifest (its folder's, if it is new and none is given)")

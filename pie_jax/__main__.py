@@ -76,7 +76,9 @@ def _choose(argv: list[str], found: list[Command]) -> int:
     asked = tuple(argv[:2] if argv[0] in GROUPS else argv[:1])
     match = next((entry for entry in COMMANDS if entry.words == asked), None)
     if match is None:
-        known = [" ".join(e.words) for e in COMMANDS if argv[0] not in GROUPS or e.words[0] == argv[0]]
+        known = [*GROUPS, *(" ".join(e.words) for e in COMMANDS)]
+        if argv[0] in GROUPS:
+            known = [" ".join(e.words) for e in COMMANDS if e.words[0] == argv[0]]
         raise UsageError(f"pie: unknown command {' '.join(asked)!r}{command.did_you_mean(' '.join(asked), known)}; "
                          "see pie --help")
     if importlib.util.find_spec(match.module.split(".")[0]) is None:

@@ -19,11 +19,13 @@ import sys
 
 from benchmarks.ablation.variants import NAMES, VARIANTS
 from benchmarks.quality.embeddings import add_arguments, embedded, label_of, stages_of
+from pie_jax.cli import command
 from pie_jax.config import DEFAULT_PRESET
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=__doc__.split("\n")[0])
+    result = command.Parser(module="benchmarks.ablation", description=__doc__.split("\n")[0])
+    command.add_debug(result)
     add_arguments(result, preset=DEFAULT_PRESET, count=6)
     result.add_argument("--variants", nargs="+", choices=NAMES, default=NAMES, metavar="NAME",
                         help=f"some of {', '.join(NAMES)} (default: all)")
@@ -31,7 +33,8 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def main(argv: list[str] | None = None) -> int:
+@command.guarded_main
+def main(argv: list[str]) -> int:
     arguments = parser().parse_args(argv)
     from benchmarks.ablation import report
     from benchmarks.ablation.claims import claims

@@ -24,6 +24,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from benchmarks.quality.embeddings import add_arguments, embedded, label_of, stages_of
+from pie_jax.cli import command
 from pie_jax.config import DEFAULT_PRESET, PRECISIONS, EmbedConfig
 
 ASKED = ("yaw-15", "yaw+15", "smile+2")
@@ -33,7 +34,8 @@ _NETWORKS_ON = 4  # portraits on which each network alone is looked at
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(prog="python -m benchmarks.precision", description=__doc__.split("\n")[0])
+    result = command.Parser(module="benchmarks.precision", description=__doc__.split("\n")[0])
+    command.add_debug(result)
     add_arguments(result, preset=DEFAULT_PRESET, count=16)
     result.add_argument("--out", default="runs/precision", metavar="DIR")
     return result
@@ -90,7 +92,8 @@ def table(figures: dict, networks: Sequence[dict], *, title: str) -> str:
     return "\n".join(parts + columns(rows))
 
 
-def main(argv: list[str] | None = None) -> int:
+@command.guarded_main
+def main(argv: list[str]) -> int:
     arguments = parser().parse_args(argv)
     from benchmarks import harness
     from benchmarks.precision.networks import network_rows

@@ -22,6 +22,7 @@ import pathlib
 import sys
 
 from benchmarks.quality.embeddings import add_arguments, embedded, label_of, stages_of
+from pie_jax.cli import command
 
 SHOWN = ("yaw-15", "yaw+15", "azimuth-45", "azimuth+45", "jaw_open+2", "smile+2", "blink+2", "brow_raise+2")
 
@@ -29,7 +30,8 @@ SHOWN = ("yaw-15", "yaw+15", "azimuth-45", "azimuth+45", "jaw_open+2", "smile+2"
 def parser() -> argparse.ArgumentParser:
     from pie_jax.config import CONTROLS
 
-    result = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__.split("\n")[0])
+    result = command.Parser(module="benchmarks.quality", description=__doc__.split("\n")[0])
+    command.add_debug(result)
     result.add_argument("photos", nargs="?", metavar="FOLDER", help="portraits without truth, instead of the studio's")
     add_arguments(result, preset="paper", count=16)
     result.add_argument("--controls", nargs="+", choices=CONTROLS, help="that the energy trains for (default: all)")
@@ -49,7 +51,8 @@ def strip(portrait, edited, truths):
     return grid(tiles, columns=6, side=192)
 
 
-def main(argv: list[str] | None = None) -> int:
+@command.guarded_main
+def main(argv: list[str]) -> int:
     arguments = parser().parse_args(argv)
     from benchmarks.quality import judge, portraits
     from benchmarks.quality.charts import draw

@@ -22,6 +22,7 @@ import numpy as np
 import optax
 
 from pie_jax.arrays import Array, Weights
+from pie_jax.cli.command import Parser, add_debug
 from pie_jax.config import CameraConfig
 from pie_jax.errors import UsageError
 from pie_jax.imaging import face_crop
@@ -181,7 +182,7 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(prog="python -m benchmarks.quality.judge", description=__doc__.split("\n")[0])
+    result = Parser(module="benchmarks.quality.judge", description=__doc__.split("\n")[0])
     add_data_arguments(result)
     result.add_argument("--run", default="runs/judge", metavar="DIR", help="checkpoint and log (default: %(default)s)")
     result.add_argument("--file", default=str(FILE), help="where the weights go (default: beside this module)")
@@ -192,13 +193,13 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--views", type=int, default=4, help="of each person in a batch (default: %(default)s)")
     result.add_argument("--rate", type=float, default=2e-3, help="Adam's peak learning rate (default: %(default)s)")
     result.add_argument("--restart", action="store_true", help="forget the checkpoint in the run folder")
-    result.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_debug(result)
     result.set_defaults(default_steps=1000)
     return result
 
 
 def main(argv: list[str] | None = None) -> int:
-    return command.run_command(train, parser().parse_args(argv))
+    return command.run_command(train, parser(), argv)
 
 
 if __name__ == "__main__":

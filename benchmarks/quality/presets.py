@@ -9,7 +9,6 @@ folder is the same table; the last line of stdout is one JSON object.
 
 from __future__ import annotations
 
-import argparse
 import json
 import pathlib
 import sys
@@ -20,6 +19,7 @@ import numpy as np
 from benchmarks.quality.rows import rounded, rows
 from benchmarks.quality.summary import FAR
 from benchmarks.quality.table import columns, number
+from pie_jax.cli import command
 from pie_jax.config import PRESETS
 
 
@@ -74,9 +74,11 @@ def table(compared: dict, names: Sequence[str]) -> str:
     return "\n".join(columns(lines))
 
 
-def main(argv: list[str] | None = None) -> int:
+@command.guarded_main
+def main(argv: list[str]) -> int:
     """The command; returns its exit code."""
-    options = argparse.ArgumentParser(prog="python -m benchmarks.quality.presets", description=__doc__.split("\n")[0])
+    options = command.Parser(module="benchmarks.quality.presets", description=__doc__.split("\n")[0])
+    command.add_debug(options)
     options.add_argument("folder", type=pathlib.Path)
     options.add_argument("--presets", nargs="+", choices=tuple(PRESETS), default=("quick", "fast", "paper"),
                          help="the last one is what the others are compared with (default: %(default)s)")

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import argparse
 import errno
+import functools
 import os
+import pathlib
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
 from pie_jax import __version__
-from pie_jax.errors import EXIT_INTERRUPTED, PieError, ResourceError, UsageError, choose, nearest
+from pie_jax.cli.commands import COMMANDS
+from pie_jax.errors import EXIT_INTERRUPTED, EXIT_OK, PieError, ResourceError, UsageError, choose, nearest
 
 DEVICES = ("auto", "cpu", "gpu", "tpu")
 
@@ -23,9 +26,9 @@ DEVICES = ("auto", "cpu", "gpu", "tpu")
 class Parser(argparse.ArgumentParser):
     """argparse whose errors are one line, name the nearest option, and end with exit code 2."""
 
-    def __init__(self, *, command: str, **knobs):
-        super().__init__(prog=f"python -m pie_jax.{command}", allow_abbrev=False,
-                         formatter_class=argparse.ArgumentDefaultsHelpFormatter, **knobs)
+    def __init__(self, *, module: str, **knobs):
+        """module: the command is `python -m MODULE`, or `pie WORDS` where it was called so; knobs: as argparse's."""
+        super().__init__(prog=called_as(module), allow_abbrev=False, formatter_class=_Help, **knobs)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see {self.prog} --help")
@@ -36,6 +39,25 @@ class Parser(argparse.ArgumentParser):
             options = [text for action in self._actions for text in action.option_strings]
             self.error(f"unknown argument {unknown[0]!r}{did_you_mean(unknown[0].split('=')[0], options)}")
         return arguments
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Defaults are shown where they say something, and an epilog is kept as it is."""
+
+    def _get_help_string(self, action):
+        if action.default in (None, False, []) or action.default is argparse.SUPPRESS:
+            return action.help
+        return action.help if "default" in (action.help or "") else super()._get_help_string(action)
+
+
+def called_as(module: str) -> str:
+    """How a user calls the command of a module: as `pie WORDS` where this process is `pie`, else `python -m MODULE`."""
+    script = pathlib.PurePath(sys.argv[0])
+    if script.name in ("pie", "pie.exe") or script.parts[-2:] == ("pie_jax", "__main__.py"):
+        for entry in COMMANDS:
+            if entry.module.removesuffix(".__main__") == module:
+                return " ".join(["pie", *entry.words])
+    return f"python -m {module}"
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
@@ -93,6 +115,16 @@ def configure(device: str) -> None:
     from pie_jax import runtime
 
     runtime.configure(device=None if device == "auto" else device)
+
+
+def guarded_main(main: Callable[[list[str]], int | None]) -> Callable[..., int]:
+    """A command's `main(argv)`, in which an error is one line on stderr and an exit code (see `guarded`); None is 0."""
+    @functools.wraps(main)
+    def wrapped(argv: Sequence[str] | None = None) -> int:
+        words = list(sys.argv[1:] if argv is None else argv)
+        return guarded(lambda: main(words) or EXIT_OK, debug="--debug" in words)
+
+    return wrapped
 
 
 def guarded(work: Callable[[], int], *, debug: bool) -> int:

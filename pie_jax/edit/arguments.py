@@ -43,7 +43,7 @@ class Sweep:
 
 def parser() -> command.Parser:
     """All flags with their defaults."""
-    p = command.Parser(command="edit", description="Change pose, expression or light of an embedded portrait.",
+    p = command.Parser(module="pie_jax.edit", description="Change pose, expression or light of an embedded portrait.",
                        epilog=_EPILOG)
     p.formatter_class = argparse.RawDescriptionHelpFormatter
     p.add_argument("embedding", metavar="EMBEDDING", help="folder that pie_jax.embed made (OUT/<name>), or its .npz")

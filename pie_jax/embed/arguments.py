@@ -24,9 +24,8 @@ Exit codes: 0 ok, 1 some photos failed, 2 usage, 3 bad input, 4 pack missing or 
 
 def parser() -> command.Parser:
     """All flags with their defaults."""
-    p = command.Parser(command="embed", epilog=_EPILOG,
+    p = command.Parser(module="pie_jax.embed", epilog=_EPILOG,
                        description="Find the generator's code of a portrait, so that it can be edited.")
-    p.formatter_class = _Help
     p.add_argument("photos", nargs="*", metavar="PHOTO", help="JPEG, PNG or WebP files, folders of them, or patterns")
     p.add_argument("--list", action="append", metavar="FILE", help="text file with one PHOTO a line (repeatable)")
     p.add_argument("-o", "--out", default="out", metavar="DIR", help="where the results go")
@@ -53,15 +52,6 @@ def parser() -> command.Parser:
     p.add_argument("--quiet", action="store_true", help="no progress on stderr")
     add_share(p)
     return p
-
-
-class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Defaults shown where they say something, the epilog kept as it is."""
-
-    def _get_help_string(self, action):
-        if action.default in (None, False) or action.default is argparse.SUPPRESS or "default" in (action.help or ""):
-            return action.help
-        return super()._get_help_string(action)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -13,7 +13,8 @@ from pie_jax.pack.parts import PARTS, Part
 
 def parser() -> command.Parser:
     """Flags of the command."""
-    p = command.Parser(command="packs", description="Packs: what one holds, whether it is whole, which ones ship.")
+    p = command.Parser(module="pie_jax.packs",
+                       description="Packs: what one holds, whether it is whole, which ones ship.")
     command.add_debug(p)
     p.add_argument("--json", action="store_true", help="write to stdout as JSON")
     p.add_argument("action", choices=("status", "verify", "list"),

@@ -33,7 +33,7 @@ def __getattr__(name):
 
 
 def parser() -> command.Parser:
-    out = command.Parser(command="studio.render", description=__doc__.split("\n")[0])
+    out = command.Parser(module="pie_jax.studio.render", description=__doc__.split("\n")[0])
     out.add_argument("--seed", type=int, default=0, help="first person; person i has seed SEED + i")
     out.add_argument("--count", type=int, default=16, help="people")
     out.add_argument("-o", "--out", required=True, metavar="DIR", help="folder to write into (made if missing)")

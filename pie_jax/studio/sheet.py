@@ -29,7 +29,7 @@ CHANGES = (
 
 
 def parser() -> command.Parser:
-    out = command.Parser(command="studio.sheet", description=__doc__.split("\n")[0])
+    out = command.Parser(module="pie_jax.studio.sheet", description=__doc__.split("\n")[0])
     out.add_argument("-o", "--out", required=True, metavar="FILE", help="PNG to write")
     out.add_argument("--seed", type=int, default=0, help="first person")
     out.add_argument("--people", type=int, default=8, help="rows")

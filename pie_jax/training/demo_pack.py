@@ -12,8 +12,10 @@ import json
 import pathlib
 import sys
 
+from pie_jax.cli import command
 from pie_jax.config import CONTROLS
-from pie_jax.errors import EXIT_OK, PieError
+from pie_jax.errors import EXIT_OK
+from pie_jax.io import replace_file
 
 # Weight of `keep`, by which a rig prefers small edits
 KEEP = {"pose": "0.05", "expression": "0.2", "illumination": "1"}
@@ -39,26 +41,29 @@ def stages(arguments: argparse.Namespace) -> list[tuple[str, str, list[str]]]:
     sizes = [size for size in (64, 128) if size <= arguments.resolution]
     budgets = {64: ("0.004", "8", "0", 120), 128: ("0.0035", "16", "1", 230)}  # rate, pair, gain, minutes
     return [
-        ("studio_data", "studio_data", ["--data", str(runs / "studio"), "--count", count(8016, 240, 48)]),
-        ("family_data", "family_data", ["--data", family, "--count", count(15_000, 64, 1),
-                                        "--resolution", "128"]),
-        ("regressor", "regressor", [*run("regressor"), *studio, "--family", family, "--painted", "0",
-                                    "--render-rows", "0", "--resolution", "96", "--rate", "0.0015", *minutes(115)]),
-        ("landmarks", "landmarks", [*run("landmarks"), *studio, "--resolution", "128", *minutes(11)]),
-        ("perceptual", "perceptual", [*run("perceptual"), *studio, *minutes(3)]),
-        ("recognition", "recognition", [*run("recognition"), *studio, *minutes(4)]),
-        *((f"generator_{size}", "generator", [*run(f"generator_{size}"), "--data", family, "--resolution", str(size),
-                                              "--learning-rate", budgets[size][0], "--region", "60",
-                                              "--pair", budgets[size][1], "--gain", budgets[size][2],
-                                              *minutes(budgets[size][3])])
+        ("studio_data", "training.studio_data", ["--data", str(runs / "studio"), "--count", count(8016, 240, 48)]),
+        ("family_data", "training.family_data", [
+            "--data", family, "--count", count(15_000, 64, 1), "--resolution", "128"]),
+        ("regressor", "training.regressor", [
+            *run("regressor"), *studio, "--family", family, "--painted", "0", "--render-rows", "0",
+            "--resolution", "96", "--rate", "0.0015", *minutes(115)]),
+        ("landmarks", "training.landmarks", [*run("landmarks"), *studio, "--resolution", "128", *minutes(11)]),
+        ("perceptual", "training.perceptual", [*run("perceptual"), *studio, *minutes(3)]),
+        ("recognition", "training.recognition", [*run("recognition"), *studio, *minutes(4)]),
+        *((f"generator_{size}", "training.generator", [
+            *run(f"generator_{size}"), "--data", family, "--resolution", str(size),
+            "--learning-rate", budgets[size][0], "--region", "60", "--pair", budgets[size][1],
+            "--gain", budgets[size][2], *minutes(budgets[size][3])])
           for size in sizes),
-        ("dfr", "dfr", [*run("dfr"), *pool, "--hidden", "512,512", *minutes(3)]),
-        *((f"rignet_{control}", "rignet", [*run(f"rignet_{control}"), "--control", control, *pool,
-                                           "--weight-keep", KEEP[control], "--weight-background", "30",
-                                           *minutes(4)]) for control in CONTROLS),
-        ("pool", "pool", ["--pack", pack, "--size", "500"]),
-        ("balance", "balance", ["--pack", pack]),
-        ("calibrate", "calibrate", ["--pack", pack, "--samples", count(256, 16, 8), "--checked", count(24, 8, 8)]),
+        ("dfr", "training.dfr", [*run("dfr"), *pool, "--hidden", "512,512", *minutes(3)]),
+        *((f"rignet_{control}", "training.rignet", [
+            *run(f"rignet_{control}"), "--control", control, *pool, "--weight-keep", KEEP[control],
+            "--weight-background", "30", *minutes(4)])
+          for control in CONTROLS),
+        ("pool", "tuning.pool", ["--pack", pack, "--size", "500"]),
+        ("balance", "tuning.balance", ["--pack", pack]),
+        ("calibrate", "tuning.calibrate", [
+            "--pack", pack, "--samples", count(256, 16, 8), "--checked", count(24, 8, 8)]),
     ]
 
 
@@ -85,8 +90,9 @@ def begin(pack: str) -> None:
     save_png(pathlib.Path(pack) / "sample.png", np.asarray(image))
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m pie_jax.training.demo_pack", description=__doc__.split("\n")[0])
+@command.guarded_main
+def main(argv: list[str]) -> int:
+    parser = command.Parser(module="pie_jax.training.demo_pack", description=__doc__.split("\n")[0])
     parser.add_argument("--pack", default="runs/demo_pack", metavar="DIR",
                         help="the pack to make (default: %(default)s)")
     parser.add_argument("--runs", default="runs", metavar="DIR", help="run folders and rendered data")
@@ -95,26 +101,21 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--scale", type=float, default=1.0, help="factor of every budget (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", metavar="STAGE", help="these stages only, again even where finished")
+    command.add_debug(parser)
     arguments = parser.parse_args(argv)
     todo = stages(arguments)
     names = [name for name, _, _ in todo]
     unknown = sorted(set(arguments.only or ()) - set(names))
     if unknown:
         parser.error(f"--only {unknown[0]}: expected some of {', '.join(names)}")
-    try:
-        return run_stages(arguments, todo)
-    except PieError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    return run_stages(arguments, todo)
 
 
 def run_stages(arguments: argparse.Namespace, todo: list[tuple[str, str, list[str]]]) -> int:
     """Run what is not done; the list of finished stages is `demo_pack.json` in the runs folder."""
     import importlib
 
-    from pie_jax.runtime import configure
-
-    configure()
+    command.configure("auto")
     runs = pathlib.Path(arguments.runs)
     runs.mkdir(parents=True, exist_ok=True)
     ledger = runs / "demo_pack.json"
@@ -125,12 +126,12 @@ def run_stages(arguments: argparse.Namespace, todo: list[tuple[str, str, list[st
         if name not in arguments.only if arguments.only else name in finished:
             continue
         print(f"demo_pack: {name}", file=sys.stderr, flush=True)
-        code = importlib.import_module(f"pie_jax.training.{module}").main(flags)
+        code = importlib.import_module(f"pie_jax.{module}").main(flags)
         if code != EXIT_OK:
             print(f"demo_pack: {name} ended with {code}; run the same command again to go on", file=sys.stderr)
             return code
         finished = sorted({*finished, name})
-        ledger.write_text(json.dumps(finished))
+        replace_file(ledger, json.dumps(finished).encode())
     return EXIT_OK
 
 

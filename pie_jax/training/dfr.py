@@ -126,8 +126,8 @@ def hidden_sizes(text: str) -> tuple[int, ...]:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(prog="python -m pie_jax.training.dfr", description=__doc__.split("\n")[0])
-    command.add_arguments(result, name=PART, steps=6000, batch=64)
+    result = command.parser_of(PART, module="pie_jax.training.dfr", description=__doc__, steps=6000,
+                               batch=64)
     codes.add_code_arguments(result)
     result.add_argument("--hidden", default="1024,1024", metavar="N,N", help="hidden layers (default: %(default)s)")
     result.add_argument("--residual", action="store_true", help="add a linear map of the flattened code")
@@ -136,7 +136,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return command.run_command(train, parser().parse_args(argv))
+    return command.run_command(train, parser(), argv)
 
 
 if __name__ == "__main__":

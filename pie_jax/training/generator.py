@@ -19,8 +19,8 @@ from pie_jax.training.generator_start import batch_source, initial_weights, pack
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(prog="python -m pie_jax.training.generator", description=__doc__.split("\n")[0])
-    command.add_arguments(result, name="generator", steps=20_000, batch=16)
+    result = command.parser_of("generator", module="pie_jax.training.generator", description=__doc__, steps=20_000,
+                               batch=16)
     result.add_argument("--stage", choices=("supervised", "adversarial"), default="supervised")
     result.add_argument("--data", default="runs/family", metavar="DIR", help="folder of training.family_data")
     result.add_argument("--photos", default=None, metavar="FOLDER", help="adversarial stage: real images")
@@ -141,7 +141,7 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return command.run_command(train, parser().parse_args(argv))
+    return command.run_command(train, parser(), argv)
 
 
 if __name__ == "__main__":

@@ -110,8 +110,8 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(prog="python -m pie_jax.training.landmarks", description=__doc__.split("\n")[0])
-    command.add_arguments(result, name=PART, steps=4000, batch=16)
+    result = command.parser_of(PART, module="pie_jax.training.landmarks", description=__doc__, steps=4000,
+                               batch=16)
     add_data_arguments(result)
     result.add_argument("--studio", action="store_true", help="learn from studio portraits (the only way so far)")
     result.add_argument("--stacks", type=int, default=1)
@@ -123,7 +123,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return command.run_command(train, parser().parse_args(argv))
+    return command.run_command(train, parser(), argv)
 
 
 if __name__ == "__main__":

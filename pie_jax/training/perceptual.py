@@ -186,8 +186,8 @@ def check_resolution(config: VGGConfig, data: StudioData) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(prog="python -m pie_jax.training.perceptual", description=__doc__.split("\n")[0])
-    command.add_arguments(result, name=PART, steps=3000, batch=16)
+    result = command.parser_of(PART, module="pie_jax.training.perceptual", description=__doc__, steps=3000,
+                               batch=16)
     add_data_arguments(result)
     result.add_argument("--studio", action="store_true", help="learn from studio portraits (the only way so far)")
     result.add_argument("--width", type=int, default=16, help="channels of the first layer; VGG-16 has 64")
@@ -198,7 +198,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return command.run_command(train, parser().parse_args(argv))
+    return command.run_command(train, parser(), argv)
 
 
 if __name__ == "__main__":

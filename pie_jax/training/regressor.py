@@ -289,8 +289,8 @@ def pack_with_model(arguments: argparse.Namespace) -> Pack:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(prog="python -m pie_jax.training.regressor", description=__doc__.split("\n")[0])
-    command.add_arguments(result, name=PART, steps=4000, batch=32)
+    result = command.parser_of(PART, module="pie_jax.training.regressor", description=__doc__, steps=4000,
+                               batch=32)
     add_data_arguments(result)
     result.add_argument("--studio", action="store_true", help="also learn from studio portraits, whose truth is known")
     result.add_argument("--family", default=None, metavar="DIR",
@@ -311,7 +311,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return command.run_command(train, parser().parse_args(argv))
+    return command.run_command(train, parser(), argv)
 
 
 if __name__ == "__main__":

@@ -164,8 +164,8 @@ def losses_of(arguments: argparse.Namespace) -> RigLossConfig:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(prog="python -m pie_jax.training.rignet", description=__doc__.split("\n")[0])
-    command.add_arguments(result, name="rignet", steps=4000, batch=16)
+    result = command.parser_of("rignet", module="pie_jax.training.rignet", description=__doc__, steps=4000,
+                               batch=16)
     codes.add_code_arguments(result)
     config, losses = RigNetConfig(), RigLossConfig()
     result.set_defaults(run=None)
@@ -191,7 +191,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return command.run_command(train, parser().parse_args(argv))
+    return command.run_command(train, parser(), argv)
 
 
 if __name__ == "__main__":

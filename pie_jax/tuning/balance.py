@@ -12,7 +12,6 @@ generator's partial image at that size is not its full one shrunk, they are pain
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 from functools import partial
@@ -25,12 +24,11 @@ import numpy as np
 from pie_jax import energy as energies
 from pie_jax import optimise
 from pie_jax.arrays import Array
+from pie_jax.cli import command
 from pie_jax.config import EnergyConfig, StageConfig
 from pie_jax.imaging import psnr, resize_area
 from pie_jax.nn.layers import to_w_plus
 from pie_jax.pack import Pack, find_pack, inference, load_pack, update_configs
-from pie_jax.runtime import configure
-from pie_jax.training.core import command
 
 # Pull of each part relative to L2. Synthesis leads: its two parts together outweigh what comes with random samples of
 # v, whose gradients point another way each step; those of the portrait itself (identity, recognition) stay gentle, and
@@ -158,41 +156,38 @@ def own_portraits(key: Array, pack: Pack, *, count: int) -> jax.Array:
     return jnp.clip(inference.synthesise(generator, weights, to_w_plus(w, generator.num_layers)), 0.0, 1.0)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m pie_jax.tuning.balance", description=__doc__.split("\n")[0])
+@command.guarded_main
+def main(argv: list[str]) -> None:
+    parser = command.Parser(module="pie_jax.tuning.balance", description=__doc__.split("\n")[0])
     parser.add_argument("--pack", default="demo", metavar="DIR")
     parser.add_argument("--photos", metavar="FOLDER", help="portraits of the domain; default: the generator's own")
     parser.add_argument("--count", type=int, default=6, help="how many portraits (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--debug", action="store_true")
+    command.add_debug(parser)
     arguments = parser.parse_args(argv)
 
-    def work():
-        configure()
-        folder = find_pack(arguments.pack)
-        pack = load_pack(folder)
-        pack.require("generator")
-        key, portrait_key = jax.random.split(jax.random.key(arguments.seed))
-        if arguments.photos:
-            portraits = _photos(Path(arguments.photos), arguments.count, pack.configs.generator.resolution)
-        else:
-            portraits = own_portraits(portrait_key, pack, count=arguments.count)
-        config, evidence = balance_weights(key, pack, portraits)
-        px, near_db = detail_fidelity(jax.random.fold_in(key, 1), pack)
-        config = dataclasses.replace(config, edit_detail=(config.edit_detail or 1.0) if near_db >= DETAIL_DB else None)
-        evidence["detail"] = {"px": px, "psnr_db": round(near_db, 2) if np.isfinite(near_db) else None}
-        command = f"python -m pie_jax.tuning.balance --count {arguments.count} --seed {arguments.seed}"
-        evidence |= {"command": command + (" --photos FOLDER" if arguments.photos else ""), "seed": arguments.seed}
-        update_configs(folder, energy=config, record=evidence)
-        for field in dataclasses.fields(config):
-            if field.name.startswith("weight_"):
-                print(f"{field.name.removeprefix('weight_')} {getattr(config, field.name):g}", file=sys.stderr)
-        if config.edit_detail is None:
-            print(f"edited portraits are painted in full: at {px} px the generator's partial image is only "
-                  f"{near_db:.1f} dB near the full one", file=sys.stderr)
-
-    return command.guarded(work, debug=arguments.debug)
+    command.configure("auto")
+    folder = find_pack(arguments.pack)
+    pack = load_pack(folder)
+    pack.require("generator")
+    key, portrait_key = jax.random.split(jax.random.key(arguments.seed))
+    if arguments.photos:
+        portraits = _photos(Path(arguments.photos), arguments.count, pack.configs.generator.resolution)
+    else:
+        portraits = own_portraits(portrait_key, pack, count=arguments.count)
+    config, evidence = balance_weights(key, pack, portraits)
+    px, near_db = detail_fidelity(jax.random.fold_in(key, 1), pack)
+    config = dataclasses.replace(config, edit_detail=(config.edit_detail or 1.0) if near_db >= DETAIL_DB else None)
+    evidence["detail"] = {"px": px, "psnr_db": round(near_db, 2) if np.isfinite(near_db) else None}
+    recipe = f"python -m pie_jax.tuning.balance --count {arguments.count} --seed {arguments.seed}"
+    evidence |= {"command": recipe + (" --photos FOLDER" if arguments.photos else ""), "seed": arguments.seed}
+    update_configs(folder, energy=config, record=evidence)
+    for field in dataclasses.fields(config):
+        if field.name.startswith("weight_"):
+            print(f"{field.name.removeprefix('weight_')} {getattr(config, field.name):g}", file=sys.stderr)
+    if config.edit_detail is None:
+        print(f"edited portraits are painted in full: at {px} px the generator's partial image is only "
+              f"{near_db:.1f} dB near the full one", file=sys.stderr)
 
 
 def _photos(folder: Path, count: int, resolution: int) -> jax.Array:

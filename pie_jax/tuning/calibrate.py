@@ -8,7 +8,6 @@ over its range, and leaves what was asked, what was obtained with its spread, an
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import math
 import sys
@@ -18,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pie_jax.cli import command
 from pie_jax.config import CONTROLS
 from pie_jax.face3d.morphable import CONTROL_FIELDS, VECTOR_SLICES, FaceParams
 from pie_jax.face3d.render import light_direction
@@ -25,8 +25,6 @@ from pie_jax.nn.layers import to_w_plus
 from pie_jax.pack import Manifest, Pack, find_pack, inference, load_pack, update_configs
 from pie_jax.portrait import calibration
 from pie_jax.portrait.edits import AXES, expression_names, target_params
-from pie_jax.runtime import configure
-from pie_jax.training.core import command
 
 SAMPLES = 256
 ROUNDS = 6  # of requests for every sample
@@ -204,27 +202,25 @@ def calibrate(pack: Pack, *, seed: int, samples: int, checked: int, tell=lambda 
     return found
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m pie_jax.tuning.calibrate", description=__doc__.split("\n")[0])
+@command.guarded_main
+def main(argv: list[str]) -> None:
+    parser = command.Parser(module="pie_jax.tuning.calibrate", description=__doc__.split("\n")[0])
     parser.add_argument("--pack", default="demo", metavar="DIR")
     parser.add_argument("--samples", type=int, default=SAMPLES, help="codes for the curves (default: %(default)s)")
     parser.add_argument("--checked", type=int, default=CHECKED, help="codes edited in full (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--debug", action="store_true")
+    command.add_debug(parser)
     arguments = parser.parse_args(argv)
 
-    def work():
-        configure()
-        folder = find_pack(arguments.pack)
-        pack = load_pack(folder)
-        samples, checked = (8 * math.ceil(max(n, 8) / 8) for n in (arguments.samples, arguments.checked))
-        tell = partial(print, file=sys.stderr, flush=True)
-        found = calibrate(pack, seed=arguments.seed, samples=max(samples, checked), checked=checked, tell=tell)
-        command = ("python -m pie_jax.tuning.calibrate "
-                   f"--samples {samples} --checked {checked} --seed {arguments.seed}")
-        update_configs(folder, calibration=found | {"command": command})
-
-    return command.guarded(work, debug=arguments.debug)
+    command.configure("auto")
+    folder = find_pack(arguments.pack)
+    pack = load_pack(folder)
+    samples, checked = (8 * math.ceil(max(n, 8) / 8) for n in (arguments.samples, arguments.checked))
+    tell = partial(print, file=sys.stderr, flush=True)
+    found = calibrate(pack, seed=arguments.seed, samples=max(samples, checked), checked=checked, tell=tell)
+    recipe = ("python -m pie_jax.tuning.calibrate "
+               f"--samples {samples} --checked {checked} --seed {arguments.seed}")
+    update_configs(folder, calibration=found | {"command": recipe})
 
 
 if __name__ == "__main__":

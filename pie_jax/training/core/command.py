@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pie_jax.cli import command
 from pie_jax.errors import EXIT_INTERRUPTED, EXIT_OK, PackError, UsageError
 
-if TYPE_CHECKING:  # loop offers these functions too
+if TYPE_CHECKING:
     from pie_jax.training.core.loop import RunResult
 
 
-def add_arguments(parser: argparse.ArgumentParser, *, name: str, steps: int, batch: int) -> argparse.ArgumentParser:
-    """The flags every training has: --pack --run --steps --minutes --seed --batch --restart --debug."""
+def parser_of(name: str, *, module: str, description: str | None, steps: int, batch: int) -> command.Parser:
+    """A parser with the flags that every training has: --pack --run --steps --minutes --seed --batch --restart."""
+    parser = command.Parser(module=module, description=(description or "").split("\n")[0])
     parser.add_argument("--pack", default="demo", metavar="DIR", help="the pack that is read and whose part is written")
     parser.add_argument("--run", default=f"runs/{name}", metavar="DIR",
                         help="run folder: checkpoint and log (default: %(default)s)")
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, name: str, steps: int, bat
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=batch, help="images a step (default: %(default)s)")
     parser.add_argument("--restart", action="store_true", help="forget the checkpoint in the run folder")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    command.add_debug(parser)
     parser.set_defaults(default_steps=steps)
     return parser
 
@@ -42,19 +43,17 @@ def check_budget(arguments: argparse.Namespace) -> argparse.Namespace:
     return arguments
 
 
-def guarded(work: Callable[[], RunResult | None], *, debug: bool = False) -> int:
-    """Set JAX up and call `work()`; its end becomes an exit code, an error one line on stderr."""
-    def coded() -> int:
+def run_command(work: Callable[[argparse.Namespace], RunResult | None], parser: command.Parser,
+                argv: Sequence[str] | None) -> int:
+    """A training's whole command: parse, check the budget, set JAX up, call `work(arguments)`; its exit code."""
+    @command.guarded_main
+    def main(argv: list[str]) -> int:
+        arguments = check_budget(parser.parse_args(argv))
         command.configure("auto")
-        result = work()
+        result = work(arguments)
         return EXIT_INTERRUPTED if result is not None and result.outcome == "interrupted" else EXIT_OK
 
-    return command.guarded(coded, debug=debug)
-
-
-def run_command(work: Callable[[argparse.Namespace], RunResult | None], arguments: argparse.Namespace) -> int:
-    """`guarded` for a training: checks the budget first, then calls `work(arguments)`."""
-    return guarded(lambda: work(check_budget(arguments)), debug=arguments.debug)
+    return main(argv)
 
 
 def record(result: RunResult, arguments: argparse.Namespace, *, module: str, **more) -> dict:
