@@ -2,6 +2,17 @@
 
 from pie_jax.io.atomic import replace_file, replacing
 from pie_jax.io.images import encode_png, load_portrait, save_png
+from pie_jax.io.npz import read_npz, write_npz
 from pie_jax.io.text import cause_of, shown
 
-__all__ = ["cause_of", "encode_png", "load_portrait", "replace_file", "replacing", "save_png", "shown"]
+__all__ = [
+    "cause_of",
+    "encode_png",
+    "load_portrait",
+    "read_npz",
+    "replace_file",
+    "replacing",
+    "save_png",
+    "shown",
+    "write_npz",
+]

@@ -32,7 +32,7 @@ class Incident:
 class Progress:
     """What is known after a chunk. Arrays are numpy, so they outlive the donated state."""
 
-    state: State  # a snapshot on the host: what `save_state` takes
+    state: State  # a snapshot on the host: what `state_arrays` takes
     step: int  # of the portrait that is farthest behind
     steps: int  # of the stage
     trace: dict[str, np.ndarray]  # "energy" and every term: [steps, B], NaN where not reached or not computed
@@ -85,7 +85,7 @@ def run_stage(state: State, inputs, *, energy: Energy, stage: StageConfig, trace
     """Run a stage to its end.
 
     Args:
-      state: from `start_stage`, or from `load_state` to go on; it is donated.
+      state: from `start_stage`, or from `state_from_arrays` to go on; it is donated.
       inputs: pytree of arrays that the energy reads.
       energy: static description, see `Energy`.
       stage: steps, constants and chunk.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from typing import Any
 
 import jax
@@ -93,7 +92,7 @@ def to_device(state: State) -> State:
 
 
 def state_arrays(state: State) -> dict[str, np.ndarray]:
-    """A state (on host or device) as named arrays for `np.savez`; `state_from_arrays` reads them."""
+    """A state (on host or device) as named arrays; `state_from_arrays` reads them."""
     host = state if isinstance(state.keys, np.ndarray) else to_host(state)
     return {f"state_{i}": leaf for i, leaf in enumerate(jax.tree.leaves(host))}
 
@@ -110,16 +109,3 @@ def state_from_arrays(arrays: dict[str, np.ndarray], *, stage: StageConfig) -> S
         if value is None or value.shape != leaf.shape or value.dtype != leaf.dtype:
             raise ValueError(f"arrays: expected the state of this stage ({leaf.shape} {leaf.dtype}), got another")
     return to_device(tree.unflatten(values))
-
-
-def save_state(file: str | os.PathLike, state: State) -> None:
-    """Write the state to `file` (.npz), replacing it in one rename."""
-    temporary = f"{os.fspath(file)}.{os.getpid()}.npz"
-    np.savez(temporary, **state_arrays(state))
-    os.replace(temporary, file)
-
-
-def load_state(file: str | os.PathLike, *, stage: StageConfig) -> State:
-    """Read what `save_state` wrote; no pickles."""
-    with np.load(file, allow_pickle=False) as arrays:
-        return state_from_arrays(dict(arrays), stage=stage)

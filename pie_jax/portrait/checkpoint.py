@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import os
 import pathlib
@@ -12,8 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pie_jax.errors import InputError
-from pie_jax.io.images import replace_file
-from pie_jax.portrait.embedding import read_arrays
+from pie_jax.io import read_npz, write_npz
 
 FORMAT = 1
 
@@ -36,14 +34,12 @@ class Checkpoint:
         own = {"format": FORMAT, "stage": self.stage, "stages": len(self.traces), "incidents": list(self.incidents),
                "seconds": self.seconds}
         arrays["facts"] = np.array(json.dumps(facts | {"checkpoint": own}, sort_keys=True))
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)
-        replace_file(path, buffer.getvalue())
+        write_npz(path, arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Checkpoint:
         """Read what `save` wrote, without pickles. Raises InputError."""
-        arrays = read_arrays(path)
+        arrays = read_npz(path)
         try:
             own = json.loads(str(arrays["facts"]))["checkpoint"]
             if own["format"] != FORMAT:
@@ -62,7 +58,7 @@ def read_facts(path: str | os.PathLike) -> dict:
     if not pathlib.Path(path).is_file():
         return {}
     try:
-        facts = json.loads(str(read_arrays(path)["facts"]))
+        facts = json.loads(str(read_npz(path)["facts"]))
         return facts if isinstance(facts, dict) else {}
     except (InputError, KeyError, ValueError):
         return {}

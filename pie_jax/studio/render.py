@@ -20,6 +20,7 @@ from pie_jax.errors import EXIT_OK, InputError, ResourceError, UsageError
 
 TRUTH = "truth.npz"
 MAX_RESOLUTION = 1024
+_MAX_TRUTH = 16 * 2**30  # bytes of one truth.npz: masks of thousands of portraits
 BATCH = 16
 
 
@@ -118,6 +119,7 @@ def _run(arguments) -> int:
     import numpy as np
     from PIL import Image
 
+    from pie_jax.io import replacing
     from pie_jax.studio.drawing import render_scenes
     from pie_jax.studio.head import build_head
 
@@ -131,9 +133,8 @@ def _run(arguments) -> int:
         seen = render_scenes(head, scenes, resolution=arguments.resolution)
         pixels = (np.asarray(seen.images) * 255.0 + 0.5).astype(np.uint8)
         for seed, image in zip(own, pixels):
-            part = folder / f".{seed:06d}.part"
-            Image.fromarray(image).save(part, format="PNG")
-            part.replace(folder / f"{seed:06d}.png")
+            with replacing(folder / f"{seed:06d}.png") as file:
+                Image.fromarray(image).save(file, format="PNG")
         parts.append(_arrays(scenes, seen, len(own)) | {"images": pixels[: len(own)]})
         print(f"studio {start + len(own)}/{len(seeds)} portraits", file=sys.stderr, flush=True)
     truth = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -194,6 +195,7 @@ def save_truth(path, arrays: dict) -> None:
 
     import numpy as np
 
+    from pie_jax.io import write_npz
     from pie_jax.studio import names
     from pie_jax.studio.scene import STUDIO_CAMERA
 
@@ -205,10 +207,7 @@ def save_truth(path, arrays: dict) -> None:
         "hair_styles": np.array(names.HAIR_STYLES),
         "camera": np.array(json.dumps(to_dict(STUDIO_CAMERA))),
     }
-    part = pathlib.Path(path).with_suffix(".part")
-    with part.open("wb") as file:
-        np.savez_compressed(file, **arrays, **described)
-    part.replace(path)
+    write_npz(path, arrays | described, compress=True)
 
 
 def load_truth(path):
@@ -219,21 +218,18 @@ def load_truth(path):
     InputError: missing, damaged or of another kind.
     """
     import json
-    import zipfile
-
-    import numpy as np
 
     from pie_jax.config import CameraConfig
     from pie_jax.face3d.morphable import FaceParams
+    from pie_jax.io import read_npz
     from pie_jax.studio.scene import Scene
 
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = read_npz(path, max_bytes=_MAX_TRUTH)
         params = FaceParams(**{f.name: arrays.pop(f"params_{f.name}") for f in dataclasses.fields(FaceParams)})
         rest = {f.name: arrays.pop(f"scene_{f.name}") for f in dataclasses.fields(Scene) if f.name != "params"}
         arrays["camera"] = from_dict(CameraConfig, json.loads(str(arrays["camera"])))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (InputError, KeyError, ValueError) as error:
         raise InputError(f"{path}: no truth of the studio ({error}); render it again") from None
     return Scene(params=params, **rest), arrays
 

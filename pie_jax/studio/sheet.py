@@ -98,12 +98,13 @@ def _run(arguments) -> int:
         for person in images
         for image, (label, _) in zip(person, CHANGES)
     ]
+    from pie_jax.io import replacing
+
     sheet = figures.grid(tiles, columns=len(CHANGES), side=arguments.resolution)
-    part = path.with_suffix(".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(part, format="PNG", optimize=True)
-        part.replace(path)
+        with replacing(path) as file:
+            sheet.save(file, format="PNG", optimize=True)
     except OSError as error:
         raise ResourceError(f"{path}: cannot be written ({error.strerror}); choose another -o") from None
     print(path)

@@ -14,6 +14,7 @@ import argparse
 import pathlib
 
 from pie_jax.errors import UsageError
+from pie_jax.io import read_npz, save_png
 from pie_jax.training.core import command, loop
 from pie_jax.training.generator_start import batch_source, initial_weights, pack_config
 
@@ -82,12 +83,11 @@ def sheet(path: pathlib.Path, data, images) -> None:
     truth, images = data["images"], (np.clip(images, 0, 1) * 255 + 0.5).astype(np.uint8)
     rows = [np.concatenate(list(block[start:start + 8]), axis=1) for start in range(0, len(truth), 8)
             for block in (truth, images)]
-    Image.fromarray(np.concatenate(rows, axis=0)).save(path)
+    save_png(path, Image.fromarray(np.concatenate(rows, axis=0)))
 
 
 def train(arguments: argparse.Namespace) -> loop.RunResult:
     import jax
-    import numpy as np
 
     from pie_jax.config import to_dict
     from pie_jax.pack import load_pack, update_part
@@ -111,7 +111,7 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     data = FamilyData.open(folder)
     if data.resolution % config.resolution:
         raise UsageError(f"{folder}: holds images of {data.resolution} px, --resolution asks for {config.resolution}")
-    held_out = dict(np.load(folder / "response.npz", allow_pickle=False))
+    held_out = read_npz(folder / "response.npz")
     held_out |= {name: shrink(held_out[name], config.resolution) for name in ("images", "moved_images")}
     run_folder = pathlib.Path(arguments.run)
     mapping, synthesis, origin = initial_weights(jax.random.key(arguments.seed), config, pack)

@@ -182,7 +182,7 @@ class Evil:
 
 
 def test_files_of_others_are_refused(embeddings, tmp_path, monkeypatch):
-    monkeypatch.setattr("pie_jax.portrait.embedding._MAX_BYTES", 2**20)
+    monkeypatch.setattr("pie_jax.io.npz.MAX_BYTES", 2**20)
     path = tmp_path / "embedding.npz"
     embeddings[0].save(path)
     whole = path.read_bytes()

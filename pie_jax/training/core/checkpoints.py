@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pie_jax.errors import PieError
-from pie_jax.io import replacing
+from pie_jax.errors import InputError, PieError
+from pie_jax.io import read_npz, write_npz
 
 
 def _flatten(state: Any) -> dict[str, np.ndarray]:
@@ -25,17 +25,15 @@ def _flatten(state: Any) -> dict[str, np.ndarray]:
 def save_checkpoint(path: pathlib.Path, state: Any, *, seconds: float) -> None:
     """Write the state and the seconds of training so far to `path` (.npz), atomically."""
     flat = _flatten(state) | {"seconds": np.float64(seconds)}
-    with replacing(path) as file:
-        np.savez(file, **flat)
+    write_npz(path, flat)
 
 
 def load_checkpoint(path: pathlib.Path, template: Any) -> tuple[Any, float]:
     """The state saved at `path`, in the structure of `template`, and its seconds. PieError when they do not fit."""
     leaves, treedef = jax.tree_util.tree_flatten_with_path(template)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            saved = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError) as error:
+        saved = read_npz(path)
+    except InputError as error:
         raise PieError(f"{path}: not a checkpoint ({error}); pass --restart to start anew") from error
     restored = []
     for tree_path, leaf in leaves:

@@ -15,6 +15,9 @@ import time
 
 import numpy as np
 
+from pie_jax.errors import UsageError
+from pie_jax.io import replace_file, write_npz
+
 TRAIN_SEED = 1_000_000  # first seed of z for training; held-out seeds lie far below
 RESPONSE_SEED = 77
 CHUNK = 250  # pairs rendered at a time
@@ -52,7 +55,6 @@ class FamilyData:
 
 def family_portraits(folder: pathlib.Path):
     """The pairs of a folder as StudioData of two views a person, FaceParams included. UsageError: no pairs in there."""
-    from pie_jax.errors import UsageError
     from pie_jax.studio.family import scenes_from_z
     from pie_jax.studio.head import build_head
     from pie_jax.training.data.studio_data import StudioData
@@ -129,8 +131,7 @@ def build(folder: pathlib.Path, *, count: int, resolution: int, seed: int = TRAI
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "response.npz").is_file():
         response = make_response(head, resolution)
-        np.savez(folder / "response.part.npz", **response)
-        (folder / "response.part.npz").rename(folder / "response.npz")
+        write_npz(folder / "response.npz", response)
         print(f"{folder}: held-out response set written", file=sys.stderr, flush=True)
     shapes = {"z": ((2 * count, 512), np.float32), "images": ((2 * count, resolution, resolution, 3), np.uint8),
               "landmarks": ((2 * count, 66, 2), np.float32)}
@@ -139,7 +140,7 @@ def build(folder: pathlib.Path, *, count: int, resolution: int, seed: int = TRAI
     for name, (shape, dtype) in shapes.items():
         path = folder / f"{name}.npy"
         if done and np.load(path, mmap_mode="r").shape[0] != 2 * count:
-            raise SystemExit(f"{folder}: was begun with another --count; give a new --data")
+            raise UsageError(f"{folder}: was begun with another --count; give a new --data")
         arrays[name] = np.lib.format.open_memmap(path, mode="r+" if done else "w+", dtype=dtype, shape=shape)
     start, first = time.monotonic(), done
     while done < count:
@@ -151,8 +152,8 @@ def build(folder: pathlib.Path, *, count: int, resolution: int, seed: int = TRAI
         for array in arrays.values():
             array.flush()
         done += n
-        (folder / "count.part").write_text(json.dumps({"pairs": done, "seed": seed, "resolution": resolution}))
-        (folder / "count.part").rename(folder / "count.json")
+        count_json = json.dumps({"pairs": done, "seed": seed, "resolution": resolution})
+        replace_file(folder / "count.json", count_json.encode())
         rate = 2 * (done - first) / (time.monotonic() - start)
         print(f"{folder}: {done}/{count} pairs, {rate:.1f} images/s, ETA {2 * (count - done) / rate / 60:.1f} min",
               file=sys.stderr, flush=True)
