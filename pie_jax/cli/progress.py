@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from typing import TextIO
 
 _REDRAW_SECONDS = 0.1
@@ -38,7 +39,7 @@ class Progress:
         self._drawn = False
         self._last_drawn = float("-inf")
         self._history: list[tuple[float, int]] = []
-        self._label = ""
+        self._label, self._unit = "", "step"
 
     def __enter__(self) -> Progress:
         return self
@@ -57,9 +58,9 @@ class Progress:
         self.clear()
         self._write(text + "\n")
 
-    def start(self, label: str) -> None:
-        """Name the work whose steps the next updates count; forgets the rate of the work before."""
-        self._label, self._history, self._last_drawn = label, [], float("-inf")
+    def start(self, label: str, *, unit: str = "step") -> None:
+        """Name the work and the unit that the next updates count; forgets the rate of the work before."""
+        self._label, self._unit, self._history, self._last_drawn = label, unit, [], float("-inf")
 
     def update(self, step: int, total: int, *, energy: float | None = None, what: str = "") -> None:
         """`step` of `total` is done; `energy` is shown where it is known, `what` names the phase."""
@@ -67,21 +68,25 @@ class Progress:
         self._history.append((now, step))
         while len(self._history) > 2 and now - self._history[0][0] > _RATE_SECONDS:
             self._history.pop(0)
-        wait = _REDRAW_SECONDS if self.terminal else _PLAIN_SECONDS
-        if self.quiet or (now - self._last_drawn < wait and step < total):
-            return
-        self._last_drawn = now
-        facts = [f"step {step}/{total}"]
+        facts = [f"{self._unit} {step}/{total}"]
         if what:
             facts.append(what)
         if energy is not None:
             facts.append(f"energy {energy:.4g}")
         rate = self.rate()
         if rate > 0:
-            facts += [f"{rate:.1f} steps/s" if rate < 100 else f"{rate:.0f} steps/s"]
+            facts += [f"{rate:.1f} {self._unit}s/s" if rate < 100 else f"{rate:.0f} {self._unit}s/s"]
             facts += [f"ETA {duration((total - step) / rate)}" if step < total else "done"]
+        self.status(step / max(total, 1), facts, last=step >= total)
+
+    def status(self, fraction: float, facts: Sequence[str], *, last: bool = False) -> None:
+        """Redraw the bar at `fraction` of the work with `facts`, at most ten times a second but for the `last` time."""
+        now = time.monotonic()
+        if self.quiet or (now - self._last_drawn < (_REDRAW_SECONDS if self.terminal else _PLAIN_SECONDS) and not last):
+            return
+        self._last_drawn = now
         if self.terminal:
-            self._draw(step / max(total, 1), facts)
+            self._draw(fraction, facts)
         else:
             self._write(f"{self._label}: {', '.join(facts)}\n" if self._label else ", ".join(facts) + "\n")
 
@@ -98,7 +103,7 @@ class Progress:
             self._write("\r\x1b[2K")
             self._drawn = False
 
-    def _draw(self, fraction: float, facts: list[str]) -> None:
+    def _draw(self, fraction: float, facts: Sequence[str]) -> None:
         columns = max(40, shutil.get_terminal_size((100, 24)).columns) - 1
         tail = "  ".join(facts)
         label = self._label[:max(8, columns - len(tail) - 16)]

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: answered at once, whatever compiled code the main thread is in."""
+"""Ctrl-C and SIGTERM: answered at once by a saving thread, or at the next chunk of a loop that saves by itself."""
 
 from __future__ import annotations
 
@@ -7,10 +7,36 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from pie_jax.errors import EXIT_INTERRUPTED
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequest:
+    """While it is entered, the first signal sets `asked`, which a loop reads between chunks; a second acts as usual.
+
+    Off the main thread nothing is changed.
+    """
+
+    def __init__(self):
+        self.asked = False
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            for number in _SIGNALS:
+                self._handlers[number] = signal.signal(number, self._ask)
+        return self
+
+    def _ask(self, number: int, frame: Any) -> None:
+        self.asked = True
+        signal.signal(number, self._handlers[number])
+
+    def __exit__(self, *exception) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
 
 class Interruption:

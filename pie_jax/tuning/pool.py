@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 
 import jax
 
 from pie_jax.cli import command
+from pie_jax.cli.progress import Progress
 from pie_jax.pack import find_pack, load_pack, update_part
 from pie_jax.pack.sampling import SIZE, build_pool
 
@@ -26,13 +26,10 @@ def main(argv: list[str]) -> None:
     folder = find_pack(arguments.pack)
     pack = load_pack(folder, parts=("generator", "regressor", "landmarks"))
     start = time.monotonic()
-
-    def tell(done, size):
-        if done == size or done % (32 * arguments.batch) == 0:
-            print(f"pool {done}/{size} {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
-
-    pool = build_pool(jax.random.key(arguments.seed), pack, size=arguments.size, batch=arguments.batch,
-                      progress=tell)
+    with Progress() as progress:
+        progress.start("pool", unit="image")
+        pool = build_pool(jax.random.key(arguments.seed), pack, size=arguments.size, batch=arguments.batch,
+                          progress=progress.update)
     recipe = f"python -m pie_jax.tuning.pool --size {arguments.size} --seed {arguments.seed}"
     update_part(folder, "pool", pool, record={"command": recipe, "seed": arguments.seed, "size": arguments.size,
                                               "seconds": round(time.monotonic() - start, 1)})

@@ -1,12 +1,13 @@
 """A signal is answered at once, whatever compiled code the main thread is in: shown by code that never returns."""
 
+import os
 import signal
 import subprocess
 import sys
 
 import pytest
 
-from pie_jax.cli.signals import Interruption
+from pie_jax.cli.signals import Interruption, StopRequest
 
 ENDLESS = """
 import sys
@@ -62,3 +63,18 @@ def test_handlers_are_put_back():
     with Interruption(lambda: None):
         assert all(signal.getsignal(number) is not handler for number, handler in before.items())
     assert all(signal.getsignal(number) is handler for number, handler in before.items())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_is_asked_for_once_and_the_second_signal_acts_as_usual(number):
+    heard = []
+    before = signal.signal(number, lambda *_: heard.append(number))
+    try:
+        with StopRequest() as stop:
+            assert not stop.asked
+            os.kill(os.getpid(), number)
+            assert stop.asked and not heard
+            os.kill(os.getpid(), number)
+            assert heard == [number]
+    finally:
+        signal.signal(number, before)

@@ -16,9 +16,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import signal
-import sys
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -28,6 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from pie_jax.cli.progress import Progress, duration
+from pie_jax.cli.signals import StopRequest
 from pie_jax.errors import NumericsError, PieError, ResourceError, UsageError
 from pie_jax.io import replace_file
 from pie_jax.runtime import backend
@@ -110,57 +109,6 @@ def apply_gradients(state: TrainState, gradients: Any, *, optimiser: optax.Gradi
                                extra=state.extra if extra is None else extra)
 
 
-class _Interrupts:
-    """SIGINT and SIGTERM set a flag that the loop reads between chunks; a second one acts as usual."""
-
-    def __init__(self):
-        self.caught = False
-        self._previous = {}
-
-    def __enter__(self):
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._catch)
-        return self
-
-    def _catch(self, number, frame):
-        self.caught = True
-        signal.signal(number, self._previous[number])
-
-    def __exit__(self, *_):
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-
-class _Progress:
-    """One line on stderr: rewritten in place on a terminal, a plain line every `every` seconds elsewhere."""
-
-    def __init__(self, name: str, *, every: float = 10.0, quiet: bool = False):
-        self.name, self.quiet = name, quiet
-        self.terminal = sys.stderr.isatty()
-        self.every = 0.2 if self.terminal else every
-        self.last = -1e9
-
-    def show(self, text: str, *, force: bool = False) -> None:
-        now = time.monotonic()
-        if self.quiet or (not force and now - self.last < self.every):
-            return
-        self.last = now
-        sys.stderr.write(f"\r\x1b[K{self.name} {text}" if self.terminal else f"{self.name} {text}\n")
-        sys.stderr.flush()
-
-    def line(self, text: str) -> None:
-        if not self.quiet:
-            sys.stderr.write(("\r\x1b[K" if self.terminal else "") + f"{self.name} {text}\n")
-            sys.stderr.flush()
-
-
-def _duration(seconds: float) -> str:
-    seconds = int(max(seconds, 0))
-    return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}" if seconds >= 3600 else \
-        f"{seconds // 60}:{seconds % 60:02d}"
-
-
 def _terms_text(terms: dict[str, float]) -> str:
     return " ".join(f"{name} {value:.4g}" for name, value in terms.items())
 
@@ -214,14 +162,16 @@ def run(run_dir: str | os.PathLike, state: TrainState, step_fn: Callable, *, ste
         for old in (CHECKPOINT, LOG, DESCRIPTION):
             (folder / old).unlink(missing_ok=True)
     _check_description(folder, description or {})
-    progress = _Progress(name or folder.name, every=log_seconds, quiet=quiet)
+    progress = Progress(quiet=quiet)
+    name = name or folder.name
+    progress.start(name)
     seconds_before = 0.0
     state = jax.tree.map(jnp.copy, state)  # the chunk donates it; the caller's arrays stay alive
     if (folder / CHECKPOINT).is_file():
         state, seconds_before = load_checkpoint(folder / CHECKPOINT, state)
-        progress.line(f"resumed at step {int(state.step)} after {_duration(seconds_before)}")
+        progress.note(f"{name}: resumed at step {int(state.step)} after {duration(seconds_before)}")
     return _Loop(folder, step_fn, steps, minutes, batch_fn, frozen, batch_size, chunk, checkpoint_seconds, evaluate,
-                 evaluate_seconds, log_seconds, progress).train(state, seconds_before)
+                 evaluate_seconds, log_seconds, progress, name).train(state, seconds_before)
 
 
 @dataclasses.dataclass
@@ -240,7 +190,8 @@ class _Loop:
     evaluate: Callable | None
     evaluate_seconds: float
     log_seconds: float
-    progress: _Progress
+    progress: Progress
+    name: str
 
     def _compiled_chunk(self):
         def one(state, batch, frozen, clock_fraction, total_steps):
@@ -296,7 +247,7 @@ class _Loop:
         def spent():
             return seconds_before + time.monotonic() - start
 
-        with _Interrupts() as interrupts, concurrent.futures.ThreadPoolExecutor(1) as ahead:
+        with StopRequest() as stop, concurrent.futures.ThreadPoolExecutor(1) as ahead:
             pending = ahead.submit(self._batches, step, self._length(step))
             outcome = "steps"
             while True:
@@ -305,14 +256,14 @@ class _Loop:
                 if self.minutes is not None and spent() >= 60 * self.minutes:
                     outcome = "minutes"
                     break
-                if interrupts.caught:
+                if stop.asked:
                     outcome = "interrupted"
                     break
                 length = self._length(step)
                 batches = pending.result()
                 pending = ahead.submit(self._batches, step + length, self._length(step + length))
                 if step == first_step:
-                    self.progress.line("compiling ...")
+                    self.progress.note(f"{self.name}: compiling ...")
                 clock = np.float32(spent() / (60 * self.minutes) if self.minutes is not None else 0.0)
                 state, terms = compiled(state, batches, self.frozen, clock, total_steps, length=length)
                 terms = {key: np.asarray(value, np.float64) for key, value in terms.items()}
@@ -326,11 +277,11 @@ class _Loop:
                 step += length
                 now = time.monotonic()
                 if steady is None:
-                    self.progress.line(f"first chunk after {now - start:.1f} s")
+                    self.progress.note(f"{self.name}: first chunk after {now - start:.1f} s")
                     steady = (now, step)
                 speed = (step - steady[1]) / max(now - steady[0], 1e-9)
                 rate = speed * self.batch_size
-                self.progress.show(self._status(step, speed, rate, means, spent()))
+                self._show(step, speed, rate, means, spent())
                 if now - last_log >= self.log_seconds:
                     last_log = now
                     self._log(step=step, seconds=round(spent(), 2), items_per_second=round(rate, 2), terms=means)
@@ -347,11 +298,13 @@ class _Loop:
         moved = steady is not None and step > steady[1]
         rate = (step - steady[1]) / max(now - steady[0], 1e-9) * self.batch_size if moved else 0.0
         if outcome == "interrupted":
-            self.progress.line(f"interrupted at step {step}, saved in {self.folder}: the same command goes on")
+            self.progress.note(f"{self.name}: interrupted at step {step}, saved in {self.folder}: the same command "
+                               "goes on")
         else:
             if self.evaluate is not None:
                 figures = self._evaluate(state, step, seconds)
-            self.progress.line(f"done: step {step}, {_duration(seconds)}, {rate:.1f} images/s {_terms_text(means)}")
+            self.progress.note(f"{self.name}: done: step {step}, {duration(seconds)}, {rate:.1f} images/s, "
+                               f"{_terms_text(means)}")
         self._log(step=step, seconds=round(seconds, 2), items_per_second=round(rate, 2), terms=means, outcome=outcome)
         return RunResult(state=state, outcome=outcome, steps=step, seconds=seconds, items_per_second=rate, terms=means,
                          figures=figures)
@@ -359,15 +312,19 @@ class _Loop:
     def _evaluate(self, state, step, seconds) -> dict[str, float]:
         figures = {key: float(value) for key, value in self.evaluate(state).items()}
         self._log(step=step, seconds=round(seconds, 2), figures=figures)
-        self.progress.line(f"step {step} held out: {_terms_text(figures)}")
+        self.progress.note(f"{self.name}: step {step} held out: {_terms_text(figures)}")
         return figures
 
-    def _status(self, step, speed, rate, means, seconds) -> str:
-        left = []
-        if self.steps is not None and speed > 0:
-            left.append((self.steps - step) / speed)
+    def _show(self, step: int, speed: float, rate: float, means: dict[str, float], seconds: float) -> None:
+        """The bar: how much of the budget is spent, the terms, the speed and what is left."""
+        left, fractions = [], [0.0]
+        if self.steps is not None:
+            fractions.append(step / max(self.steps, 1))
+            if speed > 0:
+                left.append((self.steps - step) / speed)
         if self.minutes is not None:
+            fractions.append(seconds / (60 * self.minutes))
             left.append(60 * self.minutes - seconds)
-        of = f"/{self.steps}" if self.steps is not None else ""
-        eta = f" ETA {_duration(min(left))}" if left else ""
-        return f"step {step}{of} {_terms_text(means)} {rate:.1f} images/s{eta}"
+        facts = [f"step {step}" + (f"/{self.steps}" if self.steps is not None else ""), _terms_text(means),
+                 f"{rate:.1f} images/s"]
+        self.progress.status(max(fractions), facts + ([f"ETA {duration(min(left))}"] if left else []))

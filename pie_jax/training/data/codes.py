@@ -12,14 +12,13 @@ import dataclasses
 import functools
 import json
 import pathlib
-import sys
-import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from pie_jax.arrays import Array, Weights
+from pie_jax.cli.progress import Progress
 from pie_jax.errors import PieError
 from pie_jax.imaging import face_crop
 from pie_jax.io import replace_file
@@ -130,7 +129,8 @@ def open_codes(folder: pathlib.Path, pack: Pack, *, count: int, seed: int, quiet
     weights = {name: pack.weights[name] for name in PARTS}
     static = dataclasses.replace(PackConfigs(), generator=config, regressor=pack.configs.regressor,
                                  landmarks=pack.configs.landmarks, camera=pack.configs.camera)
-    start, first, said = time.monotonic(), done, 0.0
+    progress = Progress(quiet=quiet)
+    progress.start("codes", unit="image")
     while done < count:
         size = min(_BLOCK, count)
         block = _make_block(jax.random.fold_in(jax.random.key(seed), done), weights, configs=static, count=size,
@@ -142,12 +142,8 @@ def open_codes(folder: pathlib.Path, pack: Pack, *, count: int, seed: int, quiet
         done += keep
         text = json.dumps(made_from | {"done": done}).encode()
         replace_file(state_path, text)
-        now = time.monotonic()
-        if not quiet and (now - said > 10 or done == count):
-            said = now
-            rate = (done - first) / (now - start)
-            print(f"codes {done}/{count} {rate:.1f} images/s ETA {(count - done) / rate:.0f} s", file=sys.stderr,
-                  flush=True)
+        progress.update(done, count)
+    progress.clear()
     return Codes(**{name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in shapes})
 
 

@@ -11,10 +11,10 @@ import dataclasses
 import json
 import pathlib
 import sys
-import time
 
 import numpy as np
 
+from pie_jax.cli.progress import Progress
 from pie_jax.errors import UsageError
 from pie_jax.io import replace_file, write_npz
 
@@ -142,7 +142,8 @@ def build(folder: pathlib.Path, *, count: int, resolution: int, seed: int = TRAI
         if done and np.load(path, mmap_mode="r").shape[0] != 2 * count:
             raise UsageError(f"{folder}: was begun with another --count; give a new --data")
         arrays[name] = np.lib.format.open_memmap(path, mode="r+" if done else "w+", dtype=dtype, shape=shape)
-    start, first = time.monotonic(), done
+    progress = Progress()
+    progress.start(folder.name, unit="pair")
     while done < count:
         n = min(CHUNK, count - done)
         z = make_pairs(seed + done, n)
@@ -154,6 +155,5 @@ def build(folder: pathlib.Path, *, count: int, resolution: int, seed: int = TRAI
         done += n
         count_json = json.dumps({"pairs": done, "seed": seed, "resolution": resolution})
         replace_file(folder / "count.json", count_json.encode())
-        rate = 2 * (done - first) / (time.monotonic() - start)
-        print(f"{folder}: {done}/{count} pairs, {rate:.1f} images/s, ETA {2 * (count - done) / rate / 60:.1f} min",
-              file=sys.stderr, flush=True)
+        progress.update(done, count)
+    progress.clear()

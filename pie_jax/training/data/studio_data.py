@@ -12,13 +12,12 @@ import argparse
 import dataclasses
 import json
 import pathlib
-import sys
-import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pie_jax.cli.progress import Progress
 from pie_jax.errors import PieError, UsageError
 from pie_jax.io import replace_file
 
@@ -157,7 +156,8 @@ def build(folder: pathlib.Path, *, count: int, views: int, resolution: int, seed
     arrays = {name: np.lib.format.open_memmap(folder / f"{name}.npy", mode="r+" if done else "w+", dtype=dtype,
                                               shape=(count, *shape)) for name, (shape, dtype) in shapes.items()}
     head, people = build_head(), count // views
-    start, first, said = time.monotonic(), done, 0.0
+    progress = Progress(quiet=quiet)
+    progress.start("studio", unit="image")
     while done < count:
         person = done // views
         made = make_people(head, seed=seed, first=person, count=min(_PEOPLE, people - person), views=views,
@@ -169,12 +169,8 @@ def build(folder: pathlib.Path, *, count: int, views: int, resolution: int, seed
         done += size
         text = json.dumps(made_from | {"done": done}).encode()
         replace_file(folder / COUNT, text)
-        now = time.monotonic()
-        if not quiet and (now - said > 10 or done == count):
-            said = now
-            rate = (done - first) / (now - start)
-            print(f"studio {done}/{count} {rate:.1f} images/s ETA {(count - done) / rate:.0f} s", file=sys.stderr,
-                  flush=True)
+        progress.update(done, count)
+    progress.clear()
 
 
 def open_data(folder: pathlib.Path) -> StudioData:
