@@ -197,9 +197,8 @@ class EnergyConfig:
 class StageConfig:
     """One setting of the optimiser: AdaDelta (arXiv 1212.5701), as PIE has it, or Adam. All constants are explicit.
 
-    epsilon sets how large the first steps are, about learning_rate sqrt(epsilon / (1 - rho)) a coordinate. With 1e-8,
-    which TensorFlow once had, 3000 steps leave a portrait half way (31.4 dB); with 1e-6, which optax and PyTorch have,
-    half of them come to 35.5 dB (both of one studio portrait, demo pack).
+    epsilon sets how large the first steps are, about learning_rate sqrt(epsilon / (1 - rho)) a coordinate. The default
+    is that of optax and PyTorch; with 1e-8, which TensorFlow once had, 3000 steps leave a portrait half way.
     """
 
     space: str = "w"  # "w": one code for all layers; "w_plus": one for each
@@ -234,7 +233,7 @@ _FAST = (StageConfig(space="w", steps=100, optimiser="adam", learning_rate=0.2, 
                      nearest_random_codes=4),
          StageConfig(space="w_plus", steps=200, optimiser="adam", learning_rate=0.05, final_rate=0.05))
 PRESETS = {
-    # a tenth of PIE's steps; how near they come: README and benchmarks/results/quality
+    # a tenth of PIE's steps; how near they come: docs/presets.md
     "fast": _FAST,
     # the same with lazy terms: less time, and a little farther from the truth
     "quick": tuple(dataclasses.replace(stage, lazy_interval=2) for stage in _FAST),

@@ -145,3 +145,10 @@ def test_a_parameter_with_a_default_is_given_by_name(path):
         optional = {argument.arg for argument in given[len(given) - len(function.args.defaults):]}
         wrong = optional - GRAMMAR_EXCEPTIONS.get(function.name, set())
         assert not wrong, f"{path}:{function.lineno}: {function.name}: put {sorted(wrong)} after *"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_the_backend_is_data(path):
+    """`runtime.backend()` says what programs are made for; nothing else asks JAX."""
+    names = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+    assert "default_backend" not in names, path

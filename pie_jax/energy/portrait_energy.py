@@ -179,13 +179,7 @@ class PortraitEnergy:
 
         parts = {}
         if "synthesis" in terms:
-            ours = target.features
-            theirs = {} if ours is None else perceptual_features(configs, weights, synthesis,
-                                                      precision=self.precision.of("perceptual"))
-            portrait = resize_area(target.portrait, self.portrait_resolution)
-            parts["l2"], perceptual = synthesis_term(portrait, synthesis, ours or {}, theirs)
-            if theirs:
-                parts["perceptual"] = perceptual
+            parts |= self._synthesis_parts(target, weights, synthesis)
         if "identity" in terms:
             own = FaceParams.from_vector(params_vector)
             rigged = [rig(configs, weights, latent, source, own, control=control) for control in self.controls]
@@ -193,12 +187,26 @@ class PortraitEnergy:
         if "edit" in terms or "invariance" in terms:
             parts |= self._rendered_parts(inputs, rows, choice, edited_params_vector)
         if "recognition" in terms:
-            ours, theirs = self._look("recognition", face_embedding, weights, synthesis, edited)
-            parts["recognition_w"], of_edits = recognition_term(
-                target.descriptor, ours, ours[:, None] if theirs is None else theirs)
-            if theirs is not None:
-                parts["recognition_edit"] = of_edits
+            parts |= self._recognition_parts(target, weights, synthesis, edited)
         return parts
+
+    def _synthesis_parts(self, target: Target, weights: Weights, synthesis: Array) -> dict[str, jax.Array]:
+        """The pixel part of E_synthesis, and the perceptual part where the pack has that network."""
+        portrait = resize_area(target.portrait, self.portrait_resolution)
+        if target.features is None:
+            return {"l2": synthesis_term(portrait, synthesis, {}, {})[0]}
+        features = perceptual_features(self.configs, weights, synthesis, precision=self.precision.of("perceptual"))
+        l2, perceptual = synthesis_term(portrait, synthesis, target.features, features)
+        return {"l2": l2, "perceptual": perceptual}
+
+    def _recognition_parts(self, target: Target, weights: Weights, synthesis: Array,
+                           edited: Array | None) -> dict[str, jax.Array]:
+        """E_recognition of the synthesis, and of the edited portraits where there are any."""
+        of_synthesis, of_edited = self._look("recognition", face_embedding, weights, synthesis, edited)
+        if of_edited is None:
+            return {"recognition_w": recognition_term(target.descriptor, of_synthesis, of_synthesis[:, None])[0]}
+        synthesis_part, edited_part = recognition_term(target.descriptor, of_synthesis, of_edited)
+        return {"recognition_w": synthesis_part, "recognition_edit": edited_part}
 
     # One pass, so that each network stands once in the traced program and works on all its images together.
     def _synthesise(self, weights: Weights, w_plus: Array, **where) -> jax.Array | tuple[jax.Array, jax.Array]:
@@ -236,15 +244,21 @@ class PortraitEnergy:
 
     def _by_control(self, choice: Array | None, function, *arrays):
         """`function(control, *arrays)` on the samples [B, M, ...] that belong to each control, put together again."""
-        values, samples = [], self.configs.energy.samples
-        for i, control in enumerate(self.controls):
-            rows = slice(i * samples, (i + 1) * samples) if choice is None else slice(None)
-            values.append(function(control, *(array[:, rows] for array in arrays)))
-        if choice is None:
-            return jnp.concatenate(values, axis=1)
-        stacked = jnp.stack(values)  # [C, B, M, ...]: rigs and parameters are small, so all are made and one is taken
-        index = choice.reshape(1, *choice.shape, *(1,) * (stacked.ndim - 3))
-        return jnp.take_along_axis(stacked, jnp.broadcast_to(index, (1, *stacked.shape[1:])), axis=0)[0]
+        return (self._control_after_control(function, arrays) if choice is None
+                else self._chosen_control(choice, function, arrays))
+
+    def _control_after_control(self, function, arrays):
+        """M = C * S samples, the first S of the first control."""
+        samples = self.configs.energy.samples
+        return jnp.concatenate([
+            function(control, *(array[:, i * samples:(i + 1) * samples] for array in arrays))
+            for i, control in enumerate(self.controls)], axis=1)
+
+    def _chosen_control(self, choice: Array, function, arrays):
+        """M = S samples, each of the control in `choice` [B, M]; every control is computed, for rigs are small."""
+        every = jnp.stack([function(control, *arrays) for control in self.controls])  # [C, B, M, ...]
+        index = choice.reshape(1, *choice.shape, *(1,) * (every.ndim - 3))
+        return jnp.take_along_axis(every, jnp.broadcast_to(index, (1, *every.shape[1:])), axis=0)[0]
 
     def _rig_to(self, params_vector_v: Array, choice: Array | None, weights: Weights, latent: Array,
                 source: FaceParams) -> jax.Array:

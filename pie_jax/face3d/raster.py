@@ -29,8 +29,7 @@ from pie_jax.runtime import backend
 
 DENSE = 2  # boxes up to this side are tested densely
 WINDOWS = ((4, 16), (16, None))  # (window side, largest box side it serves)
-# Candidates tested in one turn of the loop. On a CPU they stay in the cache: 10 to 25 % faster than the larger number,
-# which leaves a GPU fewer turns.
+# Candidates tested in one turn of the loop: few stay in a CPU's cache, many leave a GPU fewer turns.
 CHUNK, CPU_CHUNK = 1 << 15, 1 << 12
 BOX_SLACK = 1e-4  # px
 EDGE_TOLERANCE = 2.0**-21  # of the squared box: rounding of an edge function, so that neighbours leave no crack
@@ -129,7 +128,7 @@ def _corners(triangles, triangle_id):
 
 
 # Both functions below have hand-written gradients: the automatic ones are as right but build each element of the
-# scattered rows in a kernel of its own, and take three to five times as long on a CPU.
+# scattered rows in a kernel of its own, which is slower on a CPU.
 
 
 @jax.custom_vjp

@@ -96,11 +96,12 @@ def _lazy_mask(state: State, steps, stage: StageConfig) -> Array:
     return _active(state, steps) & (state.step % stage.lazy_interval == 0)
 
 
-def _update(state: State, inputs, settings: _Settings, *, energy: Energy, stage: StageConfig, whole: bool = True):
-    """One step of every portrait that has steps left and no problem; `whole` False: no lazy term is computed."""
+def _update(state: State, inputs, settings: _Settings, *, energy: Energy, stage: StageConfig,
+            with_lazy_terms: bool = True):
+    """One step of every portrait that has steps left and no problem, with its lazy terms or without them."""
     active, turns = _active(state, settings.steps), _lazy_mask(state, settings.steps, stage)
     lazy = _lazy_terms(energy, stage)
-    computed = energy if whole else energy.without_lazy_terms()
+    computed = energy if with_lazy_terms else energy.without_lazy_terms()
 
     def total(latent):
         energies, terms = computed(inputs, latent, step_keys(state))
@@ -142,7 +143,9 @@ def _update(state: State, inputs, settings: _Settings, *, energy: Energy, stage:
 def _run_chunk(state: State, inputs, settings: _Settings, *, energy: Energy, stage: StageConfig):
     # jit: traced once for eval_shape and switch
     update = jax.jit(partial(_update, energy=energy, stage=stage))
-    light = jax.jit(partial(_update, energy=energy, stage=stage, whole=False)) if _lazy_terms(energy, stage) else update
+    light = update
+    if _lazy_terms(energy, stage):
+        light = jax.jit(partial(_update, energy=energy, stage=stage, with_lazy_terms=False))
     empty = jax.eval_shape(update, state, inputs, settings)[1]
 
     def skip(s, *_):
@@ -156,20 +159,20 @@ def _run_chunk(state: State, inputs, settings: _Settings, *, energy: Energy, sta
     return jax.lax.scan(body, state, length=stage.chunk)
 
 
-@partial(jax.jit, static_argnames=("energy", "stage", "whole"), donate_argnames="state")
-def _run_step(state: State, inputs, settings: _Settings, *, energy: Energy, stage: StageConfig, whole: bool):
-    return _update(state, inputs, settings, energy=energy, stage=stage, whole=whole)
+@partial(jax.jit, static_argnames=("energy", "stage", "with_lazy_terms"), donate_argnames="state")
+def _run_step(state: State, inputs, settings: _Settings, *, energy: Energy, stage: StageConfig, with_lazy_terms: bool):
+    return _update(state, inputs, settings, energy=energy, stage=stage, with_lazy_terms=with_lazy_terms)
 
 
 def _run_steps(state: State, inputs, settings: _Settings, *, energy: Energy, stage: StageConfig):
-    """`_run_chunk` as single compiled steps: XLA:CPU runs a network inside a while loop 3 times slower than outside."""
+    """`_run_chunk` as single compiled steps: XLA:CPU is slow on a network inside a while loop."""
     rows, steps, always = [], np.asarray(settings.steps), not _lazy_terms(energy, stage)
     while len(rows) < stage.chunk:
         now = dataclasses.replace(state, step=np.asarray(state.step), problem=np.asarray(state.problem))
         if rows and not np.any(_active(now, steps)):
             break
-        whole = always or bool(np.any(_lazy_mask(now, steps, stage)))
-        state, row = _run_step(state, inputs, settings, energy=energy, stage=stage, whole=whole)
+        with_lazy_terms = always or bool(np.any(_lazy_mask(now, steps, stage)))
+        state, row = _run_step(state, inputs, settings, energy=energy, stage=stage, with_lazy_terms=with_lazy_terms)
         rows.append(row)
     nothing = {name: jnp.full_like(value, -1 if name == "step" else 0) for name, value in rows[0].items()}
     rows += [nothing] * (stage.chunk - len(rows))
@@ -196,13 +199,13 @@ def compile_chunk(state: State, inputs, *, energy: Energy, stage: StageConfig) -
     """Compile `run_chunk` for these shapes (or take it from the cache) without a step; `state` is not donated."""
     stage = dataclasses.replace(stage, steps=0)
 
-    def compile_step(whole: bool):
+    def compile_step(with_lazy_terms: bool):
         return _run_step(jax.tree.map(jnp.copy, state), inputs, _Settings.of(stage), energy=energy,
-                         stage=compilation_key(stage), whole=whole)
+                         stage=compilation_key(stage), with_lazy_terms=with_lazy_terms)
 
     if not backend().is_cpu:
         jax.block_until_ready(run_chunk(jax.tree.map(jnp.copy, state), inputs, energy=energy, stage=stage))
         return
     programs = (True, False) if _lazy_terms(energy, stage) else (True,)
-    with ThreadPoolExecutor(len(programs)) as pool:  # two on two cores take 26 s, one by one 28
+    with ThreadPoolExecutor(len(programs)) as pool:  # both compile at once
         jax.block_until_ready(list(pool.map(compile_step, programs)))

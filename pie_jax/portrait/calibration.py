@@ -1,7 +1,7 @@
 """Edits that arrive where they were asked to: a pack's measured response inverted, then corrected by looking.
 
 A rig weakens edits (it answers a request of 15 degrees with 10), so a request first goes backwards through the curve
-asked -> obtained that `training.calibrate` measured on samples of v and left in the pack. What is then left is this
+asked -> obtained that `tuning.calibrate` measured on samples of v and left in the pack. What is then left is this
 portrait's own: the edited image is synthesised, the regressor reads it, and as much more is asked as is missing. That
 is done for pose and light, which the regressor reads well, through all rigs of the edit together, so that a turned
 face stays turned when its mouth opens; among 64 expression components most of what it reads is noise, and correcting
@@ -37,7 +37,7 @@ def part_hashes(pack: Pack) -> dict[str, str]:
 
 
 def calibration(pack: Pack) -> Mapping:
-    """What `training.calibrate` left in the pack's manifest; empty where it did not run on these very networks."""
+    """What `tuning.calibrate` left in the pack's manifest; empty where it did not run on these very networks."""
     found = pack.manifest.get("calibration", {})
     return found if found.get("parts") == part_hashes(pack) else {}
 
@@ -80,7 +80,7 @@ def invert(pack: Pack, source: FaceParams, wanted: FaceParams, *, control: str) 
 
 
 def _backwards(change: np.ndarray, asked: np.ndarray, got: np.ndarray) -> np.ndarray:
-    """The request that a rising curve answers with `change`, at most BEYOND of the largest one measured.
+    """The request that a rising curve answers with `change`, at most MAX_EXTRAPOLATION of the largest one measured.
 
     Beyond that a rig and a generator leave what they know: a wrong face is worse than a weak edit.
     """

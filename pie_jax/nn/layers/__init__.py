@@ -7,7 +7,7 @@ Conventions, told once:
   layer multiplies by `gain * lr_multiplier / sqrt(fan_in)`, as the official networks do, so a checkpoint converts by
   transposition alone. In plain layers `kernel` is used as it is.
 - Modulation scales the *activations*, and demodulation the outputs: the same function as modulating the weights of
-  every sample (arXiv 1912.04958, equations 1-3), 4 to 13 times faster than a grouped convolution on a CPU.
+  every sample (arXiv 1912.04958, equations 1-3), faster than a grouped convolution on a CPU.
 - `dtype` is the type of activations and of the multiplied weights; styles, demodulation and images are float32.
 """
 

@@ -1,8 +1,8 @@
-"""Cross-correlation with the forms that pay on a CPU: a dot for tiny maps, blocks for strides, stored flipped kernels.
+"""Cross-correlation in the forms that are fast on a CPU.
 
-XLA:CPU reaches the machine's peak on a plain 3x3 convolution of 4x4 maps and more. Below that it is ten times too slow
-(a dot over the gathered taps is not), and the gradient to the input spends more on turning the kernel round than on
-multiplying: a network whose weights are frozen keeps it turned round (`adjoint_kernel`, see `layers.frozen`).
+Maps of up to 2x2 pixels are convolved by one dot over the gathered taps, for XLA:CPU is slow on them. The gradient to
+the input needs the kernel flipped; a network with frozen weights keeps the flipped kernel (`adjoint_kernel`, made
+ahead by `precompute`). Strided convolutions work on blocks of pixels (`space_to_depth`).
 """
 
 from __future__ import annotations
@@ -51,9 +51,8 @@ def _stride_one(x, weight, pads):
 def run_length(shape: tuple[int, ...], kernel: tuple[int, ...], pads) -> int:
     """How many pixels of a row `conv_runs` should make at once on a CPU; 1: a plain convolution is faster.
 
-    shape [B, H, W, I] of x, kernel [kh, kw, I, O], pads ((top, bottom), (left, right)).
-    Measured, one core, with 16 channels in and out at 64 and 128 px: runs of 2 are 1.5 times as fast; 3 to 16 channels
-    at 64 px: runs of 4 3.8 times; 16 to 3: 2.2 times. From 24 channels on, in or out, plain is faster.
+    shape [B, H, W, I] of x, kernel [kh, kw, I, O], pads ((top, bottom), (left, right)). Runs are faster where there are
+    few channels, in and out, which alone do not fill a vector of the processor.
     """
     width, channels, features = shape[2] + sum(pads[1]) - kernel[1] + 1, *kernel[2:]
     if kernel[1] != 3 or width < _WIDE or width % 4 or max(channels, features) > _FEW:

@@ -1,8 +1,8 @@
 """StyleGAN2's up-sampling convolution with its filter in the kernel: one 3x3 convolution to four pixels a block.
 
 It multiplies four times as much as the four phases of `resampling.up_conv`, a quarter of that with Winograd's
-transforms, and passes over memory once: that pays where there are few channels. The kernels depend on weights alone and
-are made beforehand.
+transforms, and passes over memory once. That is faster where there are few channels. The kernels depend on weights
+alone and are made beforehand.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from pie_jax.nn.layers import winograd
 from pie_jax.nn.layers.convolution import space_to_depth
 from pie_jax.nn.layers.resampling import up_conv
 
-_FEW = 16  # output channels up to which it pays
+_FEW = 16  # output channels up to which it is faster
 
 
 def should_fuse_upsample(shape: tuple[int, ...], weight: Array) -> bool:
     """Whether `fused_up_conv` of x [B, H, W, I] with weight [3, 3, I, O] is faster than `up_conv` on a CPU.
 
-    Measured with its gradient: to 128 px of 16 channels from 32 1.7 times as fast on one thread, 1.3 on two (with JAX
-    before 0.11 as fast). Of 32 channels 0.75 times, of 64 0.4 times (with a direct convolution).
+    It is where there are few output channels. On more than two threads XLA:CPU must share the products among them.
     """
     return (weight.shape[3] <= _FEW and min(shape[1:3]) >= winograd.NARROWEST
             and (winograd.THREADED or winograd.threads() <= 2))

@@ -53,7 +53,7 @@ def precomputed_conv(module: nn.Module, x: Array, weight: Array, stored: Array) 
 def precomputed_up_conv(module: nn.Module, x: Array, weight: Array, stored: Array) -> jax.Array:
     """An `up_conv` of x, with the precomputed values of `stored` (the weight before its cast).
 
-    The values are one kernel with the filter in it on a CPU where it pays, else the kernels of the four phases.
+    The values are one kernel with the filter in it on a CPU where it is faster, else the kernels of the four phases.
     """
     if backend().is_cpu and x.dtype != jnp.bfloat16 and should_fuse_upsample(x.shape, weight):
         kernels = precomputed(module, "fused_upsample", lambda: fused_upsample_kernels(stored))

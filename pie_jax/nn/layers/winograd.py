@@ -1,6 +1,6 @@
 """Winograd's F(4x4, 3x3) convolution (Lavin and Gray, arXiv 1509.09308) with kernels transformed beforehand.
 
-36 multiplications make 16 outputs where a direct 3x3 convolution needs 144. It pays where the transforms of the
+36 multiplications make 16 outputs where a direct 3x3 convolution needs 144. It is faster where the transforms of the
 activations, which grow with pixels times channels, are small beside the products, which grow with channels squared:
 `should_use_winograd` has the bounds. Large maps are convolved in strips of rows, so that what is between the
 transforms stays in the processor's cache. Rounding is some ten times that of a direct convolution, 1e-5 relative; the
@@ -33,10 +33,8 @@ THREADED = jax.__version_info__ >= (0, 11)
 def should_use_winograd(shape: tuple[int, ...], weight: Array) -> bool:
     """Whether a 3x3 convolution of x [B, H, W, I] is faster this way on a CPU.
 
-    Measured alone, one thread: 28 px of 128 channels 3.4 times, 64 px of 128 3.0, 32 px of 64 2.6, 64 px of 32 1.8,
-    512 px of 64 2.2 and 1024 px of 32 1.5 times. Two threads: 64 px of 128 3.1, 64 px of 32 1.9, 512 px of 64 1.5 and
-    256 px of 32 0.7 times; with JAX before 0.11 1.6, 1.1 and less. More were not measured: it is used as with two, and
-    with JAX before 0.11, where direct convolutions alone gain from them, not at all.
+    It is where there are many channels; on more threads, where the map is not large either. More than two threads are
+    treated as two with JAX from 0.11 on. Before, only direct convolutions gain from them, so it is not used.
     """
     if threads() == 1:
         bounds = ((32, math.inf),)  # the fewest channels, the most elements of x

@@ -199,7 +199,7 @@ class _Loop:
             state = dataclasses.replace(state, fraction=jnp.minimum(jnp.maximum(by_steps, clock_fraction), 1.0))
             return self.step_fn(state, batch) if frozen is None else self.step_fn(state, batch, frozen)
 
-        if backend().is_cpu:  # a convolution's gradient inside a while loop is 14 times slower on XLA:CPU
+        if backend().is_cpu:  # XLA:CPU is slow on a convolution's gradient inside a while loop
             step = jax.jit(one, donate_argnums=0)
 
             def run_steps(state, batches, frozen, clock_fraction, total_steps, *, length):
