@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from pie_jax.nn.layers import PRECOMPUTED
+
 
 def tensor(array) -> torch.Tensor:
     """One array, copied; the type stays."""
@@ -17,7 +19,7 @@ def tensors(tree):
     """A nested dict of arrays as one of tensors, without what `pie_jax` keeps beside its weights."""
     if not isinstance(tree, Mapping):
         return tensor(tree)
-    return {name: tensors(branch) for name, branch in tree.items() if name != "frozen"}
+    return {name: tensors(branch) for name, branch in tree.items() if name != PRECOMPUTED}
 
 
 def oihw(kernel: torch.Tensor) -> torch.Tensor:

@@ -31,8 +31,8 @@ def crop_camera(camera: CameraConfig) -> CameraConfig:
 
 def variables(weights: Weights) -> dict[str, Weights]:
     """The argument of `apply` for a network's weights, which may carry a branch "precomputed" (see `precompute`)."""
-    return {"params": {name: branch for name, branch in weights.items() if name != "precomputed"},
-            "precomputed": weights.get("precomputed", {})}
+    return {"params": {name: branch for name, branch in weights.items() if name != layers.PRECOMPUTED},
+            layers.PRECOMPUTED: weights.get(layers.PRECOMPUTED, {})}
 
 
 @partial(jax.jit, static_argnames="configs")
@@ -44,8 +44,9 @@ def precompute(configs: PackConfigs, weights: dict[str, Weights]) -> dict[str, W
     made = {name: {**tree} for name, tree in weights.items()}
     if "generator" in made:
         networks, config = importlib.import_module(f"pie_jax.nn.{configs.generator.architecture}"), configs.generator
-        made["generator"]["precomputed"] = layers.precompute(networks.Synthesis(config), made["generator"]["synthesis"],
-                                                    jnp.zeros((1, config.num_layers, config.w_dim)))
+        code = jnp.zeros((1, config.num_layers, config.w_dim))
+        made["generator"][layers.PRECOMPUTED] = layers.precompute(
+            networks.Synthesis(config), made["generator"]["synthesis"], code)
     for part in ("regressor", "perceptual", "recognition"):
         if part in made:
             config = configs.of(part)
@@ -54,7 +55,7 @@ def precompute(configs: PackConfigs, weights: dict[str, Weights]) -> dict[str, W
             else:
                 network = importlib.import_module("pie_jax.nn.vgg").VGG(config)
             crop = jnp.zeros((1, config.resolution, config.resolution, 3))
-            made[part]["precomputed"] = layers.precompute(network, made[part], crop)
+            made[part][layers.PRECOMPUTED] = layers.precompute(network, made[part], crop)
     return made
 
 
@@ -79,7 +80,7 @@ def synthesise(config: GeneratorConfig, weights: Weights, w_plus: Array, *, reso
     """
     networks = importlib.import_module(f"pie_jax.nn.{config.architecture}")
     network = _network(networks.Synthesis, config, precision)
-    known = {"params": weights["synthesis"], "precomputed": weights.get("precomputed", {})}
+    known = {"params": weights["synthesis"], layers.PRECOMPUTED: weights.get(layers.PRECOMPUTED, {})}
     if stopping is None:
         return from_pm1(network.apply(known, w_plus, resolution=resolution))
     full, stopped = network.apply(known, w_plus, resolution=resolution, stopping=stopping)

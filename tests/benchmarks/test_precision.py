@@ -63,9 +63,9 @@ def test_a_convolution_follows_its_input_and_a_normalisation_rounds_once():
     for settings in ({"kernel_size": 1}, {"padding": 1}, {"kernel_size": 7, "stride": 2, "padding": 3}):
         module = layers.Conv(4, use_bias=True, **settings)
         weights = module.init(jax.random.key(0), x)["params"]
-        frozen = layers.precompute(module, weights, x)
+        kept = layers.precompute(module, weights, x)
         exact = module.apply({"params": weights}, x)
-        rough = module.apply({"params": weights, "frozen": frozen}, x.astype(jnp.bfloat16))
+        rough = module.apply({"params": weights, layers.PRECOMPUTED: kept}, x.astype(jnp.bfloat16))
         assert (exact.dtype, rough.dtype) == (jnp.float32, jnp.bfloat16)
         np.testing.assert_allclose(rough.astype(jnp.float32), exact, atol=0.03)
     norm = layers.BatchNorm()

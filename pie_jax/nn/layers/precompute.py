@@ -25,16 +25,16 @@ from pie_jax.nn.layers.resampling import phase_kernels, up_conv
 from pie_jax.nn.layers.winograd import should_use_winograd, winograd_conv, winograd_kernels
 from pie_jax.runtime import backend
 
-COLLECTION = "precomputed"
+PRECOMPUTED = "precomputed"
 
 
 def precomputed(module: nn.Module, name: str, compute: Callable[[], Any]) -> Any:
     """`compute()` as it was made by `precompute`, or None in a network whose weights may still move."""
-    if module.has_variable(COLLECTION, name):
-        return module.get_variable(COLLECTION, name)
-    if module.is_initializing() or not module.is_mutable_collection(COLLECTION):
+    if module.has_variable(PRECOMPUTED, name):
+        return module.get_variable(PRECOMPUTED, name)
+    if module.is_initializing() or not module.is_mutable_collection(PRECOMPUTED):
         return None
-    return module.variable(COLLECTION, name, lambda: jax.lax.stop_gradient(compute())).value
+    return module.variable(PRECOMPUTED, name, lambda: jax.lax.stop_gradient(compute())).value
 
 
 def precomputed_conv(module: nn.Module, x: Array, weight: Array, stored: Array) -> jax.Array:
@@ -69,4 +69,4 @@ def precompute(module: nn.Module, weights: Weights, *inputs, **settings) -> Weig
     inputs, settings: what `module` is called with; only their shapes matter. Under jit nothing but these values is
     computed.
     """
-    return module.apply({"params": weights}, *inputs, mutable=[COLLECTION], **settings)[1].get(COLLECTION, {})
+    return module.apply({"params": weights}, *inputs, mutable=[PRECOMPUTED], **settings)[1].get(PRECOMPUTED, {})
