@@ -1,97 +1,126 @@
-"""Bars and log-log lines for benchmark rows, as Pillow pictures."""
+"""Bars, log-log lines and histograms of benchmark rows, by matplotlib."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Mapping, Sequence
 
-from PIL import Image, ImageDraw
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, LogLocator, NullFormatter, NullLocator
 
 from benchmarks.harness import plain
-from pie_jax.cli.figures import font
 
-_GROUND, _INK, _SOFT_INK, _RULE = (252, 252, 250), (38, 42, 48), (110, 116, 124), (226, 228, 230)
-_COLOURS = {"ours": (0, 114, 178), "peer": (213, 94, 0), "part": (0, 158, 115)}
-_LINE, _LABEL, _VALUE, _MARGIN = 30, 300, 190, 24
+GROUND, INK, SOFT_INK, RULE = "#fcfcfa", "#262a30", "#6e747c", "#e2e4e6"
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
+_KINDS = {"pie_jax": COLOURS[0], "peer": COLOURS[1], "part": COLOURS[2]}
+
+
+def figure(width: float, height: float, *, title: str = "") -> Figure:
+    """A sheet of width x height pixels for charts in the project's colours."""
+    made = Figure(figsize=(width / 100, height / 100), dpi=100, facecolor=GROUND, layout="constrained")
+    if title:
+        made.suptitle(title, x=0.02, ha="left", color=INK, fontsize=13)
+    return made
+
+
+def axes_of(made: Figure, *place: int) -> Axes:
+    """New axes at `place` (as matplotlib's add_subplot) with nothing but soft rules."""
+    axes = made.add_subplot(*place, facecolor=GROUND)
+    axes.tick_params(which="both", colors=SOFT_INK, labelsize=9, length=0)
+    for side in axes.spines.values():
+        side.set_color(RULE)
+    axes.set_axisbelow(True)
+    return axes
+
+
+def save(made: Figure, path: pathlib.Path) -> None:
+    """Write the chart as PNG."""
+    made.savefig(path, metadata={"Software": None})
 
 
 def bars(entries: Sequence[tuple[str, float, float, float, str]], *, title: str, unit: str = "ms",
-         width: int = 900) -> Image.Image:
-    """Horizontal bars of (label, value, low, high, kind), the spread as a thin line; kind is a key of the colours.
+         width: int = 900) -> Figure:
+    """Horizontal bars of (label, value, low, high, kind), the spread as a thin line; kind: "pie_jax", "peer", "part".
 
     ValueError: no entries, or an unknown kind.
     """
-    if not entries or any(entry[4] not in _COLOURS for entry in entries):
-        raise ValueError(f"entries: expected at least one, of the kinds {tuple(_COLOURS)}")
-    longest = max(max(entry[1], entry[3]) for entry in entries) or 1.0
-    room = width - 2 * _MARGIN - _LABEL - _VALUE
-    sheet = Image.new("RGB", (width, 2 * _MARGIN + 44 + _LINE * len(entries)), _GROUND)
-    pen = ImageDraw.Draw(sheet)
-    pen.text((_MARGIN, _MARGIN), title, fill=_INK, font=font(20))
-    left = _MARGIN + _LABEL
-    for i, (label, value, low, high, kind) in enumerate(entries):
-        top = _MARGIN + 44 + _LINE * i
-        middle = top + _LINE // 2 - 2
-        pen.text((left - 10, middle), label, fill=_INK, font=font(15), anchor="rm")
-        end = left + room * value / longest
-        pen.rectangle((left, top + 3, max(end, left + 1), top + _LINE - 8), fill=_COLOURS[kind])
-        pen.line((left + room * low / longest, middle, left + room * high / longest, middle), fill=_INK, width=2)
-        pen.text((max(end, left + room * high / longest) + 10, middle), f"{plain(value)} {unit}", fill=_SOFT_INK,
-                 font=font(15), anchor="lm")
-    return sheet
+    if not entries or any(entry[4] not in _KINDS for entry in entries):
+        raise ValueError(f"entries: expected at least one, of the kinds {tuple(_KINDS)}")
+    labels, values, low, high, kinds = zip(*entries)
+    made = figure(width, 90 + 30 * len(entries), title=title)
+    axes = axes_of(made)
+    rows = np.arange(len(entries))
+    axes.barh(rows, values, height=0.62, color=[_KINDS[kind] for kind in kinds])
+    axes.hlines(rows, low, high, color=INK, linewidth=1.5)
+    for row, value, end in zip(rows, values, high):
+        axes.annotate(f"{plain(value)} {unit}", (max(value, end), row), xytext=(8, 0), textcoords="offset points",
+                      va="center", color=SOFT_INK, fontsize=9)
+    axes.set_yticks(rows, labels, color=INK, fontsize=10)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.16 * max(*values, *high))
+    axes.xaxis.set_major_locator(NullLocator())
+    axes.spines[:].set_visible(False)
+    return made
 
 
 def log_log(x: Sequence[float], y: Sequence[float], *, slope: float, title: str, x_label: str, y_label: str,
-            size: tuple[int, int] = (640, 460)) -> Image.Image:
+            size: tuple[int, int] = (640, 460)) -> Figure:
     """Points on two logarithmic axes with the line of `slope` through their middle; dashed: proportional to x.
 
     ValueError: fewer than two points, or one that is not positive.
     """
     if len(x) < 2 or len(x) != len(y) or min(*x, *y) <= 0:
         raise ValueError("x, y: expected two or more points, all positive")
-    over = 2  # drawn twice as large, then shrunk: smooth lines
-    sheet = Image.new("RGB", (size[0] * over, size[1] * over), _GROUND)
-    pen = ImageDraw.Draw(sheet)
-    small, text, head = (font(s * over) for s in (13, 14, 19))
-    left, top, right, bottom = (v * over for v in (78, 92, size[0] - 34, size[1] - 62))
-    across, along = [math.log10(v) for v in x], [math.log10(v) for v in y]
-    middle = (sum(across) / len(x), sum(along) / len(y))
+    made = figure(*size, title=title)
+    axes = axes_of(made)
+    axes.set_title(f"{y_label}, log scales; line: slope {slope:.2f}; dashed: proportional", loc="left",
+                   color=SOFT_INK, fontsize=9)
+    ends = np.asarray([min(x), max(x)], float)
+    middle_x, middle_y = np.exp(np.mean(np.log(x))), np.exp(np.mean(np.log(y)))
+    axes.loglog(ends, middle_y * (ends / middle_x), "--", color=SOFT_INK, linewidth=1)
+    axes.loglog(ends, middle_y * (ends / middle_x) ** slope, color=COLOURS[0], linewidth=1.5)
+    axes.loglog(x, y, "o", color=COLOURS[0], markersize=6)
+    for a, b in zip(x, y):
+        axes.annotate(f"{b:.0f}" if b >= 100 else f"{b:.3g}", (a, b), xytext=(5, -12), textcoords="offset points",
+                      color=INK, fontsize=9)
+    axes.margins(0.12, 0.2)
+    axes.set_xticks(list(x), [f"{value:g}" for value in x])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(LogFormatter(minor_thresholds=(np.inf, np.inf)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.grid(axis="y", color=RULE)
+    axes.set_xlabel(x_label, color=INK)
+    return made
 
-    def on_line(k, steepness):
-        return middle[1] + steepness * (across[k] - middle[0])
 
-    reached = [*along, *(on_line(k, 1.0) for k in (0, -1))]
-    room = 0.1 * (max(reached) - min(reached))  # for a label below the lowest point and above the highest
-    low, high = min(reached) - max(0.06, room), max(reached) + max(0.1, room)
-    low, high = (low, high) if high - low > 0.5 else (middle[1] - 0.25, middle[1] + 0.25)
-    margin = 0.12 * (across[-1] - across[0])
+def grouped_bars(groups: Mapping[str, Mapping[str, float]], *, title: str, unit: str) -> Figure:
+    """Upright bars of group -> series -> value, which may be negative; at least one group, the same series in each."""
+    series = list(next(iter(groups.values())))
+    wide = 22 * len(series) + 34
+    made = figure(max(120 + wide * len(groups), 640), 400, title=title)
+    axes, middle = axes_of(made), np.arange(len(groups))
+    for j, name in enumerate(series):
+        axes.bar(middle + 0.76 * ((j + 0.5) / len(series) - 0.5), [group[name] for group in groups.values()],
+                 width=0.7 / len(series), color=COLOURS[j % len(COLOURS)], label=name)
+    axes.axhline(0.0, color=INK, linewidth=1)
+    axes.set_xticks(middle, list(groups), color=INK)
+    axes.set_xlim(-0.5, len(groups) - 0.5)
+    axes.set_ylabel(unit, color=SOFT_INK)
+    axes.grid(axis="y", color=RULE)
+    made.legend(loc="outside upper right", ncols=len(series), frameon=False, fontsize=9, labelcolor=INK)
+    return made
 
-    def place(a, b):
-        return (left + (right - left) * (a - across[0] + margin) / (across[-1] - across[0] + 2 * margin),
-                bottom - (bottom - top) * (b - low) / (high - low))
 
-    digits = (1, 2, 5) if high - low > 0.9 else (1, 1.5, 2, 3, 4, 5, 7)
-    for value in (d * 10.0**k for k in range(math.floor(low), math.ceil(high)) for d in digits):
-        if low <= math.log10(value) <= high:
-            row = place(across[0], math.log10(value))[1]
-            pen.line((left, row, right, row), fill=_RULE, width=over)
-            pen.text((left - 8 * over, row), f"{value:g}", fill=_SOFT_INK, font=small, anchor="rm")
-    for value, a in zip(x, across):
-        pen.text((place(a, low)[0], bottom + 8 * over), f"{value:g}", fill=_SOFT_INK, font=small, anchor="ma")
-    pen.line((left, bottom, right, bottom), fill=_SOFT_INK, width=over)
-    ends = [place(across[k], on_line(k, 1.0)) for k in (0, -1)]
-    for k in range(0, 60, 2):  # dashes
-        pen.line([tuple(a + (b - a) * j / 60 for a, b in zip(*ends)) for j in (k, k + 1)], fill=_SOFT_INK, width=over)
-    pen.line([place(across[k], on_line(k, slope)) for k in (0, -1)], fill=_COLOURS["ours"], width=2 * over)
-    for k, (a, b, value) in enumerate(zip(across, along, y)):
-        px, py = place(a, b)
-        pen.ellipse((px - 5 * over, py - 5 * over, px + 5 * over, py + 5 * over), fill=_COLOURS["ours"])
-        number = f"{value:.0f}" if value >= 100 else f"{value:.3g}"
-        side = -1 if b >= on_line(k, slope) else 1  # away from the line
-        pen.text((px + 4 * over * side, py + 7 * over * side), number, fill=_INK, font=small,
-                 anchor="rb" if side < 0 else "lt")
-    pen.text((_MARGIN * over, 20 * over), title, fill=_INK, font=head)
-    pen.text((_MARGIN * over, 50 * over), f"{y_label}, log scales; line: slope {slope:.2f}; dashed: proportional",
-             fill=_SOFT_INK, font=small)
-    pen.text(((left + right) / 2, bottom + 32 * over), x_label, fill=_INK, font=text, anchor="ma")
-    return sheet.resize(size, Image.Resampling.BOX)
+def histogram(numbers: Sequence[float], *, title: str, unit: str, bins: int = 12) -> Figure:
+    """How often which value, the median marked."""
+    made = figure(640, 320, title=f"{title}: median {np.median(numbers):.2f} {unit}")
+    axes = axes_of(made)
+    axes.hist(np.asarray(numbers, float), bins=bins, color=COLOURS[0], rwidth=0.88)
+    axes.axvline(float(np.median(numbers)), color=COLOURS[1], linewidth=2)
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.grid(axis="y", color=RULE)
+    axes.set_xlabel(unit, color=SOFT_INK)
+    return made

@@ -29,7 +29,7 @@ CHAINS = (("yaw+15", "smile+2"), ("yaw-15", "azimuth+45"), ("jaw_open+2", "azimu
 
 
 def parser() -> argparse.ArgumentParser:
-    result = command.Parser(module="benchmarks.joint", description=__doc__.split("\n")[0])
+    result = command.Parser(module="benchmarks.joint", description=__doc__)
     command.add_debug(result)
     add_arguments(result, preset=DEFAULT_PRESET, count=6)
     result.add_argument("--out", default="runs/joint", metavar="DIR")

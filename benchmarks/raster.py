@@ -115,7 +115,7 @@ def case(model: MorphableModel, resolution: int, *, runs: int, peak: harness.Cei
 
 @command.guarded_main
 def main(argv: list[str]) -> int:
-    parser = command.Parser(module="benchmarks.raster", description=__doc__.split("\n")[0])
+    parser = command.Parser(module="benchmarks.raster", description=__doc__)
     command.add_debug(parser)
     parser.add_argument("--out", metavar="FILE", help="append one JSON line a timing to this file")
     parser.add_argument("--torch", action="store_true", help="time PyTorch beside")

@@ -74,7 +74,7 @@ EMBEDDED = ("steps", "photos", "devices")
 
 
 def parser() -> argparse.ArgumentParser:
-    options = command.Parser(module="benchmarks.scaling", description=__doc__.split("\n")[0])
+    options = command.Parser(module="benchmarks.scaling", description=__doc__)
     command.add_debug(options)
     options.add_argument("--pack", default="demo", help="name or folder of a pack (default: %(default)s)")
     options.add_argument("--only", nargs="+", choices=tuple(QUANTITIES), metavar="QUANTITY",
@@ -192,15 +192,15 @@ def tables(rows: Sequence[dict]) -> str:
 def draw(folder: pathlib.Path, rows: list[dict]) -> None:
     """The tables, and a chart for each quantity."""
     from benchmarks import chart
-    from pie_jax.io import save_png
 
     (folder / "table.md").write_text(tables(rows) + "\n")
     for name, quantity in QUANTITIES.items():
         some = [row for row in rows if row["quantity"] == name]
         if some:
-            save_png(folder / f"{name}.png", chart.log_log(
+            picture = chart.log_log(
                 [row["work"] for row in some], [row["cpu_ms"] for row in some], slope=verdict(some)["slope"],
-                title=f"Cost over {name}", x_label=quantity.label, y_label="processor milliseconds"))
+                title=f"Cost over {name}", x_label=quantity.label, y_label="processor milliseconds")
+            chart.save(picture, folder / f"{name}.png")
 
 
 @command.guarded_main

@@ -36,7 +36,7 @@ _EVENTS = {"/jax/core/compile/jaxpr_trace_duration": "trace_s",
 
 
 def parser() -> argparse.ArgumentParser:
-    options = command.Parser(module="benchmarks.startup", description=__doc__.split("\n")[0])
+    options = command.Parser(module="benchmarks.startup", description=__doc__)
     command.add_debug(options)
     options.add_argument("--pack", default="demo", help="name or folder of a pack (default: %(default)s)")
     options.add_argument("--out", metavar="FILE")

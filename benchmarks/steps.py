@@ -51,7 +51,7 @@ PEERS = {"eager_fused": "fused", "eager_best": "scaled"}
 
 
 def parser() -> argparse.ArgumentParser:
-    options = command.Parser(module="benchmarks.steps", description=__doc__.split("\n")[0])
+    options = command.Parser(module="benchmarks.steps", description=__doc__)
     command.add_debug(options)
     options.add_argument("--pack", default="demo", help="name or folder of a pack (default: %(default)s)")
     options.add_argument("--random", type=int, choices=(256, 1024), help="px: random weights of public sizes instead")
@@ -286,7 +286,6 @@ def time_parts(case: Case, parts: dict, peak, arguments) -> None:
 def write(folder: pathlib.Path, rows: list[dict]) -> None:
     """The rows, their table and their chart."""
     from benchmarks import chart, harness
-    from pie_jax.io import save_png
 
     harness.append_rows(folder / "rows.jsonl", rows)
     first = rows[0]
@@ -296,8 +295,8 @@ def write(folder: pathlib.Path, rows: list[dict]) -> None:
     (folder / f"{name}.md").write_text(harness.table(rows, COLUMNS) + "\n")
     entries = [(f"{row['case']}, {row['implementation']}", row["ms"], row.get("ms_low", row["ms"]),
                 row.get("ms_high", row["ms"]),
-                "ours" if row["implementation"] == "pie_jax" else "peer") for row in rows]
-    save_png(folder / f"{name}.png", chart.bars(entries, title=f"{name}: milliseconds, median and spread"))
+                "pie_jax" if row["implementation"] == "pie_jax" else "peer") for row in rows]
+    chart.save(chart.bars(entries, title=f"{name}: milliseconds, median and spread"), folder / f"{name}.png")
 
 
 @command.guarded_main

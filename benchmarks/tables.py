@@ -327,7 +327,7 @@ def renewed(text: str, *, page: str) -> str:
 @command.guarded_main
 def main(argv: list[str]) -> int:
     """The command; returns its exit code."""
-    options = command.Parser(module="benchmarks.tables", description=__doc__.split("\n")[0])
+    options = command.Parser(module="benchmarks.tables", description=__doc__)
     command.add_debug(options)
     options.add_argument("--check", action="store_true", help="write nothing; exit code 1 where a page is stale")
     arguments = options.parse_args(argv)

@@ -109,6 +109,7 @@ def plan(found: Sequence[Found]) -> list[Found]:
                 landmarks=str(points[0].path) if f.layout == "flame" and points else "approximate")
     for part in dict.fromkeys(f.part for f in found if f.module is not None):
         same = [f for f in found if f.part == part and f.module is not None]
+        module = next(f.module.__name__ for f in same if f.module is not None)
         preferred = [f for name in _MODELS for f in same if f.layout == name and part == "morphable"][:1]
         if part == "rig" or len(same) == 1:
             continue
@@ -118,7 +119,7 @@ def plan(found: Sequence[Found]) -> list[Found]:
             other = preferred[0] if preferred else next(o for o in same if o is not f)
             f.why = (f"{other.path.name} is taken as the part {part}" if preferred else
                      f"{other.path.name} is the part {part} too; convert the one you want: python -m "
-                     f"{f.module.__name__}")
+                     f"{module}")
             f.module = None
     return list(found)
 

@@ -143,7 +143,8 @@ def write(pack: str | Path, converted: Converted, checkpoint: Checkpoint, *, nam
     update_part(pack, converted.part, converted.weights, config=converted.config, record=record, storage=storage,
                 check=False)
     if converted.camera is not None or name:
-        update_configs(pack, camera=converted.camera, **({"name": name} if name else {}))
+        more: dict[str, Any] = {"name": name} if name else {}
+        update_configs(pack, camera=converted.camera, **more)
 
 
 def compare(converted: Converted, reference: str | Path, forward: Forward, *, tolerance: float) -> dict[str, float]:

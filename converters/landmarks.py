@@ -119,11 +119,12 @@ def _rules(config: LandmarkConfig) -> list[Rule]:
 def forward(converted: Converted, reference: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The last heat maps of reference["crops_01"]; PackError unless the reference has 66 of them (or all 68)."""
     from pie_jax.nn.landmarks import FROM_68, LandmarkNet
+    from pie_jax.nn.layers import apply
 
     if not {"crops_01", "heat_maps"} <= set(reference):
         return {}
-    found = LandmarkNet(converted.config).apply({"params": converted.weights},
-                                                np.asarray(reference["crops_01"], np.float32))[-1]
+    crops = np.asarray(reference["crops_01"], np.float32)
+    found = apply(LandmarkNet(converted.config), converted.weights, crops)[-1]
     due = np.asarray(reference["heat_maps"])
     if due.shape[-1] != 68:
         return {"heat_maps": found}

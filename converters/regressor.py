@@ -137,12 +137,13 @@ def batch_norm(source: str, target: str, channels: int) -> list[Rule]:
 
 def forward(converted: Converted, reference: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """theta of reference["crops_01"]."""
+    from pie_jax.nn.layers import apply
     from pie_jax.nn.regressor import Regressor
 
     if not {"crops_01", "theta"} <= set(reference):
         return {}
     crops = np.asarray(reference["crops_01"], np.float32)
-    return {"theta": Regressor(converted.config).apply({"params": converted.weights}, crops)}
+    return {"theta": apply(Regressor(converted.config), converted.weights, crops)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -150,16 +150,18 @@ def _dfr(checkpoint: Checkpoint, tensors: Mapping[str, np.ndarray]) -> Converted
 
 def forward(converted: Converted, reference: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """w_hat of w_plus and control_input, or DFR's theta of w_plus."""
+    from pie_jax.nn.layers import apply
     from pie_jax.nn.rignet import DFR, RigNet
 
     arrays = {name: np.asarray(array, np.float32) for name, array in reference.items()}
-    variables = {"params": converted.weights}
     if converted.part == "dfr":
-        return {"theta": DFR(converted.config).apply(variables, arrays["w_plus"])} \
-            if {"w_plus", "theta"} <= set(arrays) else {}
+        if not {"w_plus", "theta"} <= set(arrays):
+            return {}
+        return {"theta": apply(DFR(converted.config), converted.weights, arrays["w_plus"])}
     if not {"w_plus", "control_input", "w_hat"} <= set(arrays):
         return {}
-    return {"w_hat": RigNet(converted.config).apply(variables, arrays["w_plus"], arrays["control_input"])}
+    return {"w_hat": apply(RigNet(converted.config), converted.weights, arrays["w_plus"],
+                           arrays["control_input"])}
 
 
 def _extra(p) -> None:

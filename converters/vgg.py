@@ -24,6 +24,7 @@ import numpy as np
 from converters.converting import Converted, run
 from converters.readers import Checkpoint, Node, read
 from converters.table import Ignored, Rule, map_tensors
+from pie_jax.cli.command import Parser
 from pie_jax.config import VGGConfig
 from pie_jax.errors import PackError
 from pie_jax.nn.vgg import CONVOLUTIONS
@@ -162,7 +163,7 @@ def _face(checkpoint: Checkpoint, tensors: dict[str, np.ndarray], names: dict[st
         raise PackError(f"{checkpoint.path}: fc6 has {tensors[names['fc6'][0]].size} weights, which fit no square map "
                         f"of {8 * width} channels; another network?")
     config = VGGConfig(width=width, resolution=32 * side, layers=(), fc_width=fc_width,
-                       mean_rgb=tuple(float(x) for x in mean_rgb), std_rgb=(1.0, 1.0, 1.0))
+                       mean_rgb=(float(mean_rgb[0]), float(mean_rgb[1]), float(mean_rgb[2])), std_rgb=(1.0, 1.0, 1.0))
 
     def kernel(array: np.ndarray) -> np.ndarray:
         return array if matlab else hwio(array)
@@ -263,6 +264,7 @@ def _convolutions(names: dict[str, tuple[str, str]], config: VGGConfig, layout: 
 
 def forward(converted: Converted, reference: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The features of reference["images_01"] that the reference stores."""
+    from pie_jax.nn.layers import apply
     from pie_jax.nn.vgg import VGG
 
     if "images_01" not in reference:
@@ -272,15 +274,18 @@ def forward(converted: Converted, reference: Mapping[str, np.ndarray]) -> dict[s
     config = dataclasses.replace(converted.config, layers=converted.config.layers or layers)
     if not config.heads:
         config = dataclasses.replace(config, layers=tuple(dict.fromkeys((*config.layers, *layers))))
-    found = VGG(config).apply({"params": converted.weights}, np.asarray(reference["images_01"], np.float32))
+    found = apply(VGG(config), converted.weights, np.asarray(reference["images_01"], np.float32))
     return {name: found[name] for name in wanted if name in found}
+
+
+def _add_arguments(parser: Parser) -> None:
+    parser.add_argument("--heads", metavar="FILE", help="LPIPS's linear heads, to go with torchvision's VGG-16")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
     return run(argv, kind="vgg", description="Convert VGG-16, LPIPS or VGG-Face into a part of a pack.",
-               convert=convert, forward=forward, extra=lambda p: p.add_argument(
-                   "--heads", metavar="FILE", help="LPIPS's linear heads, to go with torchvision's VGG-16"))
+               convert=convert, forward=forward, extra=_add_arguments)
 
 
 if __name__ == "__main__":

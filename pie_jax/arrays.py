@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # floor 0 imports no JAX: `--help` must not wait for it
 
 Array: TypeAlias = "jax.Array | Any"  # Any: numpy arrays, tracers, what Linen's `apply` returns
 Weights: TypeAlias = dict[str, Any]  # nested dict of arrays: the frozen parameters of one network
+Device: TypeAlias = Any  # a jax.Device, whose type checkers know nothing of
 Absent: TypeAlias = Any  # None where a pack lacks the part; callers `Pack.require` it first instead of asking each time
 
 

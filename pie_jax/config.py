@@ -10,7 +10,10 @@ import dataclasses
 import math
 import types
 import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
+_Config = TypeVar("_Config")
 CONTROLS = ("pose", "expression", "illumination")
 IN_BFLOAT16 = ("generator", "perceptual", "regressor", "recognition")  # parts of a pack that can be
 TERMS = ("synthesis", "identity", "edit", "invariance", "recognition")
@@ -133,6 +136,9 @@ class DFRConfig:
     w_dim: int = 512
     hidden: tuple[int, ...] = (1024, 1024)
     residual: bool = False  # adds a linear map of the flattened latent
+
+    def __post_init__(self):
+        _require(bool(self.hidden) and min(self.hidden) > 0, f"hidden: expected positive sizes, got {self.hidden}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -288,7 +294,7 @@ class EmbedConfig:
         return dataclasses.replace(self, precision=settled)
 
 
-def to_dict(config) -> dict:
+def to_dict(config: Any) -> dict:
     """The config as plain JSON-able containers (tuples become lists)."""
     return dataclasses.asdict(config)
 
@@ -296,7 +302,7 @@ def to_dict(config) -> dict:
 _RENAMED = {"near_codes": "nearest_random_codes"}  # fields of configs that older results were stored with
 
 
-def from_dict(cls, data: dict):
+def from_dict(cls: type[_Config], data: Mapping[str, Any]) -> _Config:
     """The inverse of `to_dict`; ValueError names an unknown field."""
     hints = typing.get_type_hints(cls)
     data = {_RENAMED.get(name, name): value for name, value in data.items()}
@@ -309,7 +315,7 @@ def from_dict(cls, data: dict):
 def _decode(hint, value):
     origin = typing.get_origin(hint)
     if dataclasses.is_dataclass(hint):
-        return from_dict(hint, value)
+        return from_dict(typing.cast(Any, hint), value)
     if origin is tuple:
         inner = typing.get_args(hint)[0]
         return tuple(_decode(inner, v) for v in value)

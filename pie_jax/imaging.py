@@ -94,7 +94,7 @@ def ssim(a_01: Array, b_01: Array) -> Array:
     check_shape("a_01", a_01, (None, None, None))
     leading = a_01.shape[:-3]
     flat = (-1, *a_01.shape[-3:])
-    return dm_pix.ssim(jnp.reshape(a_01, flat), jnp.reshape(b_01, flat)).reshape(leading)
+    return jnp.reshape(dm_pix.ssim(jnp.reshape(a_01, flat), jnp.reshape(b_01, flat)), leading)
 
 
 def _resample(images, rows, columns):
@@ -124,7 +124,7 @@ def _box_matrix(size: int, start: float, length: float, out_size: int) -> np.nda
     taps = np.arange(first, last + 1)
     wide = np.maximum(0.0, 1.0 - np.abs(taps[None] + 0.5 - centres[:, None]) / radius)
     matrix = np.zeros((out_size, size))
-    np.add.at(matrix, (slice(None), np.clip(taps, 0, size - 1)), wide)  # taps outside fall on the edge pixel
+    np.add.at(matrix.T, np.clip(taps, 0, size - 1), wide.T)  # taps outside fall on the edge pixel
     return _unit_rows(matrix)
 
 

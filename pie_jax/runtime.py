@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jax
 
+from pie_jax.arrays import Device
 from pie_jax.errors import ResourceError
 
 PRECISIONS = ("default", "high", "highest")
@@ -37,7 +38,7 @@ def backend() -> Backend:
     """The backend of the device that `configure` chose, or the one of an enclosing `made_for`."""
     if _FORCED.value is not None:
         return _FORCED.value
-    chosen = jax.config.jax_default_device
+    chosen = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
     platform = chosen if isinstance(chosen, str) else (chosen or jax.devices()[0]).platform
     return Backend(platform={"cuda": "gpu", "rocm": "gpu"}.get(platform, platform))
 
@@ -66,7 +67,7 @@ def cache_folder() -> Path:
 
 
 def configure(*, cache: bool = True, precision: str = "default", device: str | None = None,
-              preallocate: bool = False) -> jax.Device:
+              preallocate: bool = False) -> Device:
     """Set JAX up for a command; call it once, before the first array is made.
 
     On a CPU programs then run in the thread that calls them, and (with glibc) the memory that they work in is kept from
@@ -120,13 +121,13 @@ def set_visible_devices(accelerators: str) -> None:
         jax.config.update(f"jax_{kind}_visible_devices", accelerators)
 
 
-def local_devices(*, count: int | None = None) -> list[jax.Device]:
+def local_devices(*, count: int | None = None) -> list[Device]:
     """`count` of this process's devices of the kind that `configure` chose, the chosen one first.
 
     None: every accelerator, but one CPU device: several on one machine share its cores.
     Errors: ResourceError (fewer are here).
     """
-    chosen = jax.config.jax_default_device or jax.devices()[0]
+    chosen = jax.config.jax_default_device or jax.devices()[0]  # pyright: ignore[reportAttributeAccessIssue]
     there = jax.local_devices(backend=chosen.platform)
     if count is None:
         count = 1 if chosen.platform == "cpu" else len(there)

@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from pie_jax import energy, optimise, runtime
 from pie_jax.config import StageConfig
-from pie_jax.face3d import raster
+from pie_jax.face3d import raster, visibility
 from pie_jax.nn import layers
 from pie_jax.nn.layers import winograd
 from pie_jax.optimise import step
@@ -103,7 +103,7 @@ def test_the_rasterizer_draws_the_same_in_turns_of_any_size():
                            jnp.float32)
     triangles = jnp.asarray(rng.integers(0, 300, (500, 3)), jnp.int32)
     draw = jax.jit(lambda v: raster.rasterize(v, triangles, height=40, width=40))
-    assert raster.CPU_CHUNK != raster.CHUNK
+    assert visibility.CPU_CHUNK != visibility.CHUNK
     cpu, gpu = both(lambda: draw(vertices))
     np.testing.assert_array_equal(cpu.triangle_id, gpu.triangle_id)
     np.testing.assert_allclose(cpu.barycentric, gpu.barycentric, atol=1e-5)

@@ -152,3 +152,22 @@ def test_the_backend_is_data(path):
     """`runtime.backend()` says what programs are made for; nothing else asks JAX."""
     names = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
     assert "default_backend" not in names, path
+
+
+def public_functions(tree: ast.AST):
+    """Functions of a module and methods of its public classes whose names have no underscore in front."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield from public_functions(node)
+        elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            yield node
+
+
+@pytest.mark.parametrize("path", [*FILES, *sorted((ROOT / "converters").rglob("*.py"))],
+                         ids=lambda p: str(p.relative_to(ROOT)))
+def test_public_functions_are_annotated(path):
+    for function in public_functions(ast.parse(path.read_text())):
+        arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+        bare = [a.arg for a in arguments if a.annotation is None and a.arg not in ("self", "cls")]
+        assert not bare, f"{path}:{function.lineno}: {function.name} lacks the types of {bare}"
+        assert function.returns is not None, f"{path}:{function.lineno}: {function.name} lacks the type of its result"

@@ -24,7 +24,7 @@ from pie_jax.config import DEFAULT_PRESET
 
 
 def parser() -> argparse.ArgumentParser:
-    result = command.Parser(module="benchmarks.ablation", description=__doc__.split("\n")[0])
+    result = command.Parser(module="benchmarks.ablation", description=__doc__)
     command.add_debug(result)
     add_arguments(result, preset=DEFAULT_PRESET, count=6)
     result.add_argument("--variants", nargs="+", choices=NAMES, default=NAMES, metavar="NAME",
@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
 @command.guarded_main
 def main(argv: list[str]) -> int:
     arguments = parser().parse_args(argv)
+    from benchmarks import chart
     from benchmarks.ablation import report
     from benchmarks.ablation.claims import claims
     from benchmarks.ablation.measures import ASKED, MODES, edits_of, row_of
@@ -75,7 +76,7 @@ def main(argv: list[str]) -> int:
     every = rows(lines, **key)
     found, said = report.figures(every), claims(every)
     for mode in MODES:
-        report.chart(found, mode).save(folder / f"gains_{mode}.png")
+        chart.save(report.gains_chart(found, mode), folder / f"gains_{mode}.png")
     portrait, truths = portrait_of(arguments.seed)
     edited = {variant.name: edits_of(pack, embedding_of(variant, portrait), "rig") for variant in chosen}
     report.strip(portrait, truths, edited).save(folder / f"{portrait.seed:06d}.png")

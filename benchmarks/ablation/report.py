@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
+from benchmarks import chart
 from benchmarks.ablation.measures import ASKED, MODES, editability, error, likeness, unasked
 from benchmarks.ablation.variants import VARIANTS
-from benchmarks.quality.charts import grouped_bars
 from benchmarks.quality.edits import MOUTH
 from benchmarks.quality.measure import Edited
 from benchmarks.quality.portraits import Portrait, Truth
@@ -83,10 +84,10 @@ def table(found: Mapping[str, dict], claims: Mapping[str, Mapping], *, title: st
     return "\n\n".join("\n".join(part) for part in parts)
 
 
-def chart(found: Mapping[str, dict], mode: str) -> Image.Image:
+def gains_chart(found: Mapping[str, dict], mode: str) -> Figure:
     """The gains of every variant as bars."""
-    return grouped_bars({name: each[mode]["truth_gain_db"] for name, each in found.items()}, unit="dB",
-                        title=f"Nearer to the true edited portrait than the unedited synthesis ({mode})")
+    return chart.grouped_bars({name: each[mode]["truth_gain_db"] for name, each in found.items()}, unit="dB",
+                              title=f"Nearer to the true edited portrait than the unedited synthesis ({mode})")
 
 
 def strip(portrait: Portrait, truths: Mapping[str, Truth], edited: Mapping[str, Edited]) -> Image.Image:

@@ -34,7 +34,7 @@ _NETWORKS_ON = 4  # portraits on which each network alone is looked at
 
 
 def parser() -> argparse.ArgumentParser:
-    result = command.Parser(module="benchmarks.precision", description=__doc__.split("\n")[0])
+    result = command.Parser(module="benchmarks.precision", description=__doc__)
     command.add_debug(result)
     add_arguments(result, preset=DEFAULT_PRESET, count=16)
     result.add_argument("--out", default="runs/precision", metavar="DIR")

@@ -30,7 +30,7 @@ SHOWN = ("yaw-15", "yaw+15", "azimuth-45", "azimuth+45", "jaw_open+2", "smile+2"
 def parser() -> argparse.ArgumentParser:
     from pie_jax.config import CONTROLS
 
-    result = command.Parser(module="benchmarks.quality", description=__doc__.split("\n")[0])
+    result = command.Parser(module="benchmarks.quality", description=__doc__)
     command.add_debug(result)
     result.add_argument("photos", nargs="?", metavar="FOLDER", help="portraits without truth, instead of the studio's")
     add_arguments(result, preset="paper", count=16)

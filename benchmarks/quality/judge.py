@@ -182,7 +182,7 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = Parser(module="benchmarks.quality.judge", description=__doc__.split("\n")[0])
+    result = Parser(module="benchmarks.quality.judge", description=__doc__)
     add_data_arguments(result)
     result.add_argument("--run", default="runs/judge", metavar="DIR", help="checkpoint and log (default: %(default)s)")
     result.add_argument("--file", default=str(FILE), help="where the weights go (default: beside this module)")

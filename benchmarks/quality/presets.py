@@ -77,7 +77,7 @@ def table(compared: dict, names: Sequence[str]) -> str:
 @command.guarded_main
 def main(argv: list[str]) -> int:
     """The command; returns its exit code."""
-    options = command.Parser(module="benchmarks.quality.presets", description=__doc__.split("\n")[0])
+    options = command.Parser(module="benchmarks.quality.presets", description=__doc__)
     command.add_debug(options)
     options.add_argument("folder", type=pathlib.Path)
     options.add_argument("--presets", nargs="+", choices=tuple(PRESETS), default=("quick", "fast", "paper"),

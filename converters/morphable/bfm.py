@@ -70,7 +70,7 @@ def _basel(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Converted:
     count = tensors["shapeMU"].size
     folder = Path(getattr(arguments, "deep3d", None) or checkpoint.path.parent)
     helpers = _helpers(folder, checkpoint.path.parent)
-    keep = slice(None)
+    keep = np.arange(count // 3)
     if helpers is not None:
         tensors |= helpers
         _check_index(helpers["trimIndex"], count // 3, "trimIndex", folder)

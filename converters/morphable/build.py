@@ -25,12 +25,14 @@ def build(fields: Mapping[str, np.ndarray], *, where: Any, names: tuple[str, ...
     PackError: a triangle or landmark of a vertex that is not there, a wrong number of landmarks.
     """
     vertices = fields["mean_shape"].shape[0]
-    arrays, notes = {"mean_shape": np.ascontiguousarray(fields["mean_shape"], np.float32)}, []
+    arrays: dict[str, np.ndarray] = {"mean_shape": np.ascontiguousarray(fields["mean_shape"], np.float32)}
+    notes = []
     for name, due in SIZES.items():
         basis = fields.get(name)
-        count = 0 if basis is None else basis.shape[2]
         arrays[name] = np.zeros((vertices, 3, due), np.float32)
-        if count:
+        count = 0
+        if basis is not None:
+            count = basis.shape[2]
             arrays[name][:, :, :count] = basis[:, :, :due]
         what = name.removesuffix("_basis")
         if count > due:

@@ -46,7 +46,7 @@ def forward(converted: Converted, reference: Mapping[str, np.ndarray]) -> dict[s
     vertices = shape(converted.weights, params)
     found = {"vertices": vertices, "albedo": albedo(converted.weights, params),
              "landmarks": vertices[:, converted.weights.landmark_vertices]}
-    return {name: array for name, array in found.items() if name in reference}
+    return {name: np.asarray(array) for name, array in found.items() if name in reference}
 
 
 def _extra(p) -> None:

@@ -5,8 +5,6 @@ Numbers count from 0, in iBUG's order, 68 or already 66 (without 60 and 64); Dee
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from converters.readers import read
@@ -18,7 +16,7 @@ INNER = 51  # iBUG's points without the 17 of the jaw
 
 
 def find_landmarks(argument: str | None, mean_shape: np.ndarray, triangles: np.ndarray, *,
-                   where) -> tuple[np.ndarray, tuple[str, ...]]:
+                   where: object) -> tuple[np.ndarray, tuple[str, ...]]:
     """Vertex numbers [66] for a model whose own file has none, and notes.
 
     argument: of --landmarks. mean_shape [V, 3] in dm, triangles [T, 3].
@@ -43,7 +41,7 @@ def find_landmarks(argument: str | None, mean_shape: np.ndarray, triangles: np.n
     return sixty_six(arrays[0].astype(np.int64), argument), ()
 
 
-def sixty_six(index: np.ndarray, where) -> np.ndarray:
+def sixty_six(index: np.ndarray, where: object) -> np.ndarray:
     """[68] or [66] -> [66]."""
     if len(index) not in (66, 68):
         raise PackError(f"{where}: {len(index)} landmarks; expected iBUG's 68, or 66 without 60 and 64")
@@ -89,7 +87,7 @@ def _nearest(vertices: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.array([np.argmin(np.sum(np.square(vertices - p), axis=1)) for p in points])
 
 
-def kept(index: Mapping | np.ndarray, keep: np.ndarray) -> np.ndarray:
+def kept(index: np.ndarray, keep: np.ndarray) -> np.ndarray:
     """Vertex numbers after only the vertices `keep` [N] are left; -1 for those that are gone."""
     new = np.full(int(max(np.max(index), np.max(keep))) + 1, -1, np.int64)
     new[keep] = np.arange(len(keep))

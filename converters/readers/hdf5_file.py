@@ -30,7 +30,7 @@ def read_hdf5(path: Path, size: int) -> dict[str, Any]:
             if not isinstance(node.get(name, getlink=True), h5py.HardLink):
                 raise UnsafeFileError(f"{name!r:.80} is a link; only what is in the file itself is read")
             child = node[name]
-            place = h5py.h5o.get_info(child.id).addr
+            place = h5py.h5o.get_info(child.id).addr  # pyright: ignore[reportAttributeAccessIssue]
             if isinstance(child, h5py.Group):
                 if place in seen:
                     raise UnsafeFileError(f"the group {name!r:.80} is in it twice")

@@ -11,17 +11,14 @@ from typing import Any
 import numpy as np
 
 from converters.readers.unsafe_file import MAX_BYTES, MAX_DEPTH, MAX_RATIO, SMALL, UnsafeFileError
-from pie_jax.errors import PackError
 
 _COMPRESSED = 15
 
 
 def read_mat(path: Path, data: memoryview) -> dict[str, Any]:
     """Every variable under its name; Refusal where it would inflate beyond what the file may hold."""
-    try:
-        import scipy.io
-    except ImportError:
-        raise PackError(f"{path}: a MATLAB file, which needs scipy: pip install 'pie_jax[convert]'") from None
+    import scipy.io
+
     _check_inflated(data)
     try:
         variables = scipy.io.loadmat(io.BytesIO(data), struct_as_record=True, squeeze_me=False, mat_dtype=False)

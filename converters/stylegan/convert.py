@@ -110,8 +110,10 @@ def _w(mapping: Mapping, z: np.ndarray, *, config: GeneratorConfig) -> np.ndarra
 
     import jax
 
+    from pie_jax.nn.layers import apply
+
     module = importlib.import_module(f"pie_jax.nn.{config.architecture}").Mapping(config)
-    return np.asarray(jax.jit(lambda weights, z: module.apply({"params": weights}, z))(mapping, z))
+    return np.asarray(jax.jit(lambda weights, z: apply(module, weights, z))(mapping, z))
 
 
 def forward(converted: Converted, reference: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -120,13 +122,15 @@ def forward(converted: Converted, reference: Mapping[str, np.ndarray]) -> dict[s
 
     import jax
 
+    from pie_jax.nn.layers import apply
+
     config, weights = converted.config, converted.weights
     outputs = {}
     if {"z", "w"} <= set(reference):
         outputs["w"] = _w(weights["mapping"], np.asarray(reference["z"], np.float32), config=config)
     if {"w_plus", "image"} <= set(reference):
         module = importlib.import_module(f"pie_jax.nn.{config.architecture}").Synthesis(config)
-        run = jax.jit(lambda weights, w_plus: module.apply({"params": weights}, w_plus))
+        run = jax.jit(lambda weights, w_plus: apply(module, weights, w_plus))
         rows = [np.asarray(run(weights["synthesis"], np.asarray(row[None], np.float32)))[0]
                 for row in reference["w_plus"]]
         image = np.stack(rows)

@@ -14,7 +14,7 @@ import pathlib
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pie_jax import __version__
 from pie_jax.cli.commands import COMMANDS
@@ -26,14 +26,18 @@ DEVICES = ("auto", "cpu", "gpu", "tpu")
 class Parser(argparse.ArgumentParser):
     """argparse whose errors are one line, name the nearest option, and end with exit code 2."""
 
-    def __init__(self, *, module: str, **knobs):
-        """module: the command is `python -m MODULE`, or `pie WORDS` where it was called so; knobs: as argparse's."""
-        super().__init__(prog=called_as(module), allow_abbrev=False, formatter_class=_Help, **knobs)
+    def __init__(self, *, module: str, description: str | None = None, **knobs):
+        """module: the command is `python -m MODULE`, or `pie WORDS` where it was called so; knobs: as argparse's.
+
+        description: its first line is shown, so a module can give its own docstring.
+        """
+        super().__init__(prog=called_as(module), description=(description or "").split("\n")[0], allow_abbrev=False,
+                         formatter_class=_Help, **knobs)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see {self.prog} --help")
 
-    def parse_args(self, args=None, namespace=None):
+    def parse_args(self, args: Sequence[str] | None=None, namespace: argparse.Namespace | None=None) -> Any:
         arguments, unknown = self.parse_known_args(args, namespace)
         if unknown:
             options = [text for action in self._actions for text in action.option_strings]

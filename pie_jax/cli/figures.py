@@ -33,7 +33,7 @@ class Tile:
 
 
 @functools.lru_cache(maxsize=16)
-def font(size: int) -> ImageFont.FreeTypeFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Pillow's own scalable face at `size` pixels."""
     return ImageFont.load_default(size)
 
@@ -58,7 +58,7 @@ def grid(tiles: Sequence[Tile], *, columns: int, side: int | None = None, title:
         raise ValueError("tiles: expected at least one")
     height, width = tiles[0].image.shape[:2]
     if side is None:
-        side = width * max(1, math.ceil(224 / width))
+        side = int(width) * max(1, math.ceil(224 / width))
     tall = round(side * height / width)
     labels, details = any(t.label for t in tiles), any(t.detail for t in tiles)
     unit = max(11, round(side / 15))
@@ -133,7 +133,8 @@ class _Axes:
         return self.bottom - (self.bottom - self.top) * fraction
 
 
-def energy_chart(steps: Sequence[float], series: Mapping[str, Sequence[float]], *, total: str = "total",
+def energy_chart(steps: Sequence[float] | np.ndarray, series: Mapping[str, Sequence[float] | np.ndarray], *,
+                 total: str = "total",
                  marks: Mapping[float, str] | None = None, title: str = "Energy",
                  size: tuple[int, int] = (1200, 680)) -> Image.Image:
     """Terms over steps on a logarithmic axis.

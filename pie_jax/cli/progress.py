@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TextIO
 
 _REDRAW_SECONDS = 0.1
 _PLAIN_SECONDS = 10.0
+_BAR = 28  # columns of the bar
 _RATE_SECONDS = 20.0  # the rate is that of the last so many seconds
 
 
@@ -36,7 +36,7 @@ class Progress:
         self.stream = sys.stderr if stream is None else stream
         self.quiet = quiet
         self.terminal = bool(getattr(self.stream, "isatty", lambda: False)())
-        self._drawn = False
+        self._bar: _TerminalBar | None = None
         self._last_drawn = float("-inf")
         self._history: list[tuple[float, int]] = []
         self._label, self._unit = "", "step"
@@ -99,39 +99,62 @@ class Progress:
 
     def clear(self) -> None:
         """Take the bar off the terminal."""
-        if self._drawn:
-            self._write("\r\x1b[2K")
-            self._drawn = False
+        if self._bar is not None:
+            bar, self._bar = self._bar, None
+            self._safely(bar.stop)
 
     def _draw(self, fraction: float, facts: Sequence[str]) -> None:
-        columns = max(40, shutil.get_terminal_size((100, 24)).columns) - 1
-        tail = "  ".join(facts)
-        label = self._label[:max(8, columns - len(tail) - 16)]
-        width = min(28, columns - len(tail) - len(label) - 4)
-        if width >= 6:  # the bar has colour codes: it must not be cut
-            text = "  ".join([*([label] if label else []), _bar(fraction, width, self.stream), tail])
-        else:
-            text = "  ".join([*([label] if label else []), tail])[:columns]
-        self._write("\r\x1b[2K" + text)
-        self._drawn = True
+        def draw() -> None:
+            if self._bar is None:
+                self._bar = _TerminalBar(self.stream)
+            self._bar.draw(fraction, encodable(self._label, self.stream), "  ".join(facts))
+
+        self._safely(draw)
 
     def _write(self, text: str) -> None:
+        def write() -> None:
+            self.stream.write(encodable(text, self.stream))
+            self.stream.flush()
+
+        self._safely(write)
+
+    def _safely(self, work: Callable[[], None]) -> None:
         try:
-            self.stream.write(text)
-            self.stream.flush()
-        except UnicodeEncodeError:
-            self.stream.write(text.encode("ascii", "backslashreplace").decode())
-            self.stream.flush()
+            work()
         except (BrokenPipeError, ValueError):  # the reader of stderr is gone: work on in silence
-            self.quiet = True
+            self.quiet, self._bar = True, None
 
 
-def _bar(fraction: float, width: int, stream: TextIO) -> str:
-    fraction = min(max(fraction, 0.0), 1.0)
-    if "utf" not in (getattr(stream, "encoding", "") or "").lower():
-        full = int(fraction * width)
-        return "[" + "#" * full + "." * (width - full) + "]"
-    eighths = int(fraction * width * 8)
-    full, rest = divmod(eighths, 8)
-    filled = "█" * full + (" ▏▎▍▌▋▊▉"[rest] if rest else "")
-    return "\x1b[36m" + filled + "\x1b[90m" + "─" * (width - len(filled)) + "\x1b[0m"
+def encodable(text: str, stream: TextIO) -> str:
+    """`text` with what the encoding of `stream` cannot say written as escapes."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+class _TerminalBar:
+    """A bar of rich, redrawn only when told: no thread of its own, and what others write is left alone."""
+
+    def __init__(self, stream: TextIO):
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self.bar = BarColumn(bar_width=_BAR)
+        self.progress = Progress(
+            TextColumn("{task.description}", markup=False), self.bar, TextColumn("{task.fields[facts]}", markup=False),
+            console=Console(file=stream, force_terminal=True, highlight=False), auto_refresh=False, transient=True,
+            redirect_stdout=False, redirect_stderr=False)
+        self.task = self.progress.add_task("", total=1.0, facts="")
+        self.progress.start()
+
+    def draw(self, fraction: float, label: str, facts: str) -> None:
+        from rich.cells import cell_len, set_cell_size
+
+        room = self.progress.console.width - cell_len(facts) - 3  # of label and bar; spaces between columns
+        width = self.bar.bar_width = min(max(room - cell_len(label), _BAR // 4), _BAR)
+        if cell_len(label) > room - width:  # the label gives way first, then the bar
+            label = set_cell_size(label, max(room - width - 1, 0)) + "…" if room > width else ""
+        self.progress.update(self.task, completed=min(max(fraction, 0.0), 1.0), description=label, facts=facts)
+        self.progress.refresh()
+
+    def stop(self) -> None:
+        self.progress.stop()

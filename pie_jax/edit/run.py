@@ -16,10 +16,9 @@ import numpy as np
 from pie_jax import __version__
 from pie_jax.cli import command, figures
 from pie_jax.edit.arguments import ANGLES, LIGHT, Sweep
-from pie_jax.embed.photos import read_json
 from pie_jax.errors import EXIT_OK, UsageError, choose
 from pie_jax.face3d.morphable import FaceParams
-from pie_jax.io import replace_file, save_png
+from pie_jax.io import read_json, replace_file, save_png
 from pie_jax.io.images import shown
 from pie_jax.pack import Pack, load_pack
 from pie_jax.portrait import Embedding, ReachWarning, edit_portrait, render_params

@@ -18,11 +18,9 @@ from collections.abc import Iterator, Sequence
 
 from pie_jax.config import EmbedConfig, to_dict
 from pie_jax.errors import InputError, PieError, ResourceError, UsageError
-from pie_jax.io.images import replace_file, shown
+from pie_jax.io import is_picture, read_json, shown
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-_OURS = ("report.json", "checkpoint.npz")
-_MAX_RECORD_BYTES = 16 * 2**20
+_RECORDS = ("report.json", "checkpoint.npz")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -31,10 +29,16 @@ class Photo:
 
     path: pathlib.Path
     sha256: str = ""
-    folder: pathlib.Path | None = None
+    assigned: pathlib.Path | None = None  # its folder, once `assign_folders` has chosen one
     plan: str = "new"  # "new", "resume", "again", "finished" (skip it), "done" (in this run)
     error: PieError | None = None
     load_seconds: float = 0.0
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """Where its results go."""
+        assert self.assigned is not None, "assign_folders comes first"
+        return self.assigned
 
     @property
     def settled(self) -> bool:
@@ -51,7 +55,7 @@ def collect(names: Sequence[str]) -> list[Photo]:
         path = pathlib.Path(name)
         try:
             if path.is_dir():
-                found = sorted(p for p in path.iterdir() if _is_picture(p))
+                found = sorted(p for p in path.iterdir() if is_picture(p))
                 if not found:
                     raise InputError(f"{shown(path)}: no JPEG, PNG or WebP file in this folder; name another")
             elif glob.has_magic(name) and not os.path.lexists(path):
@@ -85,10 +89,6 @@ def listed(files: Sequence[str]) -> list[str]:
     return [name for name in names if name.strip()]
 
 
-def _is_picture(path: pathlib.Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
-
-
 def file_hash(path: str | os.PathLike) -> str:
     """SHA-256 of a file's bytes."""
     with open(path, "rb") as file:
@@ -120,7 +120,7 @@ def assign_folders(photos: Sequence[Photo], out: pathlib.Path, *, config: EmbedC
             if record is not None and record.get("photo") in (None, photo.sha256):
                 break
         taken.add(name.casefold())
-        photo.folder = folder
+        photo.assigned = folder
         photo.plan = "new"
         if record:
             photo.plan = "again"
@@ -139,7 +139,7 @@ def records(folder: pathlib.Path) -> dict | None:
     names = {p.name for p in folder.iterdir() if not p.name.endswith(".part")}
     if not names:
         return {}
-    if not names & set(_OURS):
+    if not names & set(_RECORDS):
         return None
     found: dict = {}
     report = read_json(folder / "report.json")
@@ -151,26 +151,10 @@ def records(folder: pathlib.Path) -> dict | None:
     return found or {"photo": None, "damaged": True}
 
 
-def read_json(path: pathlib.Path) -> dict:
-    """A JSON object, or {} where there is none that can be read."""
-    try:
-        if path.stat().st_size > _MAX_RECORD_BYTES:
-            return {}
-        data = json.loads(path.read_text())
-        return data if isinstance(data, dict) else {}
-    except (OSError, ValueError):
-        return {}
-
-
 def _checkpoint_facts(path: pathlib.Path) -> dict:
     from pie_jax.portrait.checkpoint import read_facts
 
     return read_facts(path)
-
-
-def write_json(path: pathlib.Path, data: dict) -> None:
-    """Whole or not at all; raises ResourceError."""
-    replace_file(path, (json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 from pie_jax.errors import ResourceError, UsageError
 
@@ -61,8 +62,8 @@ def main(argv: list[str]) -> int:
     import jax
 
     jax.config.update("jax_enable_preemption_service", False)  # it would answer SIGTERM
-    explicit = dict(zip(("coordinator_address", "num_processes", "process_id"),
-                        (argv[1], int(argv[2]), int(argv[3])))) if argv[1:] else {}
+    explicit: dict[str, Any] = dict(zip(("coordinator_address", "num_processes", "process_id"),
+                                        (argv[1], int(argv[2]), int(argv[3])))) if argv[1:] else {}
     try:
         jax.distributed.initialize(**explicit, initialization_timeout=int(argv[0]))
     except ValueError:  # of what it needs, something is neither given nor known

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 import time
 import warnings
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +14,14 @@ import numpy as np
 from pie_jax import __version__
 from pie_jax.cli import figures
 from pie_jax.config import to_dict
-from pie_jax.embed.photos import Photo, write_json
+from pie_jax.embed.photos import Photo
 from pie_jax.errors import PackError
-from pie_jax.io import save_png
-from pie_jax.io.images import shown
+from pie_jax.io import save_png, shown, write_json
 from pie_jax.pack import Pack
 from pie_jax.portrait import Embedding, ReachWarning, edit_portrait, render_params, synthesise
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 # What the grid shows of each control.
 _YAWS = (18.0, -18.0)
@@ -77,7 +80,8 @@ def synthesis_of(pack: Pack, embedding: Embedding) -> np.ndarray:
     return np.clip(np.asarray(image, np.float32), 0.0, 1.0)
 
 
-def grid(pack: Pack, portrait: np.ndarray, embedding: Embedding, synthesis: np.ndarray, *, title: str = ""):
+def grid(pack: Pack, portrait: np.ndarray, embedding: Embedding, synthesis: np.ndarray, *,
+         title: str = "") -> Image.Image:
     """Portrait, synthesis, rendering and one edit of each control, labelled; what a pack cannot do is left out."""
     numbers = embedding.report["metrics"]
     tiles = [figures.Tile(image=portrait, label="portrait", detail="the photo"),
@@ -98,13 +102,13 @@ def grid(pack: Pack, portrait: np.ndarray, embedding: Embedding, synthesis: np.n
     return figures.grid(tiles, columns=6, title=shown(title))
 
 
-def sample_edits(pack: Pack, embedding: Embedding) -> list[tuple[str, str, dict]]:
+def sample_edits(pack: Pack, embedding: Embedding) -> list[tuple[str, str, dict[str, Any]]]:
     """(label, detail, request) of one edit of each control, away from where the portrait is already."""
     if embedding.params is None:
         return []
     now = round(float(np.degrees(embedding.params.rotation[1]))) + 0.0  # + 0.0: no -0
     yaw = max(_YAWS, key=lambda angle: abs(angle - now))
-    edits = [("pose", f"yaw {yaw:+.0f}° (was {now:+.0f}°)", {"yaw": yaw})]
+    edits: list[tuple[str, str, dict[str, Any]]] = [("pose", f"yaw {yaw:+.0f}° (was {now:+.0f}°)", {"yaw": yaw})]
     names = pack.morphable.expression_names if pack.morphable is not None else ()
     name = next((n for n in _EXPRESSIONS if n in names), names[0] if names else None)
     if name is not None:
@@ -113,7 +117,7 @@ def sample_edits(pack: Pack, embedding: Embedding) -> list[tuple[str, str, dict]
     return edits
 
 
-def chart(embedding: Embedding, *, title: str):
+def chart(embedding: Embedding, *, title: str) -> Image.Image:
     """Each term over steps, with a rule where a stage begins."""
     trace = {("total" if name == "energy" else name): values for name, values in embedding.trace.items()}
     length = max((len(values) for values in trace.values()), default=0)

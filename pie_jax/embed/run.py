@@ -118,7 +118,7 @@ class _Work:
         steps = " + ".join(f"{stage.steps} in {_space(stage.space)}" for stage in self.config.stages)
         energy = self.config.energy
         plan = {"pack_hash": self.pack_hash, "steps": steps, "terms": energy.terms, "controls": energy.controls,
-                "photos": [{"photo": str(p.path), "out": str(p.folder) if p.folder else None, "plan": p.plan,
+                "photos": [{"photo": str(p.path), "out": str(p.assigned) if p.assigned else None, "plan": p.plan,
                             "error": str(p.error) if p.error else None} for p in self.photos]}
         if self.arguments.json:
             print(json.dumps(plan, indent=1))
@@ -248,14 +248,14 @@ class _Work:
                           **report.get("metrics", {})})
 
     def summarise(self) -> None:
-        bad = [photo for photo in self.photos if photo.error is not None]
+        bad = [(photo, photo.error) for photo in self.photos if photo.error is not None]
         _say_bad(self.photos, self.progress)
         if bad:
-            names = ", ".join(shown(photo.path.name) for photo in bad)
+            names = ", ".join(shown(photo.path.name) for photo, _ in bad)
             self.progress.warn(f"{len(self.photos) - len(bad)} of {len(self.photos)} photos embedded, "
                                f"{len(bad)} failed: {names}")
         if self.arguments.json:
-            failed = [{"photo": str(p.path), "error": str(p.error), "exit_code": p.error.exit_code} for p in bad]
+            failed = [{"photo": str(p.path), "error": str(error), "exit_code": error.exit_code} for p, error in bad]
             print(json.dumps({"results": self.rows, "failed": failed}, indent=1))
         sys.stdout.flush()
 
@@ -289,7 +289,7 @@ def _make_folder(photo: Photo) -> None:
 
 
 def _read_report(folder: pathlib.Path) -> dict:
-    from pie_jax.embed.photos import read_json
+    from pie_jax.io import read_json
 
     return read_json(folder / "report.json")
 

@@ -8,7 +8,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from pie_jax.arrays import Array, Weights, check_shape
+from pie_jax.arrays import Absent, Array, Weights, check_shape
 from pie_jax.config import PRECISIONS, EnergyConfig, PrecisionConfig, StageConfig
 from pie_jax.energy.terms import edit_term, identity_term, invariance_term, recognition_term, synthesis_term
 from pie_jax.errors import PackError
@@ -26,6 +26,7 @@ from pie_jax.pack.inference import (
     regress,
     rig,
     synthesise,
+    synthesise_stopping,
 )
 from pie_jax.pack.parts import needs_of
 from pie_jax.pack.sampling import draw
@@ -50,8 +51,8 @@ class Inputs:
     """All arrays the energy reads: arguments of the compiled step, never constants in it."""
 
     weights: dict[str, Weights]
-    morphable: MorphableModel | None
-    pool: Pool | None
+    morphable: MorphableModel | Absent
+    pool: Pool | Absent
     target: Target
     factors: dict[str, Array]  # the weights of the parts, as data: other weights need no new compilation
 
@@ -159,22 +160,25 @@ class PortraitEnergy:
     def __call__(self, inputs: Inputs, latent: Array, keys: Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """latent [B, L, D], keys [B] -> energies [B] and the weighted value [B] of every term, whose sum they are."""
         parts = self.parts(inputs, latent, keys)
-        terms = {term: sum(inputs.factors[name] * parts[name] for name in PARTS[term] if name in parts)
-                 for term in self.terms}
-        return sum(terms.values()), terms
+        terms: dict[str, Array] = {
+            term: sum(inputs.factors[name] * parts[name] for name in PARTS[term] if name in parts)
+            for term in self.terms}
+        total: Array = sum(terms.values())
+        return total, terms
 
     def parts(self, inputs: Inputs, latent: Array, keys: Array) -> dict[str, jax.Array]:
         """latent [B, L, D], keys [B] -> the value [B] of every part in `PARTS` that there is, before its weight."""
         configs, weights, target, terms = self.configs, inputs.weights, inputs.target, self.terms
         synthesis, source = self._source(weights, latent)
-        edited = rows = choice = params_vector = edited_params_vector = None
+        rows: Pool | Absent = None
+        edited = choice = params_vector = edited_params_vector = None
         if self.needs_edits:
             rows, choice = self._draw(inputs.pool, keys)
             w_hat = self._rig_to(rows.params_vector, choice, weights, latent, source)
             synthesis, edited = self._paint(weights, latent, w_hat, synthesis)
         elif synthesis is None:
             synthesis = self._portrait(weights, latent)
-        if source is not None:
+        if self._needs_source:
             params_vector, edited_params_vector = self._look("regressor", regress, weights, synthesis, edited)
 
         parts = {}
@@ -208,18 +212,22 @@ class PortraitEnergy:
         synthesis_part, edited_part = recognition_term(target.descriptor, of_synthesis, of_edited)
         return {"recognition_w": synthesis_part, "recognition_edit": edited_part}
 
+    @property
+    def _needs_source(self) -> bool:
+        return self.needs_edits or "identity" in self.terms
+
     # One pass, so that each network stands once in the traced program and works on all its images together.
-    def _synthesise(self, weights: Weights, w_plus: Array, **where) -> jax.Array | tuple[jax.Array, jax.Array]:
-        return synthesise(self.configs.generator, weights["generator"], w_plus,
-                          precision=self.precision.of("generator"), **where)
+    def _synthesise(self, weights: Weights, w_plus: Array, *, resolution: int) -> jax.Array:
+        return synthesise(self.configs.generator, weights["generator"], w_plus, resolution=resolution,
+                          precision=self.precision.of("generator"))
 
     def _portrait(self, weights: Weights, latent: Array) -> jax.Array:
         """G(w) [B, r, r, 3] of latent [B, L, D], r = `portrait_resolution`."""
         return self._synthesise(weights, latent, resolution=self.portrait_resolution)
 
-    def _source(self, weights: Weights, latent: Array) -> tuple[Array | None, FaceParams | None]:
+    def _source(self, weights: Weights, latent: Array) -> tuple[Array | None, FaceParams | Absent]:
         """The parameters of w that a rig starts from, and G(w) where finding them needed it."""
-        if not (self.needs_edits or "identity" in self.terms):
+        if not self._needs_source:
             return None, None
         if self.from_dfr:
             return None, FaceParams.from_vector(params_from_latent(self.configs, weights, latent))
@@ -280,7 +288,8 @@ class PortraitEnergy:
             return synthesis, self._synthesise(weights, flat, resolution=resolution)
         every = jnp.concatenate([latent, flat])
         if resolution < self.portrait_resolution == self.configs.generator.resolution:
-            return self._synthesise(weights, every, resolution=resolution, stopping=flat.shape[0])
+            return synthesise_stopping(self.configs.generator, weights["generator"], every, resolution=resolution,
+                                       stopping=flat.shape[0], precision=self.precision.of("generator"))
         both = self._portrait(weights, every)
         return both[:latent.shape[0]], both[latent.shape[0]:]
 

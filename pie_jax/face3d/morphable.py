@@ -95,7 +95,7 @@ class MorphableModel:
 
 def _linear(mean: Array, *terms: tuple[Array, Array]) -> jax.Array:
     """mean [V, 3] + sum of basis [V, 3, N] @ coefficients [..., N]."""
-    total = None
+    total: Array = None
     for basis, coefficients in terms:
         # Columns of vertices, turned round afterwards: the other order makes XLA:CPU transpose the basis every time.
         flat = coefficients.reshape(-1, coefficients.shape[-1])

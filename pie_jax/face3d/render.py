@@ -102,7 +102,7 @@ def light_direction(gamma: Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """
     check_shape("gamma", gamma, (morphable.ILLUMINATION,))
     bands = jnp.reshape(gamma, (*gamma.shape[:-1], 3, 9))
-    bands = sum(weight * bands[..., c, :] for c, weight in enumerate(LUMINANCE))
+    bands = jnp.asarray(sum(weight * bands[..., c, :] for c, weight in enumerate(LUMINANCE)))
     x, y, z = (2 * BAND1 * v for v in (-bands[..., 3], -bands[..., 1], bands[..., 2]))
     # Angles have no slope where the vector, or its horizontal part, vanishes: a harmless one stands in before the root.
     level = x * x + z * z

@@ -22,6 +22,7 @@ from pie_jax.io.atomic import replace_file
 from pie_jax.io.text import cause_of, shown
 
 FORMATS = ("JPEG", "PNG", "WEBP")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 MAX_PIXELS = 64_000_000
 MAX_SIDE = 16_384
 MIN_SIDE = 32
@@ -42,6 +43,11 @@ _OTHER_KINDS = (
     (b"SIMPLE", "a FITS file"),
     (b"PK\x03\x04", "a zip archive"),
 )
+
+
+def is_picture(path: pathlib.Path) -> bool:
+    """Whether a name in a folder is that of a picture: one of `SUFFIXES`, not hidden, no folder."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
 
 
 def load_portrait(path: str | os.PathLike, *, resolution: int, notice: Notice | None = None) -> np.ndarray:
@@ -112,8 +118,9 @@ def _decode(path: pathlib.Path, data: bytes, tell: Notice) -> Image.Image:
                         raise EOFError("the end of the file is missing")
                     with Image.open(io.BytesIO(data), formats=("PNG",)) as twin:
                         twin.verify()  # every chunk's checksum, which plain decoding does not look at
-                if getattr(image, "n_frames", 1) > 1:
-                    tell(f"{shown(path)}: has {image.n_frames} frames, took the first")
+                frames = getattr(image, "n_frames", 1)
+                if frames > 1:
+                    tell(f"{shown(path)}: has {frames} frames, took the first")
                 image.load()
                 return _to_srgb(path, _upright(path, image, tell), tell)
     except InputError:
@@ -169,12 +176,14 @@ def _to_srgb(path: pathlib.Path, image: Image.Image, tell: Notice) -> Image.Imag
 def _apply_profile(path: pathlib.Path, colour: Image.Image, profile: bytes, tell: Notice) -> Image.Image:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        space = source.profile.xcolor_space.strip()
+        space = getattr(source.profile, "xcolor_space").strip()  # noqa: B009 - Pillow does not declare it
         mode = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}[space]
         if mode == "CMYK" and colour.mode != "CMYK":
             raise ValueError(f"profile for CMYK, pixels are {colour.mode}")
-        return ImageCms.profileToProfile(colour.convert(mode), source, ImageCms.createProfile("sRGB"), outputMode="RGB",
-                                         renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC)
+        converted = ImageCms.profileToProfile(
+            colour.convert(mode), source, ImageCms.createProfile("sRGB"), outputMode="RGB",
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC)
+        return colour if converted is None else converted  # None: only where it works in place
     except Exception as error:  # broken profiles are common and say nothing about the pixels
         tell(f"{shown(path)}: its colour profile cannot be used ({cause_of(error)}), taken as sRGB")
         return colour

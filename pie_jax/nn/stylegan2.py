@@ -89,7 +89,8 @@ class SynthesisBlock(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array | None, image: Array | None, w_plus: Array, key: Array | None = None):
+    def __call__(self, x: Array | None, image: Array | None, w_plus: Array,
+                 key: Array | None = None) -> tuple[Array, Array]:
         """x [B, R/2, R/2, C], image [B, R/2, R/2, 3], w_plus [B, 3, D] of this block -> x, image at R."""
         config, resolution = self.config, self.resolution
         channels = config.channels(resolution)
@@ -141,7 +142,9 @@ class Synthesis(nn.Module):
         if stopping is not None and not 0 < stopping < w_plus.shape[0]:
             raise ValueError(f"stopping: expected 1 to {w_plus.shape[0] - 1} of the batch, got {stopping}")
         w_plus = w_plus.astype(jnp.float32)
-        x = image = stopped = None
+        x: Array = None  # until the first block
+        image: Array = None
+        stopped: Array = None
         for i, size in enumerate(config.block_resolutions):
             first = max(2 * i - 1, 0)
             styles = w_plus[:, first:first + 3] if i else jnp.concatenate([w_plus[:, :1], w_plus[:, :2]], axis=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -80,8 +81,9 @@ def _blame(state: State, inputs, terms: tuple[str, ...], *, energy: Energy) -> l
     return blamed
 
 
-def run_stage(state: State, inputs, *, energy: Energy, stage: StageConfig, trace: dict[str, np.ndarray] | None = None,
-              progress: Callable[[Progress], None] | None = None, max_retries: int = MAX_RETRIES) -> StageResult:
+def run_stage(state: State, inputs: Any, *, energy: Energy, stage: StageConfig,
+              trace: dict[str, np.ndarray] | None = None, progress: Callable[[Progress], None] | None = None,
+              max_retries: int = MAX_RETRIES) -> StageResult:
     """Run a stage to its end.
 
     Args:

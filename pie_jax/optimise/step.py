@@ -53,7 +53,7 @@ def problem_names(terms: tuple[str, ...]) -> tuple[str, ...]:
     return (*terms, "energy", "gradient", "latent")
 
 
-def select(chosen: Array, new, old):
+def select(chosen: Array, new: Any, old: Any) -> Any:
     """Per portrait: `new` where `chosen` [B], else `old`, over pytrees of arrays that lead with B."""
     return jax.tree.map(lambda a, b: jnp.where(chosen.reshape(-1, *(1,) * (a.ndim - 1)), a, b), new, old)
 
@@ -78,7 +78,7 @@ class _Settings:
 
     @classmethod
     def of(cls, stage: StageConfig) -> _Settings:
-        rates = np.float32([stage.learning_rate, stage.learning_rate * stage.final_rate])
+        rates = np.asarray([stage.learning_rate, stage.learning_rate * stage.final_rate], np.float32)
         return cls(steps=jnp.asarray(stage.steps, jnp.int32), tied=jnp.asarray(stage.space == "w"),
                    rates=jnp.asarray(rates))
 
@@ -115,7 +115,7 @@ def _update(state: State, inputs, settings: _Settings, *, energy: Energy, stage:
     gradient = jnp.where(settings.tied, jnp.broadcast_to(summed, gradient.shape), gradient)
     ascent, optimiser = jax.vmap(direction(stage).update)(gradient, state.optimiser, state.latent)
     rate = state.scale * learning_rate(state.step, settings.steps, settings.rates)
-    latent = state.latent - ascent * rate[:, None, None]
+    latent = state.latent - jnp.asarray(ascent) * rate[:, None, None]
 
     sums = energies
     if lazy:
@@ -185,7 +185,7 @@ def compilation_key(stage: StageConfig) -> StageConfig:
                                nearest_random_codes=0)
 
 
-def run_chunk(state: State, inputs, *, energy: Energy, stage: StageConfig) -> tuple[State, dict[str, jax.Array]]:
+def run_chunk(state: State, inputs: Any, *, energy: Energy, stage: StageConfig) -> tuple[State, dict[str, jax.Array]]:
     """`stage.chunk` steps in one compiled scan (on a CPU: one compiled step, called so often); `state` is donated.
 
     Returns the new state and the trace: "energy", every term and "step" as [chunk, B]; "step" is -1 where a portrait
@@ -195,7 +195,7 @@ def run_chunk(state: State, inputs, *, energy: Energy, stage: StageConfig) -> tu
     return run(state, inputs, _Settings.of(stage), energy=energy, stage=compilation_key(stage))
 
 
-def compile_chunk(state: State, inputs, *, energy: Energy, stage: StageConfig) -> None:
+def compile_chunk(state: State, inputs: Any, *, energy: Energy, stage: StageConfig) -> None:
     """Compile `run_chunk` for these shapes (or take it from the cache) without a step; `state` is not donated."""
     stage = dataclasses.replace(stage, steps=0)
 

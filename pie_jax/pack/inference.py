@@ -19,6 +19,7 @@ from pie_jax.config import CameraConfig, GeneratorConfig
 from pie_jax.face3d.morphable import FaceParams
 from pie_jax.imaging import face_crop, from_pm1
 from pie_jax.nn import layers
+from pie_jax.nn.layers import apply
 from pie_jax.pack import PackConfigs
 
 DESCRIPTOR = "fc7"  # layer of the recognition network (VGG-Face)
@@ -27,12 +28,6 @@ DESCRIPTOR = "fc7"  # layer of the recognition network (VGG-Face)
 def crop_camera(camera: CameraConfig) -> CameraConfig:
     """The same camera looking at the face crop alone."""
     return dataclasses.replace(camera, crop_x=0.0, crop_y=0.0, crop_size=1.0)
-
-
-def variables(weights: Weights) -> dict[str, Weights]:
-    """The argument of `apply` for a network's weights, which may carry a branch "precomputed" (see `precompute`)."""
-    return {"params": {name: branch for name, branch in weights.items() if name != layers.PRECOMPUTED},
-            layers.PRECOMPUTED: weights.get(layers.PRECOMPUTED, {})}
 
 
 @partial(jax.jit, static_argnames="configs")
@@ -69,22 +64,26 @@ def grown_crop(camera: CameraConfig, *, scale: float) -> CameraConfig:
 def map_z(config: GeneratorConfig, weights: Weights, z: Array) -> jax.Array:
     """z [B, Z] ~ N(0, I) -> w [B, D] by the generator's mapping network."""
     networks = importlib.import_module(f"pie_jax.nn.{config.architecture}")
-    return networks.Mapping(config).apply({"params": weights["mapping"]}, z)
+    return apply(networks.Mapping(config), weights["mapping"], z)
 
 
 def synthesise(config: GeneratorConfig, weights: Weights, w_plus: Array, *, resolution: int | None = None,
-               stopping: int | None = None, precision: str = "float32") -> jax.Array | tuple[jax.Array, jax.Array]:
-    """w_plus [B, L, D] -> portraits [B, R, R, 3], about 0..1 and not clipped.
+               precision: str = "float32") -> jax.Array:
+    """w_plus [B, L, D] -> portraits [B, R, R, 3], about 0..1 and not clipped; R: `resolution`, default the full one."""
+    return from_pm1(_synthesis(config, weights, w_plus, precision, resolution=resolution))
 
-    stopping (StyleGAN2): only so many, the last of the batch, stop at `resolution`; a pair, the others in full first.
-    """
-    networks = importlib.import_module(f"pie_jax.nn.{config.architecture}")
-    network = _network(networks.Synthesis, config, precision)
-    known = {"params": weights["synthesis"], layers.PRECOMPUTED: weights.get(layers.PRECOMPUTED, {})}
-    if stopping is None:
-        return from_pm1(network.apply(known, w_plus, resolution=resolution))
-    full, stopped = network.apply(known, w_plus, resolution=resolution, stopping=stopping)
+
+def synthesise_stopping(config: GeneratorConfig, weights: Weights, w_plus: Array, *, resolution: int, stopping: int,
+                        precision: str = "float32") -> tuple[jax.Array, jax.Array]:
+    """w_plus [B, L, D] -> portraits in full, and the last `stopping` of the batch at `resolution` (StyleGAN2)."""
+    full, stopped = _synthesis(config, weights, w_plus, precision, resolution=resolution, stopping=stopping)
     return from_pm1(full), from_pm1(stopped)
+
+
+def _synthesis(config: GeneratorConfig, weights: Weights, w_plus: Array, precision: str, **settings):
+    networks = importlib.import_module(f"pie_jax.nn.{config.architecture}")
+    known = {**weights["synthesis"], layers.PRECOMPUTED: weights.get(layers.PRECOMPUTED, {})}
+    return apply(_network(networks.Synthesis, config, precision), known, w_plus, **settings)
 
 
 def _network(network, config, precision: str):
@@ -102,7 +101,7 @@ def regress(configs: PackConfigs, weights: Weights, *portraits: Array, precision
     from pie_jax.nn.regressor import Regressor
 
     crops = _crops(configs, portraits, configs.regressor.resolution)
-    return _network(Regressor, configs.regressor, precision).apply(variables(weights["regressor"]), crops)
+    return apply(_network(Regressor, configs.regressor, precision), weights["regressor"], crops)
 
 
 def find_landmarks(configs: PackConfigs, weights: Weights, portraits: Array) -> jax.Array:
@@ -112,7 +111,7 @@ def find_landmarks(configs: PackConfigs, weights: Weights, portraits: Array) -> 
     scale = configs.landmarks.crop_scale
     square = grown_crop(configs.camera, scale=scale)
     crops = face_crop(jnp.clip(portraits, 0.0, 1.0), square, resolution=configs.landmarks.resolution)
-    points = soft_argmax(LandmarkNet(configs.landmarks).apply({"params": weights["landmarks"]}, crops)[-1])
+    points = soft_argmax(apply(LandmarkNet(configs.landmarks), weights["landmarks"], crops)[-1])
     return points if scale == 1.0 else 0.5 + scale * (points - 0.5)
 
 
@@ -122,17 +121,17 @@ def face_embedding(configs: PackConfigs, weights: Weights, *portraits: Array, pr
 
     crops = _crops(configs, portraits, configs.recognition.resolution)
     network = _network(VGG, configs.recognition, precision)
-    features = network.apply(variables(weights["recognition"]), crops)[DESCRIPTOR]
+    features = apply(network, weights["recognition"], crops)[DESCRIPTOR]
     # inside the root, so that a descriptor of zeros has a finite gradient
     return features * jax.lax.rsqrt(jnp.sum(jnp.square(features), axis=-1, keepdims=True) + 1e-12)
 
 
 def perceptual_features(configs: PackConfigs, weights: Weights, portraits: Array, *,
-             precision: str = "float32") -> dict[str, jax.Array]:
+                        precision: str = "float32") -> dict[str, jax.Array]:
     """Portraits [B, H, W, 3] -> perceptual features {layer: [B, h, w, C]}."""
     from pie_jax.nn.vgg import VGG
 
-    features = _network(VGG, configs.perceptual, precision).apply(variables(weights["perceptual"]), portraits)
+    features = apply(_network(VGG, configs.perceptual, precision), weights["perceptual"], portraits)
     return {name: features[name] for name in configs.perceptual.layers}
 
 
@@ -140,7 +139,7 @@ def params_from_latent(configs: PackConfigs, weights: Weights, w_plus: Array) ->
     """w_plus [B, L, D] -> params_vector [B, 257] by DFR, without synthesis (StyleRig, section 4)."""
     from pie_jax.nn.rignet import DFR
 
-    return DFR(configs.dfr).apply({"params": weights["dfr"]}, w_plus)
+    return apply(DFR(configs.dfr), weights["dfr"], w_plus)
 
 
 def rig(configs: PackConfigs, weights: Weights, w_plus: Array, source: FaceParams, target: FaceParams, *,
@@ -150,4 +149,4 @@ def rig(configs: PackConfigs, weights: Weights, w_plus: Array, source: FaceParam
 
     config = configs.rignet(control)
     control_input = rignet.rig_input(config, source, target)
-    return rignet.RigNet(config).apply({"params": weights[f"rignet_{control}"]}, w_plus, control_input)
+    return apply(rignet.RigNet(config), weights[f"rignet_{control}"], w_plus, control_input)

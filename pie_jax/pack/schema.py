@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +62,7 @@ def check_weights(part: str, weights: Weights, configs: PackConfigs, *, where: s
                             f"{list(expected[name].shape)}; it belongs to another config: train or convert it again")
 
 
-def flatten(tree, *, prefix: str = "") -> dict:
+def flatten(tree: Any, *, prefix: str = "") -> dict:
     """A nested dict as one dict of sorted "a/b/c" names."""
     if not isinstance(tree, Mapping):
         return {prefix: tree}

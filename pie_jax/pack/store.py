@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -36,7 +37,7 @@ _KEEP_FLOAT32 = ("mean_shape", "mean_albedo", "w_mean", "output_mean", "output_s
 
 
 # --------------------------------------------------------------------------------------- hashing
-def array_hash(tree) -> str:
+def array_hash(tree: Any) -> str:
     """SHA-256 of a nested dict of arrays: names, types, shapes and bytes, in sorted order."""
     digest = hashlib.sha256()
     for name, array in flatten(tree).items():
@@ -47,7 +48,7 @@ def array_hash(tree) -> str:
 
 
 # --------------------------------------------------------------------------------------- writing
-def update_part(path: str | os.PathLike, name: str, weights, *, config=None, record: Mapping | None = None,
+def update_part(path: str | os.PathLike, name: str, weights: Any, *, config: Any=None, record: Mapping | None = None,
                 storage: str = "float16", check: bool = True) -> None:
     """Write one part of the pack at `path` (made if it is not there) and put it into the manifest, atomically.
 
@@ -163,7 +164,7 @@ def _write_arrays(folder: Path, name: str, tree) -> None:
     temporary = folder / f".{name}-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        ocp.save(temporary, tree)
+        ocp.save(str(temporary), tree)
         told = temporary / "commit_success.txt"  # orbax writes there the path on the maker's machine
         if told.is_file():
             told.write_text("Checkpoint commit was successful\n")
@@ -241,7 +242,7 @@ def configs_of(manifest: Mapping) -> PackConfigs:
         raise ValueError(f"configs: unknown entry {unknown[0]!r}")
     rignets = tuple(from_dict(RigNetConfig, c) for c in data.pop("rignets", ()))
     made = {name: None if value is None else from_dict(kinds[name], value) for name, value in data.items()}
-    shared = {name: made.pop(name) for name in ("camera", "energy") if name in made}
+    shared: dict[str, Any] = {name: made.pop(name) for name in ("camera", "energy") if name in made}
     configs = PackConfigs(rignets=rignets, **shared)
     for name, config in made.items():
         if config is not None:

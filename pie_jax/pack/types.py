@@ -52,7 +52,7 @@ class PackConfigs:
             return self.rignet(part.removeprefix("rignet_"))
         return getattr(self, part) if part in _FIELDS else dict(self.others).get(part)
 
-    def with_part(self, part: str, config) -> PackConfigs:
+    def with_part(self, part: str, config: Any) -> PackConfigs:
         """These configs with the one of a network part replaced."""
         if part in _FIELDS:
             return dataclasses.replace(self, **{part: config})

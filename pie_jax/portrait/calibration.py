@@ -117,13 +117,14 @@ def solve_edit(pack: Pack, w_plus: Array, source: FaceParams, wanted: FaceParams
         best = jnp.where((error < nearest)[:, None, None], moved, best)
         nearest = jnp.minimum(error, nearest)
         if round_ == FEEDBACK_ROUNDS:
-            return best
+            break
         for control in looked:
             far = _FAR * units[control]
             request = control_vector(requests[control], control) + FEEDBACK_GAIN * missing[control]
             request = jnp.clip(request, first[control] - far, first[control] + far)
             requests[control] = dataclasses.replace(requests[control], **{control_field(control): request})
         moved = _through(pack, w_plus, source, wanted, requests)
+    return best
 
 
 def _through(pack: Pack, w_plus: Array, source: FaceParams, wanted: FaceParams,

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pie_jax.arrays import Array
-from pie_jax.config import CONTROLS
+from pie_jax.arrays import Absent, Array
+from pie_jax.config import CONTROLS, GeneratorConfig
 from pie_jax.errors import PackError, UsageError, choose
 from pie_jax.face3d.morphable import FaceParams, with_control
 from pie_jax.face3d.render import light as light_from
@@ -57,8 +57,8 @@ def edit_portrait(pack: Pack | str | os.PathLike, embedding: Embedding, *, yaw: 
         light over the portrait's own ambient light.
       like: (another embedding, its folder, a photo, a portrait [H, W, 3] or FaceParams; controls taken from it).
       order: the controls, first one first.
-      invert_response: ask the rigs for as much more as their response falls short (see `response`); where the pack has
-        no measurement of it nothing changes.
+      invert_response: ask the rigs for as much more as their response falls short (see `calibration`). Without a
+        measurement of it in the pack nothing changes.
 
     Returns:
       [H, W, 3] float32 in 0..1. Without any request: the synthesis itself. A ReachWarning says where what is asked lies
@@ -78,7 +78,7 @@ def edit_portrait(pack: Pack | str | os.PathLike, embedding: Embedding, *, yaw: 
 
 
 def edit_latent(pack: Pack, embedding: Embedding, *, order: Sequence[str] = CONTROLS, invert_response: bool = True,
-                **request) -> tuple[np.ndarray, FaceParams | None]:
+                **request) -> tuple[np.ndarray, FaceParams | Absent]:
     """The edited code [L, D] and the FaceParams asked for. Arguments and errors as in `edit_portrait`."""
     check_pack(pack, embedding)
     target, asked = target_params(pack, embedding.params, **request)
@@ -98,9 +98,8 @@ def edit_latent(pack: Pack, embedding: Embedding, *, order: Sequence[str] = CONT
 
 def check_pack(pack: Pack, embedding: Embedding) -> None:
     """PackError unless `embedding` was made with this very pack's generator size and content."""
-    generator = pack.configs.generator
-    if generator is None:
-        pack.require("generator")
+    pack.require("generator")
+    generator: GeneratorConfig | Absent = pack.configs.generator
     if tuple(embedding.w_plus.shape) != (generator.num_layers, generator.w_dim):
         raise PackError(f"the embedding was made with the pack {embedding.pack_name!r} "
                         f"({list(embedding.w_plus.shape)} codes), this is {pack.name!r} ({generator.num_layers} x "
@@ -114,7 +113,7 @@ def check_pack(pack: Pack, embedding: Embedding) -> None:
 def target_params(pack: Pack, params: FaceParams | None, *, yaw: float | None = None, pitch: float | None = None,
                   roll: float | None = None, expression: Mapping[str, float] | None = None,
                   light: tuple[float, float, float] | None = None,
-                  like: tuple[Like, Sequence[str]] | None = None) -> tuple[FaceParams | None, set[str]]:
+                  like: tuple[Like, Sequence[str]] | None = None) -> tuple[FaceParams | Absent, set[str]]:
     """`params` (fields [n]) with what is asked replaced, and the controls that are asked for."""
     angles = {name: value for name, value in (("pitch", pitch), ("yaw", yaw), ("roll", roll)) if value is not None}
     controls = [choose("control", c, CONTROLS) for c in (like[1] if like else ())]
@@ -214,5 +213,5 @@ def _finite(what: str, value: float) -> float:
     return float(value)
 
 
-def _batched(params: FaceParams | None) -> FaceParams | None:
+def _batched(params: FaceParams | Absent) -> FaceParams | Absent:
     return None if params is None else jax.tree.map(lambda a: jnp.asarray(a)[None], params)

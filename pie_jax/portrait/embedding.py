@@ -9,6 +9,7 @@ import pathlib
 
 import numpy as np
 
+from pie_jax.arrays import Absent
 from pie_jax.config import EmbedConfig, from_dict, to_dict
 from pie_jax.errors import InputError
 from pie_jax.face3d.morphable import FaceParams
@@ -25,8 +26,8 @@ class Embedding:
     """
 
     w_plus: np.ndarray  # [L, D]
-    params: FaceParams | None  # fields [n], read from the synthesis: what edits start from
-    portrait_params: FaceParams | None  # fields [n], read from the photo
+    params: FaceParams | Absent  # fields [n], read from the synthesis: what edits start from
+    portrait_params: FaceParams | Absent  # fields [n], read from the photo
     landmarks: np.ndarray | None  # [66, 2] x, y of the synthesis, in 0..1 of the face crop
     portrait_landmarks: np.ndarray | None  # [66, 2] of the photo
     trace: dict[str, np.ndarray]  # "energy" and each term: [steps] over all stages, NaN where not reached

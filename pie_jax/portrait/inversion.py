@@ -15,7 +15,7 @@ import numpy as np
 
 from pie_jax import energy as energies
 from pie_jax import optimise
-from pie_jax.arrays import Array, check_shape
+from pie_jax.arrays import Array, Device, check_shape
 from pie_jax.config import PRECISIONS, EmbedConfig
 from pie_jax.face3d.morphable import FaceParams
 from pie_jax.imaging import psnr, ssim
@@ -45,7 +45,7 @@ class EmbedProgress:
 
 
 def embed_portraits(pack: Pack | str | os.PathLike, portraits: Array | Sequence, *, config: EmbedConfig | None = None,
-                    batch: int = 1, devices: Sequence[jax.Device] | None = None,
+                    batch: int = 1, devices: Sequence[Device] | None = None,
                     resume: Sequence[Checkpoint | None] | None = None,
                     progress: Callable[[EmbedProgress], None] | None = None) -> list[Embedding]:
     """Find for each portrait the code w_plus whose synthesis gives it back and can be edited (PIE, arXiv 2009.09485).
@@ -73,10 +73,10 @@ def embed_portraits(pack: Pack | str | os.PathLike, portraits: Array | Sequence,
       PackError: a part that the energy needs is missing. InputError: a photo cannot be used. ValueError: wrong shape.
     """
     began = time.perf_counter()
-    pack = as_pack(pack)
-    pack.require("generator")
-    config = (config or EmbedConfig(energy=pack.configs.energy)).on((devices or local_devices(count=1))[0].platform)
-    images = _stack(portraits, pack.configs.generator.resolution)
+    loaded = as_pack(pack)
+    loaded.require("generator")
+    config = (config or EmbedConfig(energy=loaded.configs.energy)).on((devices or local_devices(count=1))[0].platform)
+    images = _stack(portraits, loaded.configs.generator.resolution)
     starts = list(resume) if resume is not None else [None] * len(images)
     if len(starts) != len(images):
         raise ValueError(f"resume: expected {len(images)} entries, got {len(starts)}")
@@ -85,20 +85,20 @@ def embed_portraits(pack: Pack | str | os.PathLike, portraits: Array | Sequence,
     mesh = None
     if devices is not None and len(devices) > 1:
         mesh = portrait_mesh(devices)
-        pack, batch = replicate(mesh, pack), -(-batch // len(devices)) * len(devices)
+        loaded, batch = replicate(mesh, loaded), -(-batch // len(devices)) * len(devices)
     load_seconds = time.perf_counter() - began
-    results: list[Embedding | None] = [None] * len(images)
+    results: dict[int, Embedding] = {}
     places = [start.stage if start else -1 for start in starts]
     for place in sorted(set(places)):
         # portraits that are in the same stage go together: a stage is one setting of the program
         stage, indices = max(place, 0), [i for i, p in enumerate(places) if p == place]
         for first in range(0, len(indices), batch):
             chosen = indices[first:first + batch]
-            run = _BatchRun(pack, images[chosen], [starts[i] for i in chosen], config=config, indices=tuple(chosen),
+            run = _BatchRun(loaded, images[chosen], [starts[i] for i in chosen], config=config, indices=tuple(chosen),
                             batch=batch, mesh=mesh, progress=progress)
             for i, embedding in zip(chosen, run.embeddings(stage, load_seconds / len(images)), strict=True):
                 results[i] = embedding
-    return results
+    return [results[i] for i in range(len(images))]
 
 
 def as_pack(pack: Pack | str | os.PathLike) -> Pack:
@@ -155,20 +155,21 @@ class _BatchRun:
         began = time.perf_counter()
         target = jax.block_until_ready(energies.prepare_target(
             self.pack, self.place(jnp.asarray(self.images)), precision=PRECISIONS[self.config.precision]))
-        resumed = self.starts[0] is not None
+        starts = [start for start in self.starts if start is not None]  # all of a batch, or none
+        resumed = bool(starts)
         latent = None if resumed else self._start()
         self.compile_seconds = time.perf_counter() - began
         inputs = energies.energy_inputs(self.pack, target, config=self.config.energy)
         seeds = [portrait_seed(image, self.config.seed) for image in self.images]
         keys = optimise.portrait_keys(np.asarray(seeds, np.uint32))
-        self.traces = [join_traces(self.starts, i) for i in range(first_stage)] if resumed else []
+        self.traces = [join_traces(starts, i) for i in range(first_stage)]
         outcomes = ["finished"] * self.batch
         for index in range(first_stage, len(stages)):
             stage = stages[index]
             trace = None
             if resumed and index == first_stage:
-                state = optimise.state_from_arrays(join_states(self.starts), stage=stage)
-                trace = join_traces(self.starts, index)
+                state = optimise.state_from_arrays(join_states(starts), stage=stage)
+                trace = join_traces(starts, index)
             else:
                 state = optimise.start_stage(latent, keys, stage=stage, index=index)
             state = self.place(state)
@@ -293,12 +294,12 @@ def compare(pack: Pack, w_plus: Array, target: energies.Target) -> dict:
         found["params_vector"] = inference.params_from_latent(configs, weights, w_plus)
     if "landmarks" in weights:
         found["landmarks"] = inference.find_landmarks(configs, weights, synthesis)
-        offset = found["landmarks"] - target.landmarks
+        offset = found["landmarks"] - jnp.asarray(target.landmarks)
         found["landmark_error"] = energies.CROP_PX * jnp.linalg.norm(offset, axis=-1).mean(-1)
     if "recognition" in weights:
         # not with the target's own descriptor, which may be of another precision
-        ours, theirs = jnp.split(inference.face_embedding(configs, weights, synthesis, target.portrait), 2)
-        found["identity_cosine"] = jnp.sum(ours * theirs, -1)
+        of_synthesis, of_target = jnp.split(inference.face_embedding(configs, weights, synthesis, target.portrait), 2)
+        found["identity_cosine"] = jnp.sum(of_synthesis * of_target, -1)
     return found
 
 

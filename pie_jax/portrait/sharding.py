@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from pie_jax.arrays import Array
+from pie_jax.arrays import Array, Device
 from pie_jax.energy import Inputs, PortraitEnergy
 
 _AXIS = "portraits"
 
 
-def portrait_mesh(devices: Sequence[jax.Device]) -> Mesh:
+def portrait_mesh(devices: Sequence[Device]) -> Mesh:
     """The devices in a row, along which a batch is shared out. ValueError: none."""
     if not devices:
         raise ValueError("devices: expected at least one")
     return jax.make_mesh((len(devices),), (_AXIS,), axis_types=(AxisType.Auto,), devices=list(devices))
 
 
-def replicate(mesh: Mesh, tree):
+def replicate(mesh: Mesh, tree: Any) -> Any:
     """The arrays of a pytree whole on every device; those that are there already are not copied."""
     return jax.device_put(tree, NamedSharding(mesh, P()))
 
 
-def shard_batch(mesh: Mesh, tree):
+def shard_batch(mesh: Mesh, tree: Any) -> Any:
     """The arrays [B, ...] of a pytree with B / devices rows on each."""
     return jax.device_put(tree, NamedSharding(mesh, P(_AXIS)))
 

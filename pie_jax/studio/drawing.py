@@ -35,7 +35,7 @@ class SceneRendering:
     params: FaceParams  # [B, ...] the truth
 
 
-def scene_vertices(head: Head, scene: Scene):
+def scene_vertices(head: Head, scene: Scene) -> tuple[jax.Array, jax.Array]:
     """(vertices [Vs, 3] in world space, albedo [Vs, 3]) of one scene: morphable, extras, hair."""
     m, x, h, p = head.morphable, head.extras, head.hair, scene.params
     dot = partial(jnp.einsum, "vcn,n->vc", precision=jax.lax.Precision.HIGHEST)

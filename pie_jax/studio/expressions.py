@@ -8,6 +8,8 @@ scenes' prior; `FULL[name]` is the coefficient of the complete expression, 2.0 f
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from pie_jax.studio.surface import (
@@ -61,7 +63,7 @@ WHOLE = (
 FULL_VALUE = 2.0
 
 
-def jaw_weight(p: Places):
+def jaw_weight(p: Places) -> np.ndarray:
     """How much a place belongs to the lower jaw, 0..1: a step across the lips, gradual on the cheeks."""
     inside = np.sqrt(1.0 - np.clip(np.abs(p.x) / MOUTH_HALF_WIDTH, 0.0, 1.0) ** 2)
     width = 0.085 + 0.16 * smooth(np.abs(p.x), 0.20, 0.60)
@@ -225,7 +227,7 @@ def _expression(name, p: Places):
     raise KeyError(name)
 
 
-def expression_fields():
+def expression_fields() -> dict[str, Callable[[Places], np.ndarray]]:
     """dict of 64 fields, name -> function(Places) -> [N, 3] at one standard deviation."""
     fields = {}
 

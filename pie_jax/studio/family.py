@@ -10,10 +10,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+if TYPE_CHECKING:
+    from pie_jax.arrays import Array
+    from pie_jax.studio.head import Head
+    from pie_jax.studio.scene import Scene
 
 Z_DIM = 512
 FACTOR_SEED = 20  # of the fixed directions
@@ -77,12 +83,12 @@ def directions() -> np.ndarray:
     return np.ascontiguousarray(q.T, dtype=np.float32)
 
 
-def normalise(z):
+def normalise(z: Array) -> jax.Array:
     """z [..., 512] scaled to root mean square 1, as the mapping network does first."""
     return z / jnp.sqrt(jnp.mean(jnp.square(z), axis=-1, keepdims=True) + 1e-8)
 
 
-def factors_from_z(z):
+def factors_from_z(z: Array) -> jax.Array:
     """z [..., 512] -> factor values [..., F] in [-1, 1], in the order of FACTORS."""
     u = normalise(z) @ directions().T
     spreads = np.array([f.spread for f in FACTORS])
@@ -94,7 +100,7 @@ def factors_from_z(z):
     return jnp.where(pick[0], ends, jnp.where(pick[1], sparse, uniform))
 
 
-def with_coordinate(z, index: int, u: float):
+def with_coordinate(z: Array, index: int, u: float) -> jax.Array:
     """z with its coordinate along one factor's direction set to u standard deviations."""
     row = jnp.asarray(directions()[index]).reshape((1,) * (z.ndim - 1) + (Z_DIM,))
     z = normalise(z)
@@ -102,19 +108,19 @@ def with_coordinate(z, index: int, u: float):
     return z + (u - present) * row
 
 
-def flip(z, index):
+def flip(z: Array, index: Array) -> jax.Array:
     """z [N, 512] mirrored along the directions of factors `index` [N] int: the antithetic partner."""
     rows = jnp.asarray(directions())[index]
     z = normalise(z)
     return z - 2.0 * jnp.sum(z * rows, axis=-1, keepdims=True) * rows
 
 
-def physical(values):
+def physical(values: Array) -> dict[str, jax.Array]:
     """Factor values [..., F] in [-1, 1] -> dict of name -> [...] in the factor's own unit."""
     return {f.name: f.low + (values[..., i] + 1.0) * 0.5 * (f.high - f.low) for i, f in enumerate(FACTORS)}
 
 
-def code_features(values):
+def code_features(values: Array) -> jax.Array:
     """Factor values [..., F] -> [..., F + 5]: what W carries of them.
 
     The values themselves, and five functions of them that a style cannot make of a straight line: cosine and sine of
@@ -158,7 +164,7 @@ def _identity_rows() -> np.ndarray:
     return rows
 
 
-def scenes_from_z(head, z):
+def scenes_from_z(head: Head, z: Array) -> Scene:
     """z [N, 512] -> Scene with fields [N, ...]: the person, expression, pose and light that the code stands for."""
     from pie_jax.face3d.morphable import FaceParams
     from pie_jax.studio import scene as scenes
@@ -203,6 +209,6 @@ def draw_z(seed: int, count: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((count, Z_DIM), dtype=np.float32)
 
 
-def scenes_of_seeds(seeds, *, head):
+def scenes_of_seeds(seeds: Array, *, head: Head) -> Scene:
     """The portrait of each integer of `seeds` [B] within the family; seeds below a million were never trained on."""
     return scenes_from_z(head, jnp.asarray(np.concatenate([draw_z(int(seed), 1) for seed in seeds])))

@@ -50,7 +50,7 @@ STYLES = (
 STYLE_NAMES = tuple(style.name for style in STYLES)
 
 
-def column_angles():
+def column_angles() -> np.ndarray:
     """Dense where hairlines are steep."""
     half = np.concatenate([np.linspace(0.0, 0.76, 8), np.linspace(0.83, 1.25, 11), np.linspace(1.33, np.pi, 10)])
     return np.concatenate([-half[::-1], half[1:-1]])  # the back column, pi, occurs once as -pi
@@ -64,7 +64,7 @@ def _outward(points):
     return n / np.linalg.norm(n, axis=-1, keepdims=True)
 
 
-def sheet(style: Style):
+def sheet(style: Style) -> tuple[np.ndarray, ...]:
     """The sheet of one style, N = ROWS * COLUMNS vertices row by row, in design space.
 
     Returns anchors [N, 3] on the skull (where identity fields are evaluated), positions [N, 3], tones [N] (factors of
@@ -129,6 +129,6 @@ def _arc(t, stop):
     return CENTRE_Y + np.where(phi > 0, CROWN, BOTTOM) * np.sin(phi)
 
 
-def triangles():
+def triangles() -> np.ndarray:
     """[T, 3] of the sheet; the column after the last is the first."""
     return grid_triangles(ROWS, COLUMNS, wrap=True)

@@ -85,7 +85,7 @@ class Head:
     adjacent: Array  # [V + E + N, A] int32: triangles at each vertex, padded with T
 
 
-def _bases(places: Places, fields, weight=1.0):
+def _bases(places: Places, fields, weight: float | np.ndarray = 1.0):
     """[N, 3, fields] float32."""
     stacked = np.stack([f(places) for f in fields.values()], -1)
     return (stacked * np.reshape(weight, (-1, 1, 1))).astype(np.float32)

@@ -6,6 +6,8 @@ that evaluate it at their own place move with the skin.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from pie_jax.studio.surface import EYE_X, EYE_Y, MOUTH_Y, Places, front, gauss, nose_profile, pair, smooth
@@ -144,7 +146,7 @@ def _smooth_fields(count):
         yield f"smooth_{k:02d}", evaluate
 
 
-def identity_fields():
+def identity_fields() -> dict[str, Callable[[Places], np.ndarray]]:
     """dict of 80 fields, name -> function(Places) -> [N, 3], largest first within each kind."""
     fields = _semantic()
     for name, function in _smooth_fields(IDENTITY_COUNT - len(fields)):

@@ -7,6 +7,7 @@ albedo = base + eye * eye_colour + hair * hair_colour + cloth * cloth_colour (+ 
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from pie_jax.studio.surface import (
     skull,
     smooth,
 )
+
+if TYPE_CHECKING:
+    from pie_jax.arrays import Array
 
 SEGMENTS = ("background", "face", "ear", "scalp", "neck", "eye", "mouth", "teeth", "hair", "cloth")
 EYE, HAIR, CLOTH = 0, 1, 2
@@ -45,7 +49,7 @@ class Part:
     bone: Places | None = None  # [N] where expressions are evaluated, of which only the jaw's count (teeth)
 
 
-def places_at(points, *, mouth_side=None, eye_side=None) -> Places:
+def places_at(points: Array, *, mouth_side: Array | None = None, eye_side: Array | None = None) -> Places:
     points = np.asarray(points, float)
     n = len(points)
     mouth = np.where(points[:, 1] > MOUTH_Y, 1.0, -1.0) if mouth_side is None else mouth_side
@@ -58,7 +62,7 @@ def places_at(points, *, mouth_side=None, eye_side=None) -> Places:
     )
 
 
-def grid_triangles(rows, columns, *, wrap=False, offset=0, flip=False):
+def grid_triangles(rows: int, columns: int, *, wrap: bool = False, offset: int = 0, flip: bool = False) -> np.ndarray:
     """Two triangles a cell of a rows x columns grid of vertices."""
     i, j = np.meshgrid(np.arange(rows - 1), np.arange(columns if wrap else columns - 1), indexing="ij")
     k = (j + 1) % columns
@@ -69,7 +73,7 @@ def grid_triangles(rows, columns, *, wrap=False, offset=0, flip=False):
     return (triangles[:, ::-1] if flip else triangles).astype(np.int32)
 
 
-def eyeballs():
+def eyeballs() -> list[Part]:
     """Two caps of white, iris and pupil, and two glints."""
     rings = np.array([0.0, 0.016, 0.026, 0.030, 0.046, 0.058, 0.068, 0.084, 0.105, 0.132, 0.165])
     segments = 18
@@ -119,7 +123,7 @@ def eyeballs():
     return parts
 
 
-def mouth(skin: HeadSkin):
+def mouth(skin: HeadSkin) -> list[Part]:
     """The bag behind the lips, both rows of teeth and the tongue."""
     upper, lower = skin.mouth_upper, skin.mouth_lower
     p, sides = skin.places.position, np.linspace(1.0, -1.0, 9)
@@ -178,7 +182,7 @@ def mouth(skin: HeadSkin):
     return parts
 
 
-def ears():
+def ears() -> list[Part]:
     """Two shells with a rim and a hollow."""
     rings, segments = np.array([0.0, 0.35, 0.62, 0.80, 0.93, 1.0, 0.96]), 14
     lift = np.array([0.012, 0.010, 0.028, 0.066, 0.074, 0.050, 0.0])
@@ -218,7 +222,7 @@ def ears():
     return parts
 
 
-def body():
+def body() -> list[Part]:
     """Neck, shoulders and a garment with a round neckline."""
     columns = 36
     angle = -np.pi + np.arange(columns) * 2 * np.pi / columns

@@ -13,10 +13,17 @@ import dataclasses
 import os
 import pathlib
 import sys
+from typing import TYPE_CHECKING, Any
 
 from pie_jax.cli import command
 from pie_jax.config import CONTROLS, from_dict, to_dict
 from pie_jax.errors import EXIT_OK, InputError, ResourceError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pie_jax.arrays import Array
+    from pie_jax.studio.scene import Scene
 
 TRUTH = "truth.npz"
 MAX_RESOLUTION = 1024
@@ -34,7 +41,7 @@ def __getattr__(name):
 
 
 def parser() -> command.Parser:
-    out = command.Parser(module="pie_jax.studio.render", description=__doc__.split("\n")[0])
+    out = command.Parser(module="pie_jax.studio.render", description=__doc__)
     out.add_argument("--seed", type=int, default=0, help="first person; person i has seed SEED + i")
     out.add_argument("--count", type=int, default=16, help="people")
     out.add_argument("-o", "--out", required=True, metavar="DIR", help="folder to write into (made if missing)")
@@ -189,7 +196,7 @@ def _arrays(scenes, seen, count: int) -> dict:
     return out | {"coverage": np.asarray(seen.coverage)[:count].astype(np.float16)}  # quarters: nothing is lost
 
 
-def save_truth(path, arrays: dict) -> None:
+def save_truth(path: str | pathlib.Path, arrays: dict) -> None:
     """Write `truth.npz` whole or not at all: `arrays`, the names of components and the camera."""
     import json
 
@@ -210,7 +217,7 @@ def save_truth(path, arrays: dict) -> None:
     write_npz(path, arrays | described, compress=True)
 
 
-def load_truth(path):
+def load_truth(path: str | pathlib.Path) -> tuple[Scene, dict[str, Any]]:
     """(Scene with fields [N, ...], dict of the other arrays) of a `truth.npz`.
 
     The dict has: seed [N], png [N] file names, landmarks [N, 66, 2] px, coverage [N, H, W] float16, segments
@@ -228,13 +235,13 @@ def load_truth(path):
         arrays = read_npz(path, max_bytes=_MAX_TRUTH)
         params = FaceParams(**{f.name: arrays.pop(f"params_{f.name}") for f in dataclasses.fields(FaceParams)})
         rest = {f.name: arrays.pop(f"scene_{f.name}") for f in dataclasses.fields(Scene) if f.name != "params"}
-        arrays["camera"] = from_dict(CameraConfig, json.loads(str(arrays["camera"])))
+        camera = from_dict(CameraConfig, json.loads(str(arrays["camera"])))
     except (InputError, KeyError, ValueError) as error:
         raise InputError(f"{path}: no truth of the studio ({error}); render it again") from None
-    return Scene(params=params, **rest), arrays
+    return Scene(params=params, **rest), {**arrays, "camera": camera}
 
 
-def contact_sheet(images, *, columns: int = 8):
+def contact_sheet(images: Array, *, columns: int = 8) -> np.ndarray:
     """uint8 [N, R, R, 3] as one picture, row by row."""
     import numpy as np
 

@@ -107,7 +107,7 @@ def sample_scenes(key: Array, count: int, *, head: Head, expression_scale: float
     return scenes_of_keys(jax.random.split(key, count), head=head, expression_scale=expression_scale)
 
 
-def scenes_of_seeds(seeds, *, head: Head, expression_scale: float = 1.0) -> Scene:
+def scenes_of_seeds(seeds: Array, *, head: Head, expression_scale: float = 1.0) -> Scene:
     """The portrait of each integer of `seeds` [B]; it depends on nothing else, so a seed is a person."""
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
     return scenes_of_keys(keys, head=head, expression_scale=expression_scale)

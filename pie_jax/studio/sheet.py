@@ -7,9 +7,16 @@ from __future__ import annotations
 
 import pathlib
 import sys
+from typing import TYPE_CHECKING
 
 from pie_jax.cli import command
 from pie_jax.errors import EXIT_OK, ResourceError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pie_jax.studio.head import Head
+    from pie_jax.studio.scene import Scene
 
 SOFT = (20.0, 25.0, 0.6)  # azimuth, elevation, intensity
 CHANGES = (
@@ -29,7 +36,7 @@ CHANGES = (
 
 
 def parser() -> command.Parser:
-    out = command.Parser(module="pie_jax.studio.sheet", description=__doc__.split("\n")[0])
+    out = command.Parser(module="pie_jax.studio.sheet", description=__doc__)
     out.add_argument("-o", "--out", required=True, metavar="FILE", help="PNG to write")
     out.add_argument("--seed", type=int, default=0, help="first person")
     out.add_argument("--people", type=int, default=8, help="rows")
@@ -39,7 +46,7 @@ def parser() -> command.Parser:
     return out
 
 
-def changed(head, scenes, change: dict):
+def changed(head: Head, scenes: Scene, change: dict) -> Scene:
     """`scenes` [B] neutral, frontal and softly lit, but for `change`.
 
     change: "expression" {name: share of FULL}, "yaw" degrees, "light" (azimuth, elevation, intensity).
@@ -61,7 +68,7 @@ def changed(head, scenes, change: dict):
     return posed(head, scenes, rotation)
 
 
-def draw(*, seed: int, people: int, resolution: int):
+def draw(*, seed: int, people: int, resolution: int) -> np.ndarray:
     """[people, len(CHANGES), R, R, 3] in 0..1, numpy."""
     import numpy as np
 

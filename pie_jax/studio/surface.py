@@ -9,8 +9,12 @@ Our own design; no scanned data.
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    pass
 
 EYE_X, EYE_Y = 0.310, 0.270  # centre of the eye slit, mirrored
 EYE_HALF_WIDTH = 0.150
@@ -33,53 +37,53 @@ class Places:
     closed: np.ndarray  # [N, 3] position with lids closed (equal to `position` away from the eyes)
 
     @property
-    def x(self):
+    def x(self) -> np.ndarray:
         return self.closed[:, 0]
 
     @property
-    def y(self):
+    def y(self) -> np.ndarray:
         return self.closed[:, 1]
 
     @property
-    def z(self):
+    def z(self) -> np.ndarray:
         return self.closed[:, 2]
 
 
-def gauss(x, y, cx, cy, sx, sy):
+def gauss(x: np.ndarray, y: np.ndarray, cx: float, cy: float, sx: float, sy: float) -> np.ndarray:
     return np.exp(-0.5 * ((x - cx) / sx) ** 2 - 0.5 * ((y - cy) / sy) ** 2)
 
 
-def pair(x, y, cx, cy, sx, sy):
+def pair(x: np.ndarray, y: np.ndarray, cx: float, cy: float, sx: float, sy: float) -> np.ndarray:
     """The same Gaussian on both sides of the face."""
     return gauss(np.abs(x), y, cx, cy, sx, sy)
 
 
-def smooth(x, low, high):
+def smooth(x: np.ndarray, low: float | np.ndarray, high: float | np.ndarray) -> np.ndarray:
     """Smooth step from 0 at low to 1 at high (low may be the larger)."""
     t = np.clip((x - low) / (high - low), 0.0, 1.0)
     return t * t * (3.0 - 2.0 * t)
 
 
-def front(z):
+def front(z: np.ndarray) -> np.ndarray:
     """1 on the face, 0 behind the ears."""
     return smooth(z, -0.05, 0.35)
 
 
-def proportions(points):
+def proportions(points: np.ndarray) -> np.ndarray:
     """Design space to the mean head's proportions: a longer upper lip, a shorter chin. Changes only y."""
     y = points[..., 1]
     y = y - 0.040 * smooth(y, 0.08, -0.34) + 0.130 * smooth(y, -0.38, -0.98) + 0.05 * smooth(y, 0.5, 1.2)
     return np.stack([points[..., 0], y, points[..., 2]], -1)
 
 
-def nose_profile(y):
+def nose_profile(y: np.ndarray) -> np.ndarray:
     """Height of the nose above the face along its ridge."""
     ridge = 0.255 * np.clip((0.275 - y) / 0.335, 0.0, 1.0) ** 1.15
     under = 0.255 * (0.5 + 0.5 * np.cos(np.pi * np.clip((-0.060 - y) / 0.085, 0.0, 1.0)))
     return np.where(y > -0.060, ridge, under)
 
 
-def skull(direction, y):
+def skull(direction: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Points of the featureless head: direction [N] is the angle round the head (0 front), y [N] the height."""
     up = y >= CENTRE_Y
     u = np.clip(np.abs(y - CENTRE_Y) / np.where(up, CROWN, BOTTOM), 0.0, 1.0)
@@ -96,7 +100,7 @@ def skull(direction, y):
     return np.stack([x, y, z], -1)
 
 
-def relief(x, y):
+def relief(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Features of the mean face: displacement along z in frontal coordinates (without eyeballs)."""
     ax = np.abs(x)
     width = 0.052 + 0.030 * smooth(y, 0.15, -0.08)
@@ -121,14 +125,14 @@ def relief(x, y):
     return d
 
 
-def eyeball_centres():
+def eyeball_centres() -> np.ndarray:
     """[2, 3] centres of the eyeballs (image left, image right)."""
     base = skull(np.array([0.42]), np.array([EYE_Y]))
     z = np.interp(0.0, [0, 1], [base[0, 2], 0]) - 0.052 - EYEBALL_RADIUS
     return np.array([[-EYE_X, EYE_Y, z], [EYE_X, EYE_Y, z]])
 
 
-def lid_opening(x, y, side):
+def lid_opening(x: np.ndarray, y: np.ndarray, side: np.ndarray) -> np.ndarray:
     """Displacement in y from the closed to the open lid."""
     s = (np.abs(x) - EYE_X) / EYE_HALF_WIDTH
     upper = np.maximum(1.0 - np.abs(s + 0.10) ** 2.2 / (1.0 + 0.10 * np.sign(s + 0.1)) ** 2.2, 0.0) * (np.abs(s) < 1)
@@ -139,13 +143,13 @@ def lid_opening(x, y, side):
     return np.where(side > 0, rise, -fall)
 
 
-def lens(x):
+def lens(x: np.ndarray) -> np.ndarray:
     """1 in the middle of an eye, 0 from its corners on."""
     s = (np.abs(x) - EYE_X) / EYE_HALF_WIDTH
     return np.maximum(1.0 - s * s, 0.0)
 
 
-def on_face(base, dy):
+def on_face(base: np.ndarray, dy: np.ndarray) -> np.ndarray:
     """Skull points moved by dy and given the relief; lids rest on the eyeballs."""
     x, y = base[:, 0], base[:, 1] + dy
     z = base[:, 2] + front(base[:, 2]) * relief(x, y)
@@ -159,7 +163,7 @@ def on_face(base, dy):
     return np.stack([x, y, z], -1)
 
 
-def rows_y():
+def rows_y() -> np.ndarray:
     """Heights of the grid rows, crown to under the chin; the slit rows occur once here."""
     top = CENTRE_Y + CROWN * np.sin(np.linspace(np.pi / 2 * 0.97, np.arcsin((0.56 - CENTRE_Y) / CROWN), 10)[:-1])
     brow = np.linspace(0.56, 0.43, 5)[:-1]
@@ -175,7 +179,7 @@ def rows_y():
     return np.concatenate([top, brow, eye, nose, mouth, chin, below])
 
 
-def columns_angle():
+def columns_angle() -> np.ndarray:
     """Angles of the grid columns round the head, from the back over image left to image right."""
     half = np.concatenate([np.linspace(0.0, 0.88, 23), [0.925, 0.96]])
     bend = 2.0 / 2.25

@@ -6,6 +6,8 @@ one standard deviation. `beard`, `moustache`, `stubble`, `freckles` and `make_up
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from pie_jax.studio.surface import EYE_X, EYE_Y, MOUTH_HALF_WIDTH, MOUTH_Y, Places, front, gauss, lens, pair, smooth
@@ -16,7 +18,7 @@ LIP = np.array([0.640, 0.335, 0.310])
 BROW = np.array([0.235, 0.160, 0.115])
 
 
-def brow_mask(p: Places, *, thickness=1.0):
+def brow_mask(p: Places, *, thickness: float = 1.0) -> np.ndarray:
     """The hairs of the brows, 0..1."""
     ax = np.abs(p.x)
     t = np.clip((ax - 0.125) / 0.36, 0.0, 1.0)
@@ -26,7 +28,7 @@ def brow_mask(p: Places, *, thickness=1.0):
     return along * np.exp(-0.5 * ((p.y - ridge) / half) ** 4) * (p.z > 0)
 
 
-def lip_mask(p: Places):
+def lip_mask(p: Places) -> np.ndarray:
     """The red of the lips, 0..1: a bow above, a bowl below."""
     ax = np.abs(p.x)
     s = np.clip(ax / (MOUTH_HALF_WIDTH - 0.005), 0.0, 1.0)
@@ -37,7 +39,7 @@ def lip_mask(p: Places):
     return smooth(edge, -0.006, 0.012) * (ax < MOUTH_HALF_WIDTH + 0.01) * front(p.z)
 
 
-def beard_mask(p: Places):
+def beard_mask(p: Places) -> np.ndarray:
     """Cheeks below a line from the ear to the mouth, chin and under it."""
     ax = np.abs(p.x)
     line = -0.13 - 0.40 * smooth(ax, 0.62, 0.20)
@@ -47,13 +49,13 @@ def beard_mask(p: Places):
     return np.clip(np.maximum(region * around, sideburn) * (1 - lip_mask(p)) * smooth(p.z, -0.25, 0.02), 0, 1)
 
 
-def moustache_mask(p: Places):
+def moustache_mask(p: Places) -> np.ndarray:
     ax = np.abs(p.x)
     centre = -0.215 - 0.16 * smooth(ax, 0.10, 0.26)
     return np.exp(-0.5 * ((p.y - centre) / 0.034) ** 2) * smooth(ax, 0.27, 0.21) * (1 - lip_mask(p)) * front(p.z)
 
 
-def occlusion(p: Places):
+def occlusion(p: Places) -> np.ndarray:
     """Baked ambient occlusion, a factor 0..1."""
     x, y, ax = p.x, p.y, np.abs(p.x)
     dark = 0.30 * pair(x, y, 0.195, 0.275, 0.045, 0.055) + 0.16 * pair(x, y, EYE_X, 0.36, 0.12, 0.025)
@@ -73,7 +75,7 @@ def occlusion(p: Places):
     return np.clip(1.0 - dark, 0.12, 1.0)
 
 
-def lash_mask(p: Places):
+def lash_mask(p: Places) -> np.ndarray:
     """Lashes and the shadowed edge of the lids."""
     dy = p.y - EYE_Y
     up = np.exp(-0.5 * (dy / 0.011) ** 2) * (p.eye_side > 0)
@@ -82,7 +84,7 @@ def lash_mask(p: Places):
     return (up + low) * np.clip(1.3 * (1.0 - s**4), 0, 1) * (np.abs(s) < 1) * (p.z > 0)
 
 
-def mean_albedo(p: Places):
+def mean_albedo(p: Places) -> np.ndarray:
     """[N, 3] of the average person."""
     x, y, f = p.x, p.y, front(p.z)
     colour = np.tile(SKIN, (len(x), 1))
@@ -101,7 +103,7 @@ def mean_albedo(p: Places):
     return colour + (0.85 * lash_mask(p))[:, None] * (np.array([0.10, 0.07, 0.06]) - colour)
 
 
-def texture_fields():
+def texture_fields() -> dict[str, Callable[[Places], np.ndarray]]:
     """dict of 80 fields, name -> function(Places) -> [N, 3] RGB at one standard deviation."""
     rgb = lambda mask, colour: mask[:, None] * np.asarray(colour)  # noqa: E731
     ones = lambda p: occlusion(p) * (1 - 0.75 * brow_mask(p)) * (1 - 0.85 * lash_mask(p)) * (1 - 0.35 * lip_mask(p))  # noqa: E731

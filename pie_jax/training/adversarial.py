@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ import optax
 from pie_jax.arrays import Array
 from pie_jax.config import GeneratorConfig, to_dict
 from pie_jax.errors import InputError, UsageError
+from pie_jax.nn.layers import apply
 from pie_jax.nn.stylegan2 import Discriminator, Mapping, Synthesis, to_w_plus
 from pie_jax.training.core import command, loop
 from pie_jax.training.core.loop import TrainState, apply_gradients, step_key
@@ -37,16 +39,17 @@ def mixed_codes(key: Array, w: Array, other: Array, *, num_layers: int, share: f
 
 
 def adversarial_step(config: GeneratorConfig, optimiser: optax.GradientTransformation,
-                     critic_optimiser: optax.GradientTransformation, *, rate: float, r1: float, mixing: float):
+                     critic_optimiser: optax.GradientTransformation, *, rate: float, r1: float,
+                     mixing: float) -> Callable:
     """The step of `loop.run`: batch {"image" uint8 [B, R, R, 3]}; terms loss (generator's), critic, r1, real, fake."""
     mapping, synthesis, critic = Mapping(config), Synthesis(config), Discriminator(config)
 
     def images(weights, key, batch: int):
         z_key, other_key, mix_key, noise_key = jax.random.split(key, 4)
         z = jnp.concatenate([jax.random.normal(k, (batch, config.z_dim)) for k in (z_key, other_key)])
-        w, other = jnp.split(mapping.apply({"params": weights["mapping"]}, z), 2)
+        w, other = jnp.split(apply(mapping, weights["mapping"], z), 2)
         w_plus = mixed_codes(mix_key, w, other, num_layers=config.num_layers, share=mixing)
-        image = synthesis.apply({"params": weights["synthesis"]}, w_plus, noise_key=noise_key)
+        image = apply(synthesis, weights["synthesis"], w_plus, noise_key=noise_key)
         return jax.lax.optimization_barrier(image), jax.lax.stop_gradient(jnp.mean(w, axis=0))
 
     def step(state: TrainState, batch: dict[str, Array]):
@@ -55,7 +58,7 @@ def adversarial_step(config: GeneratorConfig, optimiser: optax.GradientTransform
         generator_key, critic_key, flip_key = jax.random.split(step_key(state), 3)
         mirrored = jax.random.bernoulli(flip_key, 0.5, (count, 1, 1, 1)) if mirror_real(batch) else False
         real = jnp.where(mirrored, real[:, :, ::-1], real)
-        score = lambda weights, x: critic.apply({"params": weights}, x)  # noqa: E731
+        score = lambda weights, x: apply(critic, weights, x)  # noqa: E731
 
         def generator_loss(weights):
             fake, w_mean = images(weights, generator_key, count)
@@ -99,11 +102,12 @@ def mirror_real(batch: dict[str, Array]) -> bool:
     return "mirror" in batch
 
 
-def photo_source(folder: pathlib.Path, *, resolution: int, batch: int, seed: int):
+def photo_source(folder: pathlib.Path, *, resolution: int, batch: int,
+                 seed: int) -> Callable[[int], dict[str, np.ndarray]]:
     """step -> {"image" uint8, "mirror"}: random photos of a folder, read once at `resolution`."""
-    from pie_jax.io import load_portrait
+    from pie_jax.io import is_picture, load_portrait
 
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
+    paths = sorted(path for path in folder.iterdir() if is_picture(path))
     if not paths:
         raise InputError(f"{folder}: holds no JPEG, PNG or WebP images; give a folder of portraits with --photos")
     portraits = (np.asarray(load_portrait(path, resolution=resolution)) for path in paths)

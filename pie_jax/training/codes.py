@@ -11,7 +11,7 @@ from pie_jax.training.data import codes
 
 @command.guarded_main
 def main(argv: list[str]) -> None:
-    parser = command.Parser(module="pie_jax.training.codes", description=codes.__doc__.split("\n")[0])
+    parser = command.Parser(module="pie_jax.training.codes", description=codes.__doc__)
     parser.add_argument("--pack", default="demo", metavar="DIR")
     codes.add_code_arguments(parser)
     parser.add_argument("--seed", type=int, default=0)

@@ -92,7 +92,7 @@ def begin(pack: str) -> None:
 
 @command.guarded_main
 def main(argv: list[str]) -> int:
-    parser = command.Parser(module="pie_jax.training.demo_pack", description=__doc__.split("\n")[0])
+    parser = command.Parser(module="pie_jax.training.demo_pack", description=__doc__)
     parser.add_argument("--pack", default="runs/demo_pack", metavar="DIR",
                         help="the pack to make (default: %(default)s)")
     parser.add_argument("--runs", default="runs", metavar="DIR", help="run folders and rendered data")

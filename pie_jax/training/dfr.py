@@ -7,21 +7,30 @@ them with mixed styles), read from the pool that `pie_jax.training.data.codes` m
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import pathlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from pie_jax.cli.command import Parser
+from pie_jax.cli.flags import add_fields, read_fields
 from pie_jax.config import DFRConfig, to_dict
-from pie_jax.errors import UsageError
 from pie_jax.face3d.morphable import VECTOR_SLICES
+from pie_jax.nn.layers import apply, initialise
 from pie_jax.pack import load_pack, update_part
 from pie_jax.training.core import command, loop
 from pie_jax.training.data import codes
 
+if TYPE_CHECKING:
+    from pie_jax.arrays import Array
+
 PART = "dfr"
+DEFAULTS, FLAGS = DFRConfig(), ("hidden", "residual")
 OPTIMISER = optax.scale_by_adam(b1=0.9, b2=0.99)
 
 
@@ -36,7 +45,8 @@ def normalisation(vectors: np.ndarray) -> dict[str, np.ndarray]:
     return {"output_mean": vectors.mean(axis=0).astype(np.float32), "output_std": std.astype(np.float32)}
 
 
-def group_errors(predicted, truth, std, *, importance=None) -> dict[str, jax.Array]:
+def group_errors(predicted: Array, truth: Array, std: Array, *,
+                 importance: Array | None = None) -> dict[str, jax.Array]:
     """Mean squared error in deviations `std` [257] of every field of FaceParams; vectors [B, 257] -> scalars.
 
     importance [257]: a weight for every component (see `face_losses.importance`), 1 when None.
@@ -46,7 +56,8 @@ def group_errors(predicted, truth, std, *, importance=None) -> dict[str, jax.Arr
     return {name: jnp.mean(squared[:, part]) for name, part in VECTOR_SLICES.items()}
 
 
-def explained(predicted: np.ndarray, truth: np.ndarray, std: np.ndarray, *, importance=None) -> dict[str, float]:
+def explained(predicted: np.ndarray, truth: np.ndarray, std: np.ndarray, *,
+              importance: Array | None = None) -> dict[str, float]:
     """Held-out figures: for every field 1 - error / variance (1 is perfect, 0 the mean), both in deviations `std`."""
     scale = std if importance is None else std / np.sqrt(np.maximum(importance, 1e-12))
     figures = {}
@@ -57,14 +68,14 @@ def explained(predicted: np.ndarray, truth: np.ndarray, std: np.ndarray, *, impo
     return figures
 
 
-def make_step(config: DFRConfig, *, peak: float):
+def make_step(config: DFRConfig, *, peak: float) -> Callable:
     """The step of `loop.run`: batch = rows of the pool."""
     from pie_jax.nn.rignet import DFR
 
     network = DFR(config)
 
     def loss(weights, rows):
-        predicted = network.apply({"params": weights}, codes.w_plus_of(rows, num_layers=config.num_layers))
+        predicted = apply(network, weights, codes.w_plus_of(rows, num_layers=config.num_layers))
         errors = group_errors(predicted, rows["params_vector"], jax.lax.stop_gradient(weights["output_std"]))
         return sum(errors.values()) / len(errors), errors
 
@@ -85,10 +96,10 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     pack = load_pack(arguments.pack, parts=codes.PARTS)
     pool = codes.open_codes(pathlib.Path(arguments.codes), pack, count=arguments.count, seed=arguments.seed)
     generator = pack.configs.generator
-    config = DFRConfig(num_layers=generator.num_layers, w_dim=generator.w_dim, hidden=hidden_sizes(arguments.hidden),
-                       residual=arguments.residual)
+    config = dataclasses.replace(read_fields(arguments, DEFAULTS, FLAGS), num_layers=generator.num_layers,
+                                 w_dim=generator.w_dim)
     key = jax.random.key(arguments.seed)
-    weights = DFR(config).init(key, jnp.zeros((1, config.num_layers, config.w_dim)))["params"]
+    weights = initialise(DFR(config), key, jnp.zeros((1, config.num_layers, config.w_dim)))
     scale = normalisation(np.asarray(pool.params_vector[:len(pool) - pool.held_out]))
     weights = dict(weights) | {name: jnp.asarray(value) for name, value in scale.items()}
     tail = pool.tail()
@@ -114,23 +125,12 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     return result
 
 
-def hidden_sizes(text: str) -> tuple[int, ...]:
-    """"1024,1024" -> (1024, 1024); UsageError when it is not a list of positive numbers."""
-    try:
-        sizes = tuple(int(word) for word in text.split(","))
-    except ValueError:
-        sizes = ()
-    if not sizes or min(sizes) < 1:
-        raise UsageError(f"--hidden: expected sizes as 1024,1024, got {text!r}")
-    return sizes
-
-
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     result = command.parser_of(PART, module="pie_jax.training.dfr", description=__doc__, steps=6000,
                                batch=64)
     codes.add_code_arguments(result)
-    result.add_argument("--hidden", default="1024,1024", metavar="N,N", help="hidden layers (default: %(default)s)")
-    result.add_argument("--residual", action="store_true", help="add a linear map of the flattened code")
+    add_fields(result, DEFAULTS, FLAGS, help={"hidden": "hidden layers",
+                                              "residual": "add a linear map of the flattened code"})
     result.add_argument("--rate", type=float, default=1e-3, help="Adam's peak learning rate (default: %(default)s)")
     return result
 

@@ -10,7 +10,7 @@ from pie_jax.training.data import family_data
 
 @command.guarded_main
 def main(argv: list[str]) -> None:
-    parser = command.Parser(module="pie_jax.training.family_data", description=family_data.__doc__.split("\n")[0])
+    parser = command.Parser(module="pie_jax.training.family_data", description=family_data.__doc__)
     parser.add_argument("--count", type=int, default=20_000, help="pairs in all (default: %(default)s)")
     parser.add_argument("--resolution", type=int, default=64)
     parser.add_argument("--data", default="runs/family", metavar="DIR")

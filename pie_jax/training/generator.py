@@ -12,23 +12,31 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+from pie_jax.cli.command import Parser
+from pie_jax.cli.flags import add_fields
 from pie_jax.errors import UsageError
 from pie_jax.io import read_npz, save_png
 from pie_jax.training.core import command, loop
-from pie_jax.training.generator_start import batch_source, initial_weights, pack_config
+from pie_jax.training.generator_start import DEFAULTS, FLAGS, batch_source, initial_weights, pack_config
+
+if TYPE_CHECKING:
+    import jax
+    import numpy as np
+
+    from pie_jax.arrays import Array, Weights
+    from pie_jax.config import GeneratorConfig
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     result = command.parser_of("generator", module="pie_jax.training.generator", description=__doc__, steps=20_000,
                                batch=16)
     result.add_argument("--stage", choices=("supervised", "adversarial"), default="supervised")
     result.add_argument("--data", default="runs/family", metavar="DIR", help="folder of training.family_data")
     result.add_argument("--photos", default=None, metavar="FOLDER", help="adversarial stage: real images")
-    result.add_argument("--resolution", type=int, default=64)
-    result.add_argument("--channel-base", type=int, default=1024)
-    result.add_argument("--channel-max", type=int, default=128)
-    result.add_argument("--channel-min", type=int, default=16)
+    add_fields(result, DEFAULTS, FLAGS, help={"channel_base": "channels at resolution r: so many / r"})
     result.add_argument("--learning-rate", type=float, default=3e-3)
     result.add_argument("--region", type=float, default=30.0, help="weight of eyes and mouth in the loss")
     result.add_argument("--pair", type=float, default=8.0, help="weight of the difference within antithetic pairs")
@@ -38,30 +46,33 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def mean_w(mapping_weights, config, *, count: int = 10_000):
+def mean_w(mapping_weights: Weights, config: GeneratorConfig, *, count: int = 10_000) -> jax.Array:
     """w_mean [D]: the mean of w over `count` codes."""
     import jax
     import jax.numpy as jnp
 
+    from pie_jax.nn.layers import apply
     from pie_jax.nn.stylegan2 import Mapping
 
     z = jax.random.normal(jax.random.key(0), (count, config.z_dim))
-    map_z = jax.jit(lambda weights, z: Mapping(config).apply({"params": weights}, z))
+    map_z = jax.jit(lambda weights, z: apply(Mapping(config), weights, z))
     return jnp.mean(map_z(mapping_weights, z), axis=0)
 
 
-def synthesiser(config, mapping_weights, synthesis_weights, *, batch: int = 24):
+def synthesiser(config: GeneratorConfig, mapping_weights: Weights, synthesis_weights: Weights, *,
+                batch: int = 24) -> Callable[[Array], np.ndarray]:
     """z [N, 512] -> images [N, R, R, 3] in 0..1, in compiled batches."""
     import jax
     import jax.numpy as jnp
     import numpy as np
 
+    from pie_jax.nn.layers import apply
     from pie_jax.nn.stylegan2 import Mapping, Synthesis, to_w_plus
 
     @jax.jit
     def synthesise(mapping_weights, synthesis_weights, z):
-        w = Mapping(config).apply({"params": mapping_weights}, z)
-        image = Synthesis(config).apply({"params": synthesis_weights}, to_w_plus(w, config.num_layers))
+        w = apply(Mapping(config), mapping_weights, z)
+        image = apply(Synthesis(config), synthesis_weights, to_w_plus(w, config.num_layers))
         return jnp.clip(image * 0.5 + 0.5, 0.0, 1.0)
 
     def run(z):
@@ -75,7 +86,7 @@ def synthesiser(config, mapping_weights, synthesis_weights, *, batch: int = 24):
     return run
 
 
-def sheet(path: pathlib.Path, data, images) -> None:
+def sheet(path: pathlib.Path, data: Any, images: Array) -> None:
     """Write truth (odd rows) over synthesis (even rows) of the held-out scenes as one PNG."""
     import numpy as np
     from PIL import Image

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+from pie_jax.cli.flags import read_fields
+from pie_jax.config import GeneratorConfig
 from pie_jax.errors import PackError
 
+if TYPE_CHECKING:
+    import jax
+    import numpy as np
 
-def grow(weights, old, *, zero_rgb: bool = True):
+    from pie_jax.arrays import Weights
+    from pie_jax.pack import Pack
+
+DEFAULTS = GeneratorConfig(resolution=64, channel_base=1024, channel_max=128, channel_min=16)
+FLAGS = ("resolution", "channel_base", "channel_max", "channel_min")
+
+
+def grow(weights: Weights, old: Any, *, zero_rgb: bool = True) -> Weights:
     """`weights` of a larger generator with every array of `old` that it shares; new toRGB layers start silent."""
     merged = {}
     for name, value in weights.items():
@@ -28,7 +42,7 @@ def _silent(block, zero_rgb):
     return block
 
 
-def initial_weights(key, config, pack):
+def initial_weights(key: jax.Array, config: GeneratorConfig, pack: Pack | None) -> tuple[Weights, Weights, str]:
     """Mapping (fitted or the pack's), synthesis (new, grown or the pack's), and a line telling which."""
     import jax
     import jax.numpy as jnp
@@ -39,7 +53,7 @@ def initial_weights(key, config, pack):
     shape = jnp.zeros((1, config.num_layers, config.w_dim))
     synthesis = within_span(jax.jit(Synthesis(config).init)(key, shape)["params"], dim=config.w_dim)
     old = pack.weights.get("generator") if pack is not None else None
-    if old is not None and pack.configs.generator.resolution <= config.resolution:
+    if pack is not None and old is not None and pack.configs.generator.resolution <= config.resolution:
         before = pack.configs.generator.resolution
         return old["mapping"], grow(synthesis, old["synthesis"]), f"from the pack's generator at {before} px"
     if not config.mapping_linear_output:  # nothing is known of the scenes: an ordinary mapping network
@@ -52,22 +66,19 @@ def initial_weights(key, config, pack):
     return mapping, synthesis, f"new; mapping fitted to the scene code, R^2 {r2:.4f}"
 
 
-def pack_config(arguments: argparse.Namespace, pack):
+def pack_config(arguments: argparse.Namespace, pack: Pack | None) -> GeneratorConfig:
     """The GeneratorConfig asked for: the pack's at another resolution, or a new one of the flags.
 
     A new one has the fitted two-layer mapping, unless it is to learn from photos.
     """
-    from pie_jax.config import GeneratorConfig
-
     if pack is not None and pack.configs.generator is not None:
         return dataclasses.replace(pack.configs.generator, resolution=arguments.resolution)
     mapping = {} if arguments.photos is not None else {
         "mapping_layers": 2, "mapping_lr_multiplier": 1.0, "mapping_linear_output": True}
-    return GeneratorConfig(resolution=arguments.resolution, channel_base=arguments.channel_base,
-                           channel_max=arguments.channel_max, channel_min=arguments.channel_min, **mapping)
+    return dataclasses.replace(read_fields(arguments, DEFAULTS, FLAGS), **mapping)
 
 
-def batch_source(data, *, resolution: int, batch: int, seed: int):
+def batch_source(data: Any, *, resolution: int, batch: int, seed: int) -> Callable[[int], dict[str, np.ndarray]]:
     """step -> {"z", "image", "mask"}: `batch` images as pairs drawn from what the folder holds at that moment."""
     import numpy as np
 

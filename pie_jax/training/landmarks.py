@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from pie_jax.cli.command import Parser
+from pie_jax.cli.flags import add_fields, read_fields
 from pie_jax.config import LandmarkConfig, to_dict
 from pie_jax.errors import UsageError
 from pie_jax.imaging import face_crop
+from pie_jax.nn.layers import apply, initialise
 from pie_jax.pack import PackConfigs, update_part
 from pie_jax.pack.inference import find_landmarks
 from pie_jax.training.core import command, loop
@@ -24,13 +29,18 @@ from pie_jax.training.data.augment import degrade
 from pie_jax.training.data.studio_data import add_data_arguments, open_data
 from pie_jax.training.losses.face_losses import portrait_to_crop
 
+if TYPE_CHECKING:
+    from pie_jax.arrays import Array
+
 PART = "landmarks"
+DEFAULTS = LandmarkConfig(stacks=1, width=48, depth=3, resolution=64)
+FLAGS = ("stacks", "width", "depth", "resolution")
 DEVIATION = 0.9  # of the target bumps, pixels of the heat map
 POINTS = 20.0  # weight of the points' distance in crop widths against the summed squares of a heat map
 OPTIMISER = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam(b1=0.9, b2=0.99))
 
 
-def gaussians(points_01, *, size: int) -> jax.Array:
+def gaussians(points_01: Array, *, size: int) -> jax.Array:
     """Target heat maps [B, size, size, 66] of points [B, 66, 2] in 0..1: bumps of height 1, deviation DEVIATION px."""
     at = points_01 * size - 0.5
     pixels = jnp.arange(size, dtype=jnp.float32)[None, None, :]
@@ -38,13 +48,13 @@ def gaussians(points_01, *, size: int) -> jax.Array:
     return jnp.einsum("bkh,bkw->bhwk", y, x)
 
 
-def points_loss(points, truth) -> jax.Array:
+def points_loss(points: Array, truth: Array) -> jax.Array:
     """Mean distance [] of points [B, 66, 2], in crop widths, with a smooth bottom of about half a percent."""
     squared = jnp.sum(jnp.square(points - truth), axis=-1)
     return jnp.mean(jnp.sqrt(squared + 0.005**2) - 0.005)
 
 
-def make_step(configs: PackConfigs, *, peak: float):
+def make_step(configs: PackConfigs, *, peak: float) -> Callable:
     """The step of `loop.run`: batch {"images" uint8 portraits, "landmarks" 0..1 of the portrait}."""
     from pie_jax.nn.landmarks import LandmarkNet, soft_argmax, update_batch_stats
 
@@ -54,7 +64,7 @@ def make_step(configs: PackConfigs, *, peak: float):
         images = degrade(key, rows["images"].astype(jnp.float32) / 255.0)
         crops = face_crop(images, configs.camera, resolution=configs.landmarks.resolution)
         truth = portrait_to_crop(rows["landmarks"], configs.camera)
-        maps, sown = network.apply({"params": weights}, crops, train=True, mutable=["batch_stats"])
+        maps, sown = apply(network, weights, crops, train=True, mutable=["batch_stats"])
         target = gaussians(truth, size=maps[-1].shape[1])
         heat = sum(jnp.mean(jnp.sum(jnp.square(stack - target), axis=(1, 2))) for stack in maps) / len(maps)
         points = sum(points_loss(soft_argmax(stack), truth) for stack in maps) / len(maps)
@@ -78,12 +88,11 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     if not arguments.studio:
         raise UsageError("landmarks: only studio portraits have true points: pass --studio, or convert a network")
     data = open_data(arguments.data)
-    config = LandmarkConfig(stacks=arguments.stacks, width=arguments.width, depth=arguments.depth,
-                            resolution=arguments.resolution)
+    config = read_fields(arguments, DEFAULTS, FLAGS)
     configs = PackConfigs(landmarks=config, camera=command.camera_of(arguments))
     key, init_key = jax.random.split(jax.random.key(arguments.seed))
     zeros = jnp.zeros((1, config.resolution, config.resolution, 3))
-    weights = dict(LandmarkNet(config).init(init_key, zeros)["params"])
+    weights = initialise(LandmarkNet(config), init_key, zeros)
     for name in [f"l{i}" for i in range(config.stacks)]:  # heat maps start flat, as most of their pixels stay
         weights[name] = jax.tree.map(lambda x: 0.01 * x, weights[name])
     fields = ("images", "landmarks")
@@ -109,15 +118,14 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     return result
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     result = command.parser_of(PART, module="pie_jax.training.landmarks", description=__doc__, steps=4000,
                                batch=16)
     add_data_arguments(result)
     result.add_argument("--studio", action="store_true", help="learn from studio portraits (the only way so far)")
-    result.add_argument("--stacks", type=int, default=1)
-    result.add_argument("--width", type=int, default=48)
-    result.add_argument("--depth", type=int, default=3)
-    result.add_argument("--resolution", type=int, default=64, help="side of the face crop (default: %(default)s)")
+    add_fields(result, DEFAULTS, FLAGS, help={
+        "stacks": "hourglasses", "width": "channels", "depth": "down-samplings inside an hourglass",
+        "resolution": "side of the face crop"})
     result.add_argument("--rate", type=float, default=1e-3, help="Adam's peak learning rate (default: %(default)s)")
     return result
 

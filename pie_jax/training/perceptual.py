@@ -11,16 +11,21 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from pie_jax.cli.command import Parser
+from pie_jax.cli.flags import add_fields, read_fields
 from pie_jax.config import VGGConfig, to_dict
 from pie_jax.errors import UsageError
 from pie_jax.face3d.morphable import VECTOR_SLICES
 from pie_jax.imaging import resize_area
+from pie_jax.nn.layers import apply, initialise
 from pie_jax.pack import update_part
 from pie_jax.training.core import command, loop
 from pie_jax.training.data.augment import degrade
@@ -28,7 +33,11 @@ from pie_jax.training.data.studio_data import SEGMENT_RESOLUTION, StudioData, ad
 from pie_jax.training.dfr import normalisation
 from pie_jax.training.losses.standardise import standardise
 
+if TYPE_CHECKING:
+    from pie_jax.arrays import Array, Weights
+
 PART = "perceptual"
+DEFAULTS, FLAGS = VGGConfig(width=16, resolution=128), ("width", "resolution")
 OPTIMISER = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam(b1=0.9, b2=0.99))
 SEGMENT_LAYERS = ("conv2_2", "conv3_3", "conv4_3")  # what pixels are labelled from
 SEEN = ("rotation", "expression", "illumination", "texture")  # fields that are read from the last layer
@@ -50,7 +59,7 @@ def new_heads(key: jax.Array, config: VGGConfig, *, segments: int, outputs: int)
             for i, (name, size) in enumerate(sizes.items())}
 
 
-def windows(key: jax.Array, images_01, segments, *, size: int):
+def windows(key: jax.Array, images_01: Array, segments: Array, *, size: int) -> tuple[jax.Array, jax.Array]:
     """The same random window of each image [B, R, R, 3] (size px) and of its segments [B, 32, 32] (in cells)."""
     resolution = images_01.shape[1]
     cell = resolution // SEGMENT_RESOLUTION
@@ -64,7 +73,8 @@ def windows(key: jax.Array, images_01, segments, *, size: int):
     return jax.vmap(cut)(images_01, segments, corner)
 
 
-def heads_loss(weights, features, labels, params, *, scale):
+def heads_loss(weights: Weights, features: Mapping[str, Array], labels: Array, params: Array, *,
+               scale: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
     """(loss, terms) of both heads. labels [B, h, w] int, params [B, n] in deviations; `scale` divides features."""
     def normal(x):
         return x / (jnp.sqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True)) + scale)
@@ -81,7 +91,7 @@ def heads_loss(weights, features, labels, params, *, scale):
     return segmentation + 0.5 * error, {"segments": segmentation, "params": error, "right": right}
 
 
-def make_step(config: VGGConfig, *, peak: float):
+def make_step(config: VGGConfig, *, peak: float) -> Callable:
     """The step of `loop.run`: batch {"images" uint8, "segments", "params"}, frozen {"mean", "std"} [n]."""
     from pie_jax.nn.vgg import VGG
 
@@ -92,7 +102,7 @@ def make_step(config: VGGConfig, *, peak: float):
         degrade_key, window_key = jax.random.split(key)
         images = resize_area(rows["images"].astype(jnp.float32) / 255.0, config.resolution)
         images, labels = windows(window_key, images, rows["segments"].astype(jnp.int32), size=small.resolution)
-        features = network.apply({"params": weights["vgg"]}, degrade(degrade_key, images, strength=0.6))
+        features = apply(network, weights["vgg"], degrade(degrade_key, images, strength=0.6))
         params = (rows["params"][:, picked] - frozen["mean"][None]) / frozen["std"][None]
         return heads_loss(weights, features, labels, params, scale=1e-3)
 
@@ -110,7 +120,7 @@ def picked_params() -> np.ndarray:
     return np.concatenate([np.arange(257)[VECTOR_SLICES[name]] for name in SEEN])
 
 
-def normalise_layers(config: VGGConfig, weights: dict, images_01) -> dict:
+def normalise_layers(config: VGGConfig, weights: dict, images_01: Array) -> dict:
     """The layers that `config` needs, each scaled to a mean activation of 1 over `images_01` [B, H, W, 3].
 
     ReLU is positive homogeneous: dividing a layer by its mean and multiplying the next one's kernel by it changes
@@ -120,7 +130,7 @@ def normalise_layers(config: VGGConfig, weights: dict, images_01) -> dict:
 
     names = layers_needed(config)
     everything = dataclasses.replace(config, layers=names)
-    features = jax.jit(lambda weights, x: VGG(everything).apply({"params": weights}, x))(weights, images_01)
+    features = jax.jit(lambda weights, x: apply(VGG(everything), weights, x))(weights, images_01)
     before, result = 1.0, {}
     for name in names:
         mean = float(jnp.mean(jnp.maximum(features[name], 0.0)))
@@ -139,14 +149,14 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     if not arguments.studio:
         raise UsageError("perceptual: only studio portraits have these labels: pass --studio, or convert a VGG")
     data = open_data(arguments.data)
-    config = VGGConfig(width=arguments.width, resolution=arguments.resolution)
+    config = read_fields(arguments, DEFAULTS, FLAGS)
     check_resolution(config, data)
     key, head_key, init_key = jax.random.split(jax.random.key(arguments.seed), 3)
     small = training_config(config)
     picked = picked_params()
     scale = normalisation(np.asarray(data.params[:data.training_rows]))
     frozen = {"mean": jnp.asarray(scale["output_mean"][picked]), "std": jnp.asarray(scale["output_std"][picked])}
-    vgg = VGG(small).init(init_key, jnp.zeros((1, small.resolution, small.resolution, 3)))["params"]
+    vgg = initialise(VGG(small), init_key, jnp.zeros((1, small.resolution, small.resolution, 3)))
     first = jnp.asarray(data.tail(48, fields=("images",))["images"], jnp.float32) / 255.0
     first, _ = windows(init_key, resize_area(first, config.resolution), jnp.zeros((len(first), 32, 32), jnp.int32),
                        size=small.resolution)
@@ -155,7 +165,7 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     fields = ("images", "segments", "params")
     tail = data.tail(64, fields=fields)
     look = jax.jit(lambda weights, images, labels, params: heads_loss(
-        weights, VGG(small).apply({"params": weights["vgg"]}, images), labels, params, scale=1e-3)[1])
+        weights, apply(VGG(small), weights["vgg"], images), labels, params, scale=1e-3)[1])
 
     def evaluate(state):
         images = resize_area(jnp.asarray(tail["images"], jnp.float32) / 255.0, config.resolution)
@@ -185,14 +195,13 @@ def check_resolution(config: VGGConfig, data: StudioData) -> None:
                          f"{data.images.shape[1]} px, got {config.resolution}")
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     result = command.parser_of(PART, module="pie_jax.training.perceptual", description=__doc__, steps=3000,
                                batch=16)
     add_data_arguments(result)
     result.add_argument("--studio", action="store_true", help="learn from studio portraits (the only way so far)")
-    result.add_argument("--width", type=int, default=16, help="channels of the first layer; VGG-16 has 64")
-    result.add_argument("--resolution", type=int, default=128,
-                        help="side that E_synth compares at (default: %(default)s)")
+    add_fields(result, DEFAULTS, FLAGS, help={"width": "channels of the first layer; VGG-16 has 64",
+                                              "resolution": "side that E_synth compares at"})
     result.add_argument("--rate", type=float, default=1e-3, help="Adam's peak learning rate (default: %(default)s)")
     return result
 

@@ -10,16 +10,20 @@ dropped; what is kept is fc7, the descriptor of PIE's recognition term. Held out
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from pie_jax.cli.command import Parser
+from pie_jax.cli.flags import add_fields, read_fields
 from pie_jax.config import VGGConfig, to_dict
 from pie_jax.errors import UsageError
 from pie_jax.face3d.morphable import VECTOR_SLICES
 from pie_jax.imaging import face_crop
+from pie_jax.nn.layers import initialise
 from pie_jax.pack import PackConfigs, update_part
 from pie_jax.pack.inference import face_embedding
 from pie_jax.training.core import command, loop
@@ -28,6 +32,8 @@ from pie_jax.training.data.studio_data import StudioData, add_data_arguments, op
 from pie_jax.training.losses.standardise import standardise
 
 PART = "recognition"
+DEFAULTS = VGGConfig(width=16, resolution=64, layers=(), fc_width=128)
+FLAGS = ("width", "fc_width", "resolution")
 OPTIMISER = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam(b1=0.9, b2=0.99))
 SCALE = 16.0  # of the cosines inside the softmax
 FACE = np.r_[VECTOR_SLICES["identity"], VECTOR_SLICES["texture"]]  # what stays the same in all views of a person
@@ -41,7 +47,7 @@ def people_batch(data: StudioData, seed: int, step: int, size: int) -> dict[str,
     return data.rows((person[:, None] * data.views + views).ravel(), fields=("images", "params"))
 
 
-def make_step(configs: PackConfigs, weights_of_face: np.ndarray, *, peak: float):
+def make_step(configs: PackConfigs, weights_of_face: np.ndarray, *, peak: float) -> Callable:
     """The step of `loop.run`: weights {"vgg", "head"}, batch {"images" uint8, "params" [B, 257]}, two rows a person."""
     def loss(weights, key, rows):
         mirror_key, degrade_key = jax.random.split(key)
@@ -101,7 +107,7 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     if not arguments.studio:
         raise UsageError("recognition: only studio portraits say who is who: pass --studio, or convert VGG-Face")
     data = open_data(arguments.data)
-    config = VGGConfig(width=arguments.width, resolution=arguments.resolution, layers=(), fc_width=arguments.fc_width)
+    config = read_fields(arguments, DEFAULTS, FLAGS)
     configs = PackConfigs(recognition=config, camera=command.camera_of(arguments))
     people = data.training_rows // data.views
     if arguments.batch % 2 or arguments.batch // 2 > people:
@@ -109,7 +115,7 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     key, init_key, head_key = jax.random.split(jax.random.key(arguments.seed), 3)
     faces = data.rows(np.arange(0, data.training_rows, data.views), fields=("params",))["params"][:, FACE]
     weights_of_face = shown_weights(faces)
-    vgg = VGG(config).init(init_key, jnp.zeros((1, config.resolution, config.resolution, 3)))["params"]
+    vgg = initialise(VGG(config), init_key, jnp.zeros((1, config.resolution, config.resolution, 3)))
     first = jnp.asarray(data.tail(64, fields=("images",))["images"], jnp.float32) / 255.0
     vgg = standardise(config, vgg, face_crop(first, configs.camera, resolution=config.resolution))
     weights = {"vgg": vgg,
@@ -136,14 +142,14 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     return result
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     result = command.parser_of(PART, module="pie_jax.training.recognition", description=__doc__, steps=3000,
                                batch=32)
     add_data_arguments(result)
     result.add_argument("--studio", action="store_true", help="learn from studio portraits (the only way so far)")
-    result.add_argument("--width", type=int, default=16, help="channels of the first layer; VGG-Face has 64")
-    result.add_argument("--fc-width", type=int, default=128, help="size of the descriptor; VGG-Face has 4096")
-    result.add_argument("--resolution", type=int, default=64, help="side of the face crop (default: %(default)s)")
+    add_fields(result, DEFAULTS, FLAGS, help={
+        "width": "channels of the first layer; VGG-Face has 64",
+        "fc_width": "size of the descriptor; VGG-Face has 4096", "resolution": "side of the face crop"})
     result.add_argument("--rate", type=float, default=1e-3, help="Adam's peak learning rate (default: %(default)s)")
     return result
 

@@ -12,16 +12,21 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import pathlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from pie_jax.cli.command import Parser
+from pie_jax.cli.flags import add_fields, read_fields
 from pie_jax.config import RegressorConfig, to_dict
 from pie_jax.errors import InputError, PieError, UsageError
 from pie_jax.face3d.morphable import PARAMETERS, VECTOR_SLICES, FaceParams
 from pie_jax.imaging import face_crop
+from pie_jax.nn.layers import apply, initialise
 from pie_jax.pack import Pack, PackConfigs, load_pack, update_part
 from pie_jax.pack.inference import find_landmarks, map_z
 from pie_jax.training.core import command, loop
@@ -32,7 +37,15 @@ from pie_jax.training.data.studio_data import StudioData, add_data_arguments, op
 from pie_jax.training.dfr import explained, group_errors, normalisation
 from pie_jax.training.losses import face_losses
 
+if TYPE_CHECKING:
+    from pie_jax.arrays import Array
+    from pie_jax.config import CameraConfig
+    from pie_jax.face3d.morphable import MorphableModel
+    from pie_jax.training.core.loop import TrainState
+
 PART = "regressor"
+DEFAULTS = RegressorConfig(stage_sizes=(2, 2, 2, 2), bottleneck=False, width=24, resolution=64)
+FLAGS = ("stage_sizes", "bottleneck", "width", "resolution")
 OPTIMISER = optax.chain(optax.clip_by_global_norm(5.0), optax.scale_by_adam(b1=0.9, b2=0.99))
 SPREAD = {"identity": 1.0, "expression": 1.0, "texture": 1.0, "rotation": 0.25, "illumination": 0.25,
           "translation": 0.25}
@@ -53,7 +66,8 @@ class RegressorLossConfig:
     resolution: int = 64  # of those renderings
 
 
-def self_supervised(model, vectors, crops_01, landmarks, camera, losses: RegressorLossConfig) -> dict[str, jax.Array]:
+def self_supervised(model: MorphableModel, vectors: Array, crops_01: Array, landmarks: Array | None,
+                    camera: CameraConfig, losses: RegressorLossConfig) -> dict[str, jax.Array]:
     """MoFA's terms (scalars, weighted) of FaceParams vectors [B, 257] against crops [B, R, R, 3].
 
     landmarks [B, 66, 2] in 0..1 of the crop, or None.
@@ -74,7 +88,8 @@ def self_supervised(model, vectors, crops_01, landmarks, camera, losses: Regress
     return found
 
 
-def supervised(model, vectors, truth, std, importance, camera, losses: RegressorLossConfig) -> dict[str, jax.Array]:
+def supervised(model: MorphableModel, vectors: Array, truth: Array, std: Array, importance: Array | None,
+               camera: CameraConfig, losses: RegressorLossConfig) -> dict[str, jax.Array]:
     """Terms (scalars, weighted) of FaceParams vectors [B, 257] against the studio's truth.
 
     std, importance [257]: deviations of the truth, and how much each component shows.
@@ -82,11 +97,11 @@ def supervised(model, vectors, truth, std, importance, camera, losses: Regressor
     errors = group_errors(vectors, truth, std, importance=importance)
     points = face_losses.projected_landmarks(model, FaceParams.from_vector(vectors), camera)
     true_points = face_losses.projected_landmarks(model, FaceParams.from_vector(truth), camera)
-    return {"truth": losses.truth * sum(errors.values()) / len(errors),
+    return {"truth": losses.truth * jnp.asarray(sum(errors.values())) / len(errors),
             "points": losses.truth_points * 224.0**2 * jnp.mean(face_losses.landmark_loss(points, true_points))}
 
 
-def make_step(configs: PackConfigs, losses: RegressorLossConfig, *, peak: float, painted: int = 0):
+def make_step(configs: PackConfigs, losses: RegressorLossConfig, *, peak: float, painted: int = 0) -> Callable:
     """The step of `loop.run`.
 
     batch: any of {"studio": {"images", "params", "landmarks"}, "photos": uint8 portraits [B, H, W, 3]}; `painted` more
@@ -116,7 +131,7 @@ def make_step(configs: PackConfigs, losses: RegressorLossConfig, *, peak: float,
         studio, others = portraits_of(z_key, rows, frozen)
         seen = [degrade(degrade_key, x) for x in studio] + others
         crops = crop_all(seen, configs.regressor.resolution)
-        vectors, sown = network.apply({"params": weights}, crops, train=True, mutable=["batch_stats"])
+        vectors, sown = apply(network, weights, crops, train=True, mutable=["batch_stats"])
         count = sum(x.shape[0] for x in studio)
         found = {}
         if studio:
@@ -155,12 +170,12 @@ def default_scale() -> dict[str, np.ndarray]:
 
 def read_photos(folder: str, *, resolution: int, limit: int) -> np.ndarray:
     """Up to `limit` aligned photos of a folder as uint8 [N, R, R, 3]; unreadable ones are skipped. InputError: none."""
-    from pie_jax.io import load_portrait
+    from pie_jax.io import is_picture, load_portrait
 
     photos = []
     paths = sorted(pathlib.Path(folder).rglob("*")) if pathlib.Path(folder).is_dir() else []
     for path in paths:
-        if len(photos) >= limit or path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        if len(photos) >= limit or not is_picture(path):
             continue
         try:
             photos.append((load_portrait(path, resolution=resolution) * 255 + 0.5).astype(np.uint8))
@@ -174,14 +189,13 @@ def read_photos(folder: str, *, resolution: int, limit: int) -> np.ndarray:
 def train(arguments: argparse.Namespace) -> loop.RunResult:
     """Train and write the part. Needs a morphable model and at least one source of images."""
     camera = command.camera_of(arguments)
-    config = RegressorConfig(stage_sizes=tuple(int(n) for n in arguments.stages.split(",")), width=arguments.width,
-                             bottleneck=arguments.bottleneck, resolution=arguments.resolution)
+    config = read_fields(arguments, DEFAULTS, FLAGS)
     pack = pack_with_model(arguments)
     before = pack.configs.regressor  # a convolutional network: its weights serve any resolution
     if arguments.warm and before is not None and dataclasses.replace(before, resolution=config.resolution) != config:
         raise UsageError(f"--warm: the pack's regressor is another network ({pack.configs.regressor}); pass its sizes")
     configs = dataclasses.replace(pack.configs, regressor=config, camera=camera, rignets=())
-    losses = dataclasses.replace(RegressorLossConfig(), render_rows=arguments.render_rows,
+    losses = dataclasses.replace(read_fields(arguments, RegressorLossConfig(), ("render_rows",)),
                                  resolution=min(64, config.resolution))
     data = open_data(arguments.data) if arguments.studio else None
     family = None
@@ -214,7 +228,7 @@ def _run(arguments, configs: PackConfigs, losses, pack: Pack, data: StudioData |
 
     config = configs.regressor
     key, init_key = jax.random.split(jax.random.key(arguments.seed))
-    weights = dict(Regressor(config).init(init_key, jnp.zeros((1, config.resolution, config.resolution, 3)))["params"])
+    weights = initialise(Regressor(config), init_key, jnp.zeros((1, config.resolution, config.resolution, 3)))
     scale = normalisation(np.asarray(data.params[:data.training_rows])) if data else default_scale()
     weights |= {name: jnp.asarray(value) for name, value in scale.items()}
     if arguments.warm:
@@ -249,7 +263,7 @@ def _run(arguments, configs: PackConfigs, losses, pack: Pack, data: StudioData |
                                  "photos": arguments.photos})
 
 
-def evaluation(configs: PackConfigs, pack: Pack, data: StudioData):
+def evaluation(configs: PackConfigs, pack: Pack, data: StudioData) -> Callable[[TrainState], dict[str, Any]]:
     """state -> held-out figures on studio people never trained on."""
     from pie_jax.pack.inference import regress
 
@@ -288,7 +302,7 @@ def pack_with_model(arguments: argparse.Namespace) -> Pack:
     return pack
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     result = command.parser_of(PART, module="pie_jax.training.regressor", description=__doc__, steps=4000,
                                batch=32)
     add_data_arguments(result)
@@ -300,12 +314,10 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--painted", type=int, default=None, metavar="N",
                         help="images of the pack's generator a step (default: --batch, a quarter of it with --studio)")
     result.add_argument("--warm", action="store_true", help="start from the regressor that the pack has")
-    result.add_argument("--stages", default="2,2,2,2", metavar="N,N,N,N",
-                        help="blocks of each stage (ResNet-50: 3,4,6,3)")
-    result.add_argument("--bottleneck", action="store_true", help="bottleneck blocks (ResNet-50)")
-    result.add_argument("--width", type=int, default=24, help="channels of the first stage (ResNet-50: 64)")
-    result.add_argument("--resolution", type=int, default=64, help="side of the face crop (default: %(default)s)")
-    result.add_argument("--render-rows", type=int, default=8, help="rendered rows of a batch (default: %(default)s)")
+    add_fields(result, DEFAULTS, FLAGS, help={
+        "stage_sizes": "blocks of each stage (ResNet-50: 3,4,6,3)", "bottleneck": "bottleneck blocks (ResNet-50)",
+        "width": "channels of the first stage (ResNet-50: 64)", "resolution": "side of the face crop"})
+    add_fields(result, RegressorLossConfig(), ("render_rows",), help={"render_rows": "rendered rows of a batch"})
     result.add_argument("--rate", type=float, default=1e-3, help="Adam's peak learning rate (default: %(default)s)")
     return result
 

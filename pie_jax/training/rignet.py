@@ -11,14 +11,19 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import pathlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from pie_jax.cli.command import Parser
+from pie_jax.cli.flags import add_fields, read_fields
 from pie_jax.config import CONTROLS, RigNetConfig, to_dict
 from pie_jax.face3d.morphable import CONTROL_FIELDS, VECTOR_SLICES, FaceParams
+from pie_jax.nn.layers import initialise
 from pie_jax.pack import Pack, PackConfigs, load_pack, update_part
 from pie_jax.pack.inference import regress
 from pie_jax.training.core import command, loop
@@ -28,10 +33,16 @@ from pie_jax.training.losses import background
 from pie_jax.training.losses.face_losses import importance
 from pie_jax.training.losses.rig_losses import RigLossConfig, apply_rig, response, rest_weights, terms
 
+if TYPE_CHECKING:
+    from pie_jax.arrays import Weights
+
 NEEDS = (*codes.PARTS, "dfr", "morphable")
+FLAGS = ("width", "activation", "hidden_layers", "hidden_width", "input")
+LOSS_FLAGS = ("source", "render_rows", "generator_rows")
+WEIGHTS = ("reconstruction", "edit", "consistency", "landmark", "control", "rest", "keep", "background")
 
 
-def optimiser_of(name: str, rate: float):
+def optimiser_of(name: str, rate: float) -> tuple[optax.GradientTransformation, Callable]:
     """(optax transform of unit scale, learning rate fraction -> []): Adam with a cosine, or the paper's AdaDelta."""
     if name == "adadelta":
         transform = optax.chain(optax.adadelta(learning_rate=rate, rho=0.95, eps=1e-8), optax.scale(-1.0))
@@ -40,7 +51,8 @@ def optimiser_of(name: str, rate: float):
             lambda fraction: loop.cosine(fraction, peak=rate, warm_up=0.02))
 
 
-def make_step(config: RigNetConfig, configs: PackConfigs, losses: RigLossConfig, *, optimiser: str, rate: float):
+def make_step(config: RigNetConfig, configs: PackConfigs, losses: RigLossConfig, *, optimiser: str,
+              rate: float) -> tuple[optax.GradientTransformation, Callable]:
     """(the optax transform, the step of `loop.run`); batch = 2B rows of the pool, frozen as in `rig_losses.terms`."""
     transform, schedule = optimiser_of(optimiser, rate)
 
@@ -69,7 +81,8 @@ def frozen_of(pack: Pack, pool: codes.Codes) -> dict:
             "w_std": jnp.asarray(np.maximum(np.std(pool.w_a, axis=0), 1e-3).astype(np.float32))}
 
 
-def measure_response(config: RigNetConfig, configs: PackConfigs, weights, frozen, rows) -> dict:
+def measure_response(config: RigNetConfig, configs: PackConfigs, weights: Weights, frozen: Mapping[str, Any],
+                     rows: Mapping[str, Any]) -> dict:
     """The exact response on held-out `rows`: every code is asked for the control of its neighbour in the list.
 
     Returns {"gain", "cosine", "rest_drift" (root mean square change of the rest, in deviations), "slope" [P],
@@ -114,14 +127,13 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     part = f"rignet_{arguments.control}"
     pool = codes.open_codes(pathlib.Path(arguments.codes), pack, count=arguments.count, seed=arguments.codes_seed)
     generator = pack.configs.generator
-    config = RigNetConfig(control=arguments.control, num_layers=generator.num_layers, w_dim=generator.w_dim,
-                          width=arguments.width, activation=arguments.activation, hidden_layers=arguments.hidden_layers,
-                          hidden_width=arguments.hidden_width, input=arguments.input)
+    config = dataclasses.replace(read_fields(arguments, RigNetConfig(), FLAGS), control=arguments.control,
+                                 num_layers=generator.num_layers, w_dim=generator.w_dim)
     losses = losses_of(arguments)
     face = FaceParams.zeros(leading=(1,))
     key = jax.random.key(arguments.seed)
     zeros = jnp.zeros((1, config.num_layers, config.w_dim))
-    weights = RigNet(config).init(key, zeros, rig_input(config, face, face))["params"]
+    weights = initialise(RigNet(config), key, zeros, rig_input(config, face, face))
     frozen, known = frozen_of(pack, pool), {}
     if losses.background > 0:
         matrix, explained = background.fit(pool, num_layers=config.num_layers)
@@ -152,10 +164,7 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
 
 def losses_of(arguments: argparse.Namespace) -> RigLossConfig:
     """The loss weights that the flags ask for; --paper is StyleRig's own set."""
-    names = [field.name for field in dataclasses.fields(RigLossConfig)]
-    given = {name: getattr(arguments, f"weight_{name}") for name in names if hasattr(arguments, f"weight_{name}")}
-    losses = RigLossConfig(**given, render_rows=arguments.render_rows, generator_rows=arguments.generator_rows,
-                           source=arguments.source)
+    losses = read_fields(arguments, read_fields(arguments, RigLossConfig(), WEIGHTS, prefix="weight"), LOSS_FLAGS)
     if arguments.paper:
         arguments.optimiser = "adadelta"
         losses = dataclasses.replace(losses, control=0.0, rest=0.0, keep=0.0, background=0.0, generator_rows=0,
@@ -163,30 +172,23 @@ def losses_of(arguments: argparse.Namespace) -> RigLossConfig:
     return losses
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     result = command.parser_of("rignet", module="pie_jax.training.rignet", description=__doc__, steps=4000,
                                batch=16)
     codes.add_code_arguments(result)
-    config, losses = RigNetConfig(), RigLossConfig()
     result.set_defaults(run=None)
     result.add_argument("--codes-seed", type=int, default=0, help="seed the pool was made with (default: %(default)s)")
     result.add_argument("--control", choices=CONTROLS, required=True)
-    result.add_argument("--width", type=int, default=config.width)
-    result.add_argument("--activation", choices=("none", "elu", "leaky_relu"), default=config.activation)
-    result.add_argument("--hidden-layers", type=int, default=config.hidden_layers)
-    result.add_argument("--hidden-width", type=int, default=config.hidden_width)
-    result.add_argument("--input", choices=("slice", "difference", "all"), default=config.input)
+    add_fields(result, RigNetConfig(), FLAGS, choices={"activation": ("none", "elu", "leaky_relu"),
+                                                       "input": ("slice", "difference", "all")},
+               help={"width": "of a layer's encoder", "input": "what the decoder is told beside the code"})
     result.add_argument("--optimiser", choices=("adam", "adadelta"), default="adam")
     result.add_argument("--rate", type=float, default=None, help="learning rate (default: Adam 0.001, AdaDelta 0.01)")
     result.add_argument("--paper", action="store_true", help="StyleRig's own losses and optimiser, none of ours")
-    result.add_argument("--source", choices=("regressor", "dfr"), default=losses.source)
-    result.add_argument("--render-rows", type=int, default=losses.render_rows,
-                        help="rows of a batch with render losses")
-    result.add_argument("--generator-rows", type=int, default=losses.generator_rows,
-                        help="rows of a batch that look at the edited image instead of DFR")
-    for name in ("reconstruction", "edit", "consistency", "landmark", "control", "rest", "keep"):
-        result.add_argument(f"--weight-{name}", type=float, default=getattr(losses, name))
-    result.add_argument("--weight-background", "--weight-surroundings", type=float, default=losses.background)
+    add_fields(result, RigLossConfig(), LOSS_FLAGS, choices={"source": ("regressor", "dfr")},
+               help={"source": "whose parameters a row starts from", "render_rows": "rows with render losses",
+                     "generator_rows": "rows that look at the edited image instead of DFR"})
+    add_fields(result, RigLossConfig(), WEIGHTS, prefix="weight")
     return result
 
 

@@ -8,7 +8,7 @@ from pie_jax.training.data import studio_data
 
 @command.guarded_main
 def main(argv: list[str]) -> None:
-    parser = command.Parser(module="pie_jax.training.studio_data", description=studio_data.__doc__.split("\n")[0])
+    parser = command.Parser(module="pie_jax.training.studio_data", description=studio_data.__doc__)
     studio_data.add_data_arguments(parser)
     parser.add_argument("--count", type=int, default=12_000, help="portraits in all (default: %(default)s)")
     parser.add_argument("--views", type=int, default=6, help="portraits of a person (default: %(default)s)")

@@ -11,12 +11,15 @@ A squared error is least where a change that is only partly right is also too sm
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
 
 from pie_jax.arrays import Array, Weights
 from pie_jax.config import GeneratorConfig
+from pie_jax.nn.layers import apply, initialise
 from pie_jax.nn.stylegan2 import Mapping, Synthesis, to_w_plus
 from pie_jax.training.core.loop import TrainState, apply_gradients, cosine
 
@@ -41,7 +44,7 @@ def gain_error(image: Array, target: Array) -> jax.Array:
 
 
 def reconstruction_loss(image: Array, target: Array, mask: Array, *, region: float = 30.0, pair: float = 8.0,
-                        gain: float = 0.0):
+                        gain: float = 0.0) -> dict[str, Array]:
     """image, target [2N, R, R, 3] in [-1, 1] (rows 2i, 2i + 1 a pair), mask [2N, R, R, 1] in [0, 1] -> scalar terms."""
     error, m = image - target, 1.0 + region * mask
     terms = {"value": 0.0, "gradient": 0.0, "pair": 0.0, "gain": gain * gain_error(image, target)}
@@ -86,7 +89,7 @@ def fit_mapping(config: GeneratorConfig, *, count: int = 20_000, knots: int = 14
     if config.mapping_layers != 2 or not config.mapping_linear_output or len(rows) * knots > config.w_dim:
         raise ValueError("config: a fitted mapping has 2 layers, a linear output and w_dim >= knots x factors")
     module, lr = Mapping(config), config.mapping_lr_multiplier
-    weights = module.init(jax.random.key(0), jnp.zeros((1, config.z_dim)))["params"]
+    weights = initialise(module, jax.random.key(0), jnp.zeros((1, config.z_dim)))
     first = jnp.zeros((config.z_dim, config.w_dim)).at[:, : len(rows) * knots].set(jnp.repeat(rows.T, knots, axis=1))
     places = jnp.tile(jnp.linspace(-2.1, 2.1, knots), len(rows))
     bias = jnp.zeros(config.w_dim).at[: len(rows) * knots].set(-places)
@@ -94,7 +97,7 @@ def fit_mapping(config: GeneratorConfig, *, count: int = 20_000, knots: int = 14
 
     def hidden(z):
         identity = {"weight": jnp.eye(config.w_dim) * (config.w_dim**0.5 / lr), "bias": jnp.zeros(config.w_dim)}
-        return module.apply({"params": weights | {"fc1": identity}}, z)
+        return apply(module, weights | {"fc1": identity}, z)
 
     z, unseen = jax.random.normal(jax.random.key(1), (2, count, config.z_dim))
     design = jnp.concatenate([hidden(z), jnp.ones((count, 1))], axis=1)
@@ -102,7 +105,7 @@ def fit_mapping(config: GeneratorConfig, *, count: int = 20_000, knots: int = 14
     solved = jnp.linalg.solve(gram, design.T @ mapping_target(z, dim=config.w_dim))
     weights = weights | {"fc1": {"weight": solved[:-1] * (config.w_dim**0.5 / lr), "bias": solved[-1] / lr}}
     target = mapping_target(unseen, dim=config.w_dim)
-    error = jnp.mean(jnp.square(module.apply({"params": weights}, unseen) - target))
+    error = jnp.mean(jnp.square(apply(module, weights, unseen) - target))
     return weights, float(1.0 - error / jnp.var(target))
 
 
@@ -126,31 +129,31 @@ def clipped_adam() -> optax.GradientTransformation:
     def init(params):
         return jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32)
 
-    def update(gradients, state, params=None):
+    def update(updates, state, params=None):
         mean, count = state
-        norm = optax.global_norm(gradients)
+        norm = optax.global_norm(updates)
         limit = jnp.where(count < 20, jnp.inf, 2.0 * mean)
         scale = jnp.minimum(1.0, limit / (norm + 1e-12))
         kept = jnp.minimum(norm, limit)
         mean = jnp.where(count == 0, kept, 0.98 * mean + 0.02 * kept)
-        return jax.tree.map(lambda g: g * scale, gradients), (mean, count + 1)
+        return jax.tree.map(lambda g: g * scale, updates), (mean, count + 1)
 
     return optax.chain(optax.GradientTransformation(init, update), optax.scale_by_adam(b1=0.9, b2=0.99))
 
 
 def supervised_step(config: GeneratorConfig, optimiser: optax.GradientTransformation, *, peak: float, region: float,
-                    pair: float, gain: float):
+                    pair: float, gain: float) -> Callable:
     """The step of `loop.run`: batch {"z" [2N, 512], "image" uint8, "mask" uint8}; state.extra["mapping"] is fixed."""
     synthesis, mapping = Synthesis(config), Mapping(config)
 
     def step(state: TrainState, batch: dict[str, Array]):
-        w_plus = to_w_plus(mapping.apply({"params": state.extra["mapping"]}, batch["z"]), config.num_layers)
+        w_plus = to_w_plus(apply(mapping, state.extra["mapping"], batch["z"]), config.num_layers)
         target = batch["image"].astype(jnp.float32) / 127.5 - 1.0
         mask = batch["mask"].astype(jnp.float32) / 255.0
 
         def loss(weights):
             # XLA:CPU fuses the image's skip sums into each use of it in the loss and computes them over and over.
-            image = jax.lax.optimization_barrier(synthesis.apply({"params": weights}, w_plus))
+            image = jax.lax.optimization_barrier(apply(synthesis, weights, w_plus))
             terms = reconstruction_loss(image, target, mask, region=region, pair=pair, gain=gain)
             total = sum(terms.values())
             return total, {"loss": total} | terms

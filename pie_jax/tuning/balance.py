@@ -158,7 +158,7 @@ def own_portraits(key: Array, pack: Pack, *, count: int) -> jax.Array:
 
 @command.guarded_main
 def main(argv: list[str]) -> None:
-    parser = command.Parser(module="pie_jax.tuning.balance", description=__doc__.split("\n")[0])
+    parser = command.Parser(module="pie_jax.tuning.balance", description=__doc__)
     parser.add_argument("--pack", default="demo", metavar="DIR")
     parser.add_argument("--photos", metavar="FOLDER", help="portraits of the domain; default: the generator's own")
     parser.add_argument("--count", type=int, default=6, help="how many portraits (default: %(default)s)")
@@ -192,9 +192,9 @@ def main(argv: list[str]) -> None:
 
 def _photos(folder: Path, count: int, resolution: int) -> jax.Array:
     from pie_jax.errors import InputError
-    from pie_jax.io import load_portrait
+    from pie_jax.io import is_picture, load_portrait
 
-    files = [f for f in sorted(folder.iterdir()) if f.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp")]
+    files = [file for file in sorted(folder.iterdir()) if is_picture(file)]
     if not files:
         raise InputError(f"{folder}: no photos in it; give a folder of PNG, JPEG or WebP portraits")
     return jnp.stack([load_portrait(file, resolution=resolution) for file in files[:count]])

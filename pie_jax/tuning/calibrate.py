@@ -11,11 +11,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
+from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.optimize
 
 from pie_jax.cli import command
 from pie_jax.config import CONTROLS
@@ -25,6 +28,9 @@ from pie_jax.nn.layers import to_w_plus
 from pie_jax.pack import Manifest, Pack, find_pack, inference, load_pack, update_configs
 from pie_jax.portrait import calibration
 from pie_jax.portrait.edits import AXES, expression_names, target_params
+
+if TYPE_CHECKING:
+    from pie_jax.arrays import Array
 
 SAMPLES = 256
 ROUNDS = 6  # of requests for every sample
@@ -38,7 +44,7 @@ USUAL_LIGHT = (0.0, 20.0, 0.65)  # what the other two numbers are meanwhile
 ARRIVES = 0.1  # an edit arrives when it is off by less than so much of its range, in the mean
 
 
-def sample_codes(key, pack: Pack, count: int):
+def sample_codes(key: jax.Array, pack: Pack, count: int) -> tuple[jax.Array, np.ndarray]:
     """Codes w_plus [count, L, D] of random z, and the params_vector [count, 257] that the regressor reads in them."""
     generator = pack.configs.generator
     z = jax.random.normal(key, (count, generator.z_dim))
@@ -57,18 +63,6 @@ def _read(pack: Pack, w_plus, *, batch: int = 8) -> np.ndarray:
     return np.concatenate([np.asarray(_look(pack, w_plus[i:i + batch])) for i in range(0, len(w_plus), batch)])
 
 
-def rising(x: np.ndarray) -> np.ndarray:
-    """The rising sequence nearest to x in least squares (pool adjacent violators)."""
-    blocks: list[list[float]] = []  # [sum, count]
-    for value in x:
-        blocks.append([float(value), 1])
-        while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] > blocks[-1][0] / blocks[-1][1]:
-            total, count = blocks.pop()
-            blocks[-1][0] += total
-            blocks[-1][1] += count
-    return np.concatenate([[total / count] * int(count) for total, count in blocks])
-
-
 def curve_of(asked: np.ndarray, got: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """Changes asked and got [N] -> the knots of a rising curve through (0, 0), None where got does not follow asked.
 
@@ -76,18 +70,19 @@ def curve_of(asked: np.ndarray, got: np.ndarray) -> tuple[np.ndarray, np.ndarray
     """
     if asked.std() < 1e-6 or got.std() < 1e-9 or not np.corrcoef(asked, got)[0, 1] >= FOLLOWS:
         return None
-    order = np.array_split(np.argsort(asked, kind="stable"), BINS)
-    x = np.asarray([asked[part].mean() for part in order])
-    y = rising(np.asarray([got[part].mean() for part in order]))
-    x, y = np.insert(x, (at := np.searchsorted(x, 0.0)), 0.0), np.insert(y - np.interp(0.0, x, y), at, 0.0)
-    keep = np.concatenate([[True], np.diff(x) > 1e-6])
-    x, y = x[keep], y[keep]
+    bins = np.array_split(np.argsort(asked, kind="stable"), BINS)
+    x = np.asarray([asked[rows].mean() for rows in bins])
+    y = scipy.optimize.isotonic_regression([got[rows].mean() for rows in bins]).x
+    at_zero, place = np.interp(0.0, x, y), np.searchsorted(x, 0.0)
+    x, y = np.insert(x, place, 0.0), np.insert(y - at_zero, place, 0.0)
+    apart = np.concatenate([[True], np.diff(x) > 1e-6])
+    x, y = x[apart], y[apart]
     steps = np.clip(np.diff(y), FLATTEST * np.diff(x), STEEPEST * np.diff(x))
     y = np.concatenate([[0.0], np.cumsum(steps)])
     return x, y - np.interp(0.0, x, y)
 
 
-def measure_curves(key, pack: Pack, w_plus, params_vector: np.ndarray, *,
+def measure_curves(key: jax.Array, pack: Pack, w_plus: Array, params_vector: np.ndarray, *,
                    control: str) -> dict[str, dict[str, list[float]]]:
     """Component number -> {"asked", "got"} of the rig of `control`: every sample is asked for other samples' values."""
     part = VECTOR_SLICES[CONTROL_FIELDS[control]]
@@ -135,12 +130,13 @@ def obtained(params_vector: np.ndarray, name: str, control: str, names: tuple[st
     if control == "pose":
         return np.degrees(params.rotation[:, AXES.index(name)])
     if control == "expression":
-        return params.expression[:, names.index(name)]
+        return np.asarray(params.expression[:, names.index(name)])
     place = tuple(LIGHT).index(name)
     return np.asarray([float(light_direction(gamma)[place]) for gamma in jnp.asarray(params.illumination)])
 
 
-def measure_reach(pack: Pack, w_plus, params_vector: np.ndarray, *, name: str, control: str, grid: np.ndarray) -> dict:
+def measure_reach(pack: Pack, w_plus: Array, params_vector: np.ndarray, *, name: str, control: str,
+                  grid: np.ndarray) -> dict:
     """Full edits of the samples to every value of `grid`: {"asked", "obtained" (mean), "spread", "reach" or None}."""
     names = expression_names(pack)
     rows = [jax.tree.map(np.asarray, FaceParams.from_vector(row)) for row in params_vector]
@@ -177,7 +173,8 @@ def _rounded(values) -> list[float]:
     return [float(f"{float(value):.4g}") for value in values]
 
 
-def calibrate(pack: Pack, *, seed: int, samples: int, checked: int, tell=lambda line: None) -> dict:
+def calibrate(pack: Pack, *, seed: int, samples: int, checked: int,
+              tell: Callable[[str], None] = lambda line: None) -> dict:
     """The manifest's entry "calibration". PackError: generator, regressor, morphable model or every rig is missing."""
     pack.require("generator", "regressor", "morphable")
     controls = [control for control in CONTROLS if f"rignet_{control}" in pack.weights]
@@ -204,7 +201,7 @@ def calibrate(pack: Pack, *, seed: int, samples: int, checked: int, tell=lambda 
 
 @command.guarded_main
 def main(argv: list[str]) -> None:
-    parser = command.Parser(module="pie_jax.tuning.calibrate", description=__doc__.split("\n")[0])
+    parser = command.Parser(module="pie_jax.tuning.calibrate", description=__doc__)
     parser.add_argument("--pack", default="demo", metavar="DIR")
     parser.add_argument("--samples", type=int, default=SAMPLES, help="codes for the curves (default: %(default)s)")
     parser.add_argument("--checked", type=int, default=CHECKED, help="codes edited in full (default: %(default)s)")

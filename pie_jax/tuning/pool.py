@@ -14,7 +14,7 @@ from pie_jax.pack.sampling import SIZE, build_pool
 
 @command.guarded_main
 def main(argv: list[str]) -> None:
-    parser = command.Parser(module="pie_jax.tuning.pool", description=__doc__.split("\n")[0])
+    parser = command.Parser(module="pie_jax.tuning.pool", description=__doc__)
     parser.add_argument("--pack", default="demo", metavar="DIR")
     parser.add_argument("--size", type=int, default=SIZE, metavar="N")
     parser.add_argument("--seed", type=int, default=0, metavar="S")

@@ -1,6 +1,7 @@
 """The progress line on a terminal and off one, and durations."""
 
 import io
+import re
 
 import pytest
 
@@ -53,9 +54,25 @@ def test_one_bar_on_a_terminal(clock, monkeypatch):
         bar.update(1000, 1000)
     text = stream.getvalue()
     assert "ETA 10 s" in text and "done" in text
-    assert text.count("\n") == 1 and "█" in text and "0.01234" in text and text.endswith("\r\x1b[2K")
-    plain = text.replace("\x1b[36m", "").replace("\x1b[90m", "").replace("\x1b[0m", "")
-    assert max(len(part) for part in plain.split("\r\x1b[2K")) < 90
+    shown = re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text))
+    assert "━" in text and "0.01234" in text and "between" in shown and "a name far too long" in text
+    assert max(len(line) for line in shown) <= 90
+    assert text.endswith("\x1b[2K") and text.count("\x1b[?25h") == text.count("\x1b[?25l")  # bar gone, cursor back
+
+
+def test_names_that_the_encoding_cannot_say_are_escaped(clock):
+    class Western(Terminal):
+        encoding = "cp1252"
+
+        def write(self, text):
+            return super().write(text.encode(self.encoding).decode(self.encoding))
+
+    for stream in (Western(), type("Western", (Western,), {"isatty": lambda self: False})()):
+        with progress.Progress(stream) as bar:
+            bar.start("写真.png")
+            bar.update(1, 2)
+            bar.note("a\ud800b")
+        assert "\\u5199\\u771f.png" in stream.getvalue() and "a\\ud800b" in stream.getvalue() and not bar.quiet
 
 
 def test_quiet_and_closed_streams(clock):

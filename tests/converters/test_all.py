@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import scipy.io
 from test_landmarks import tensors_of as fan
 from test_regressor import tensors_of as resnet
 from test_rignet import linear_rig
@@ -60,20 +61,19 @@ def test_two_of_a_kind_are_left_and_companions_go_together(downloads, tmp_path, 
 
 
 def test_basel_model_finds_deep3ds_files(tmp_path, capsys):
-    scipy_io = pytest.importorskip("scipy.io")
     from test_morphable import basel_2009, deep3d
 
     folder = tmp_path / "downloads"
     (folder / "BFM").mkdir(parents=True)
-    scipy_io.savemat(folder / "x.mat", basel_2009(np.random.default_rng(0), 90))
-    scipy_io.savemat(folder / "BFM" / "1.mat", {"trimIndex": np.arange(1.0, 91).reshape(-1, 1)})
-    scipy_io.savemat(folder / "BFM" / "2.mat", {"idx": np.arange(1.0, 91).reshape(-1, 1)})
+    scipy.io.savemat(folder / "x.mat", basel_2009(np.random.default_rng(0), 90))
+    scipy.io.savemat(folder / "BFM" / "1.mat", {"trimIndex": np.arange(1.0, 91).reshape(-1, 1)})
+    scipy.io.savemat(folder / "BFM" / "2.mat", {"idx": np.arange(1.0, 91).reshape(-1, 1)})
     keep = ("tri", "point_buf", "tri_mask2", "keypoints", "frontmask2_idx", "skinmask")
-    scipy_io.savemat(folder / "BFM" / "3.mat", {k: v for k, v in deep3d().items() if k in keep})
+    scipy.io.savemat(folder / "BFM" / "3.mat", {k: v for k, v in deep3d().items() if k in keep})
     assert main([str(folder), "--pack", str(tmp_path / "pack")]) == 0
     out = capsys.readouterr().out
     assert "cut to Deep3D's 90 vertices" in out and "-> morphable" in out
-    scipy_io.savemat(folder / "front.mat", deep3d())
+    scipy.io.savemat(folder / "front.mat", deep3d())
     assert main([str(folder), "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert "front.mat is taken as the part morphable" in out and "front.mat: Deep3D" in out

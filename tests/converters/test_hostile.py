@@ -13,6 +13,8 @@ import checkpoint_files as files
 import numpy as np
 import pytest
 from checkpoint_files import Call, Global, pickled
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from converters import stylegan
 from converters.readers import read
@@ -272,3 +274,37 @@ def test_the_reader_imports_nothing_it_must_not():
         text = file.read_text()
         assert "import pickle" not in text and "import torch" not in text and "exec(" not in text, file
     assert pickle.loads(pickled({"a": 1})) == {"a": 1}  # the writer of these tests writes real pickles
+
+
+@settings(max_examples=400, deadline=None, derandomize=True,
+          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=300), st.sampled_from([b"", b"\x80\x02", b"\x80\x04", b"PK\3\4", b"\x93NUMPY\1\0", b"T7"]))
+def test_any_bytes_are_read_or_refused(tmp_path, data, head):
+    path = tmp_path / "any.pkl"
+    path.write_bytes(head + data)
+    with contextlib.suppress(PackError):
+        read(path)
+
+
+@settings(max_examples=600, deadline=None, derandomize=True,
+          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=8), st.integers(0, 3))
+def test_any_change_of_a_good_file_is_read_or_refused(tmp_path, changes, kind):
+    path = tmp_path / "net.pt"
+    tree = {"a.weight": A, "b": {"bias": B}}
+    if kind == 0:
+        path.write_bytes(pickled(tree))
+    elif kind == 1:
+        files.torch_zip(path, tree)
+    elif kind == 2:
+        files.torch_legacy(path, tree)
+    else:
+        files.safetensors(path, {"a.weight": A, "b.bias": B})
+    data = bytearray(path.read_bytes())
+    for at, value in changes:
+        data[at % len(data)] = value
+    path.write_bytes(data)
+    before = set(sys.modules)
+    with contextlib.suppress(PackError):
+        read(path)
+    assert not {"antigravity", "pip", "timeit", "pydoc"} & (set(sys.modules) - before)

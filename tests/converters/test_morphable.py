@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.io
 from torch_or_numpy import relative
 
 from converters import morphable
@@ -61,9 +62,8 @@ def deep3d(base=V, seed=1):
 
 
 def test_deep3d_front(tmp_path, capsys):
-    scipy_io = pytest.importorskip("scipy.io")
     t = deep3d()
-    scipy_io.savemat(tmp_path / "BFM_model_front.mat", t, do_compression=True)
+    scipy.io.savemat(tmp_path / "BFM_model_front.mat", t, do_compression=True)
     converted = convert(tmp_path / "BFM_model_front.mat")
     mean = t["meanshape"].reshape(-1, 3)
     flat = (A @ t["idBase"].T + B @ t["exBase"].T).reshape(2, V, 3) + mean - mean.mean(axis=0)
@@ -80,16 +80,15 @@ def test_deep3d_front(tmp_path, capsys):
 
     for name, wrong, word in (("tri", t["tri"] + 60, "triangles"), ("idBase", t["idBase"][:-3], "idBase"),
                               ("texBase", np.where(t["texBase"] > 12, np.inf, t["texBase"]), "texBase")):
-        scipy_io.savemat(tmp_path / "wrong.mat", t | {name: wrong})
+        scipy.io.savemat(tmp_path / "wrong.mat", t | {name: wrong})
         assert morphable.main([str(tmp_path / "wrong.mat"), "--dry-run"]) == 4
         assert word in capsys.readouterr().err
 
 
 def test_fewer_components_are_padded_and_said(tmp_path):
-    scipy_io = pytest.importorskip("scipy.io")
     t = deep3d()
     t["exBase"] = t["exBase"][:, :10]
-    scipy_io.savemat(tmp_path / "few.mat", t)
+    scipy.io.savemat(tmp_path / "few.mat", t)
     converted = convert(tmp_path / "few.mat")
     assert any("padded with 54" in note for note in converted.notes)
     assert not np.any(converted.weights.expression_basis[:, :, 10:])
@@ -105,21 +104,20 @@ def basel_2009(rng, count):
 
 def test_basel_2009_with_deep3ds_folder(tmp_path, monkeypatch):
     """The same as Deep3D's transferBFM09, written out here, on small index files."""
-    scipy_io = pytest.importorskip("scipy.io")
     rng = np.random.default_rng(2)
     raw_count, trimmed = V + 30, V + 12
     t = basel_2009(rng, raw_count)
     trim, front = rng.permutation(raw_count)[:trimmed], rng.permutation(trimmed)[:V]
     components, deviations = np.float32(rng.normal(size=(79, 3 * trimmed))), rng.uniform(1e2, 1e4, size=79)
-    scipy_io.savemat(tmp_path / "01_MorphableModel.mat", t)
+    scipy.io.savemat(tmp_path / "01_MorphableModel.mat", t)
     folder = tmp_path / "BFM"
     folder.mkdir()
-    scipy_io.savemat(folder / "BFM_exp_idx.mat", {"trimIndex": np.uint16(trim + 1).reshape(-1, 1)})
-    scipy_io.savemat(folder / "BFM_front_idx.mat", {"idx": np.float64(front + 1).reshape(-1, 1)})
+    scipy.io.savemat(folder / "BFM_exp_idx.mat", {"trimIndex": np.uint16(trim + 1).reshape(-1, 1)})
+    scipy.io.savemat(folder / "BFM_front_idx.mat", {"idx": np.float64(front + 1).reshape(-1, 1)})
     info = {k: v for k, v in deep3d().items() if k in ("tri", "point_buf", "tri_mask2", "keypoints", "frontmask2_idx",
                                                        "skinmask")}
-    scipy_io.savemat(folder / "facemodel_info.mat", info)
-    scipy_io.savemat(folder / "select_vertex_id.mat", {"select_id": np.ones((V, 1))})
+    scipy.io.savemat(folder / "facemodel_info.mat", info)
+    scipy.io.savemat(folder / "select_vertex_id.mat", {"select_id": np.ones((V, 1))})
     (folder / "Exp_Pca.bin").write_bytes(np.int32(79).tobytes() + np.float32(rng.normal(size=3 * trimmed)).tobytes()
                                          + components.tobytes())
     (folder / "std_exp.txt").write_text(" ".join(f"{x:.9e}" for x in deviations))
@@ -139,9 +137,8 @@ def test_basel_2009_with_deep3ds_folder(tmp_path, monkeypatch):
 
 
 def test_basel_2009_alone(tmp_path):
-    scipy_io = pytest.importorskip("scipy.io")
     t = basel_2009(np.random.default_rng(3), V)
-    scipy_io.savemat(tmp_path / "01_MorphableModel.mat", t)
+    scipy.io.savemat(tmp_path / "01_MorphableModel.mat", t)
     with pytest.raises(PackError, match="--landmarks"):
         convert(tmp_path / "01_MorphableModel.mat")
     np.save(tmp_path / "points.npy", KEYPOINTS)

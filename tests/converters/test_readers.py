@@ -5,6 +5,7 @@ import warnings
 import checkpoint_files as files
 import numpy as np
 import pytest
+import scipy.io
 from checkpoint_files import Call, Global, pickled
 
 from converters.readers import FORMATS, Node, read
@@ -122,15 +123,14 @@ def test_torch7(tmp_path):
 
 
 def test_mat(tmp_path):
-    scipy_io = pytest.importorskip("scipy.io")
     cell = np.empty((1, 2), object)
     cell[0, 0], cell[0, 1] = {"name": "conv1_1", "weights": A}, {"name": "relu", "weights": A[:1]}
-    scipy_io.savemat(tmp_path / "v.mat", {"layers": cell, "shapeMU": A}, do_compression=True)
+    scipy.io.savemat(tmp_path / "v.mat", {"layers": cell, "shapeMU": A}, do_compression=True)
     tree = read(tmp_path / "v.mat").tree
     np.testing.assert_array_equal(tree["shapeMU"], A)
     assert tree["layers"][0]["name"] == "conv1_1"
     np.testing.assert_array_equal(tree["layers"][0]["weights"], A)
-    scipy_io.savemat(tmp_path / "bomb.mat", {"z": np.zeros(6_000_000)}, do_compression=True)
+    scipy.io.savemat(tmp_path / "bomb.mat", {"z": np.zeros(6_000_000)}, do_compression=True)
     with pytest.raises(PackError, match="inflates to more than"):
         read(tmp_path / "bomb.mat")
 

@@ -7,6 +7,7 @@ import struct
 import jax
 import numpy as np
 import pytest
+import scipy.io
 from torch_or_numpy import conv, float32, kernel, linear, max_pool, relative, relu, save
 
 from converters import vgg
@@ -135,7 +136,6 @@ def face_file(tmp_path, layout, found):
     if layout == "t7":
         (tmp_path / "VGG_FACE.t7").write_bytes(torch7(found))
         return tmp_path / "VGG_FACE.t7"
-    scipy_io = pytest.importorskip("scipy.io")
     cells = np.empty((1, 2 * len(found)), object)
     for i in range(len(found)):
         cells[0, 2 * i + 1] = {"name": f"relu{i}", "type": "relu", "weights": np.zeros((0, 0))}
@@ -148,7 +148,7 @@ def face_file(tmp_path, layout, found):
         cells[0, 2 * i] = {"name": name, "type": "conv", "pad": 1, "stride": 1, **own}
     average = np.float32(vgg.FACE_MEAN_RGB).reshape(1, 1, 3)
     network = {"layers": cells, "meta": {"normalization": {"averageImage": average, "imageSize": [64.0, 64.0, 3.0]}}}
-    scipy_io.savemat(tmp_path / "face.mat", {"net": network} if layout == "oxford" else network, do_compression=True)
+    scipy.io.savemat(tmp_path / "face.mat", {"net": network} if layout == "oxford" else network, do_compression=True)
     return tmp_path / "face.mat"
 
 

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jax.test_util import check_grads
 
 from pie_jax.config import CameraConfig
@@ -82,3 +84,30 @@ def test_wrong_shapes_are_named():
         geometry.rotation_matrix(jnp.zeros((2, 4)))
     with pytest.raises(ValueError, match="points: expected shape"):
         geometry.px_from_world(jnp.zeros(3), CameraConfig(), resolution=8)
+
+
+# Properties
+
+
+angles = st.lists(st.floats(-3.25, 3.25, width=32), min_size=3, max_size=3).map(np.float32)
+turn = jax.jit(geometry.rotation_matrix)
+to_px = jax.jit(lambda points: geometry.px_from_world(points, CameraConfig(), resolution=128))
+from_px = jax.jit(lambda points: geometry.world_from_px(points, CameraConfig(), resolution=128))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(angles)
+def test_every_rotation_is_one(rotation):
+    matrix = np.asarray(turn(rotation), np.float64)
+    np.testing.assert_allclose(matrix @ matrix.T, np.eye(3), atol=2e-6)
+    assert np.linalg.det(matrix) == pytest.approx(1.0, abs=2e-6)
+    gradient = jax.jit(jax.jacrev(geometry.rotation_matrix))(rotation)
+    assert np.isfinite(gradient).all()
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.lists(st.floats(-1.5, 1.5, width=32), min_size=3, max_size=3).map(np.float32))
+def test_every_point_before_the_camera_is_found_again(point):
+    px = to_px(point[None])
+    assert px[0, 2] > 0
+    np.testing.assert_allclose(from_px(px)[0], point, atol=5e-5)

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jax.test_util import check_grads
 
 from pie_jax.face3d import raster
@@ -306,3 +308,19 @@ def test_no_second_trace():
     for seed in range(3):
         value(*soup(10, 16, 4.0, seed=seed))
     assert len(traces) == 1
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(st.integers(0, 2**31 - 1), st.floats(0.5, 30.0))
+def test_any_triangles_match_the_slow_z_buffer(seed, extent):
+    """Soups of 24 triangles of any size, some with corners behind the camera or without area."""
+    vertices, triangles = soup(24, 20, extent, seed=seed)
+    rng = np.random.default_rng(seed)
+    vertices[rng.random(len(vertices)) < 0.05, 2] *= -1
+    triangles[rng.random(len(triangles)) < 0.1, 2] = triangles[0, 0]
+    seen = rasterize(vertices, triangles, height=20, width=20)
+    ids, depth, sure = reference(vertices, triangles, 20, 20)
+    np.testing.assert_array_equal(np.asarray(seen.triangle_id)[sure], ids[sure])
+    np.testing.assert_allclose(np.asarray(seen.depth)[sure], depth[sure], rtol=1e-4, atol=1e-5)
+    hit = np.asarray(seen.triangle_id) >= 0
+    np.testing.assert_allclose(np.asarray(seen.barycentric)[hit].sum(-1), 1.0, atol=1e-5)

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jax.test_util import check_grads
 from PIL import Image, ImageCms
 
@@ -248,3 +250,25 @@ def test_save_is_whole_tagged_and_leaves_nothing_behind(tmp_path):
 def test_encode_png_survives_values_out_of_range():
     with Image.open(io.BytesIO(images.encode_png(np.array([[[np.nan, 2.0, -1.0]]])))) as image:
         assert image.getpixel((0, 0)) == (0, 255, 0)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.integers(4, 14), st.integers(4, 14), st.integers(1, 20), st.integers(1, 20), st.integers(0, 2**31 - 1))
+def test_resampling_keeps_the_mean_and_is_linear(height, width, out_height, out_width, seed):
+    rng = np.random.default_rng(seed)
+    a, b = rng.random((2, height, width, 3)).astype(np.float32)
+    got = np.asarray(imaging.resize_area(jnp.asarray(a), (out_height, out_width)))
+    assert got.shape == (out_height, out_width, 3)
+    np.testing.assert_allclose(got.mean((0, 1)), a.mean((0, 1)), atol=2e-6)
+    assert got.min() >= a.min() - 1e-6 and got.max() <= a.max() + 1e-6
+    both = imaging.resize_area(jnp.asarray(2 * a - b), (out_height, out_width))
+    np.testing.assert_allclose(both, 2 * got - imaging.resize_area(jnp.asarray(b), (out_height, out_width)), atol=1e-5)
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(st.floats(0.0, 0.5), st.floats(0.0, 0.5), st.floats(0.25, 0.5), st.integers(1, 24), st.integers(0, 2**31 - 1))
+def test_any_crop_is_the_direct_sums(x, y, size, out, seed):
+    image = np.random.default_rng(seed).random((20, 20, 2)).astype(np.float32)
+    camera = CameraConfig(crop_x=x, crop_y=y, crop_size=size)
+    got = imaging.face_crop(jnp.asarray(image), camera, resolution=out)
+    np.testing.assert_allclose(got, crop_reference(image, camera, out), atol=1e-5)

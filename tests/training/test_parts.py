@@ -115,7 +115,7 @@ def test_an_interrupted_pool_is_completed_with_the_same_codes(pack_folder, tmp_p
 
 
 def test_regressor_without_truth_learns_from_the_generator(pack_folder, tmp_path):
-    more = ["--stages", "1", "--width", "4", "--resolution", "16", "--render-rows", "2"]
+    more = ["--stage-sizes", "1", "--width", "4", "--resolution", "16", "--render-rows", "2"]
     assert regressor.main(flags(pack_folder, tmp_path / "reg", *more)) == 0
     record = record_of(pack_folder, "regressor")
     assert {"colour", "prior", "landmark"} <= set(record["terms"]) and record["painted"] == 4

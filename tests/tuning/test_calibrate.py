@@ -14,11 +14,6 @@ from pie_jax.tuning import calibrate
 PARTS = ("generator", "regressor", "morphable", "rignet_pose", "rignet_expression", "rignet_illumination")
 
 
-def test_rising_sequences_are_the_nearest():
-    np.testing.assert_allclose(calibrate.rising(np.array([0.0, 2.0, 1.0, 3.0])), [0.0, 1.5, 1.5, 3.0])
-    np.testing.assert_allclose(calibrate.rising(np.array([3.0, 2.0, 1.0])), [2.0, 2.0, 2.0])
-
-
 def test_a_curve_follows_a_weak_and_saturating_answer():
     rng = np.random.default_rng(0)
     asked = rng.uniform(-2, 2, 4000)

@@ -12,6 +12,7 @@ Conventions, told once:
 """
 
 from pie_jax.nn.layers.convolution import adjoint_kernel, conv
+from pie_jax.nn.layers.network import apply, initialise
 from pie_jax.nn.layers.plain import BatchNorm, Conv, update_batch_stats
 from pie_jax.nn.layers.precompute import PRECOMPUTED, precompute, precomputed
 from pie_jax.nn.layers.resampling import binomial_blur, down_conv, downsample, fir, nearest_up_conv, up_conv, upsample
@@ -31,7 +32,7 @@ from pie_jax.nn.layers.style import (
 
 __all__ = [
     "BatchNorm", "Conv", "EqualizedConv", "EqualizedDense", "ModulatedConv", "PRECOMPUTED", "SQRT2", "ToRGB",
-    "adjoint_kernel", "binomial_blur", "conv", "down_conv", "downsample", "fir", "instance_norm", "leaky_relu",
-    "nearest_up_conv", "normalize_second_moment", "precompute", "precomputed", "scaled_normal", "to_w_plus",
-    "truncate", "up_conv", "update_batch_stats", "upsample",
+    "adjoint_kernel", "apply", "binomial_blur", "conv", "down_conv", "downsample", "fir", "initialise", "instance_norm",
+    "leaky_relu", "nearest_up_conv", "normalize_second_moment", "precompute", "precomputed", "scaled_normal",
+    "to_w_plus", "truncate", "up_conv", "update_batch_stats", "upsample",
 ]

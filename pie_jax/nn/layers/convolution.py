@@ -8,6 +8,7 @@ ahead by `precompute`). Strided convolutions work on blocks of pixels (`space_to
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +49,7 @@ def _stride_one(x, weight, pads):
     return jax.lax.conv_general_dilated(x, weight, (1, 1), pads, dimension_numbers=DIMENSIONS)
 
 
-def run_length(shape: tuple[int, ...], kernel: tuple[int, ...], pads) -> int:
+def run_length(shape: tuple[int, ...], kernel: tuple[int, ...], pads: Any) -> int:
     """How many pixels of a row `conv_runs` should make at once on a CPU; 1: a plain convolution is faster.
 
     shape [B, H, W, I] of x, kernel [kh, kw, I, O], pads ((top, bottom), (left, right)). Runs are faster where there are
@@ -60,7 +61,7 @@ def run_length(shape: tuple[int, ...], kernel: tuple[int, ...], pads) -> int:
     return 4 if min(channels, features) <= _VERY_FEW else 2
 
 
-def conv_runs(x: Array, weight: Array, pads, *, run: int) -> jax.Array:
+def conv_runs(x: Array, weight: Array, pads: Any, *, run: int) -> jax.Array:
     """x [B, H, W, I] convolved with weight [kh, kw, I, O] at stride 1, made at stride `run` along the rows.
 
     pads ((top, bottom), (left, right)); the width of the result is a multiple of `run`, each place of which makes

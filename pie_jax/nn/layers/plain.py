@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -91,8 +92,7 @@ class BatchNorm(nn.Module):
             count = math.prod(x.shape[:-1])
             unbiased = var * (count / max(count - 1, 1))
             for name, value in (("mean", mean), ("var", unbiased)):
-                self.sow("batch_stats", name, jax.lax.stop_gradient(value), init_fn=lambda: None,
-                         reduce_fn=lambda _, new: new)
+                self.sow("batch_stats", name, jax.lax.stop_gradient(value), init_fn=_nothing, reduce_fn=_newest)
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
         offset = bias - mean * factor
         lead = (1,) * (x.ndim - 1)
@@ -100,7 +100,15 @@ class BatchNorm(nn.Module):
         return (x * factor.reshape(*lead, -1) + offset.reshape(*lead, -1)).astype(x.dtype)
 
 
-def update_batch_stats(weights: Weights, batch_stats: Weights, *, momentum: float = 0.9) -> Weights:
+def _nothing() -> Any:
+    return None
+
+
+def _newest(_: Any, new: Any) -> Any:
+    return new
+
+
+def update_batch_stats(weights: Weights, batch_stats: Mapping, *, momentum: float = 0.9) -> Weights:
     """`weights` with every BatchNorm mean and var moved to `momentum * old + (1 - momentum) * batch's`."""
     result = dict(weights)
     for name, value in batch_stats.items():

@@ -69,4 +69,5 @@ def precompute(module: nn.Module, weights: Weights, *inputs, **settings) -> Weig
     inputs, settings: what `module` is called with; only their shapes matter. Under jit nothing but these values is
     computed.
     """
-    return module.apply({"params": weights}, *inputs, mutable=[PRECOMPUTED], **settings)[1].get(PRECOMPUTED, {})
+    made: Any = module.apply({"params": weights}, *inputs, mutable=[PRECOMPUTED], **settings)[1]
+    return made.get(PRECOMPUTED, {})

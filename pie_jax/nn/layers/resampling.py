@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -40,14 +41,19 @@ def _interleave(even: Array, odd: Array, axis: int) -> jax.Array:
     return jnp.stack([even, odd], axis=axis + 1).reshape(shape)
 
 
+def _before_here_after(x, axis):
+    """x shifted by one along `axis` each way, zero padded: what lies before, here, after each element."""
+    n = x.shape[axis]
+    pads = [(0, 0)] * x.ndim
+    pads[axis] = (1, 1)
+    padded = jnp.pad(x, pads)
+    return [jax.lax.slice_in_dim(padded, k, k + n, axis=axis) for k in range(3)]
+
+
 def upsample(x: Array) -> jax.Array:
     """[B, H, W, C] -> [B, 2H, 2W, C] by zero insertion and the FIR filter with gain 4 (the RGB skip of StyleGAN2)."""
     for axis in (1, 2):
-        n = x.shape[axis]
-        pads = [(0, 0)] * x.ndim
-        pads[axis] = (1, 1)
-        padded = jnp.pad(x, pads)
-        before, here, after = (jax.lax.slice_in_dim(padded, k, k + n, axis=axis) for k in range(3))
+        before, here, after = _before_here_after(x, axis)
         x = _interleave(0.25 * before + 0.75 * here, 0.75 * here + 0.25 * after, axis)
     return x
 
@@ -170,8 +176,11 @@ def up_conv(x: Array, weight: Array, *, kernels: PhaseKernels | None = None) -> 
     as phases and interleaved once. kernels: `phase_kernels(weight)`, if they are at hand.
     """
     t = _transposed_phases(x, weight, kernels)
-    left, right = (_fir_phases(t[b], t[2 + b], 1) for b in (0, 1))  # column phases, each (even rows, odd rows)
-    rows = [_interleave(*_fir_phases(left[a], right[a], 2), axis=2) for a in (0, 1)]
+    columns: list[Any] = [_fir_phases(t[b], t[2 + b], 1) for b in (0, 1)]  # column phases, each (even rows, odd rows)
+    rows = []
+    for a in (0, 1):
+        phases: Any = _fir_phases(columns[0][a], columns[1][a], 2)
+        rows.append(_interleave(*phases, axis=2))
     return _interleave(*rows, axis=1)
 
 
@@ -201,10 +210,6 @@ def nearest_up_conv(x: Array, weight: Array) -> jax.Array:
 def binomial_blur(x: Array) -> jax.Array:
     """x [B, H, W, C] filtered by outer([1, 2, 1]) / 16, zero padded (StyleGAN 1)."""
     for axis in (1, 2):
-        n = x.shape[axis]
-        pads = [(0, 0)] * x.ndim
-        pads[axis] = (1, 1)
-        padded = jnp.pad(x, pads)
-        x = 0.5 * x + 0.25 * (jax.lax.slice_in_dim(padded, 0, n, axis=axis)
-                              + jax.lax.slice_in_dim(padded, 2, n + 2, axis=axis))
+        before, here, after = _before_here_after(x, axis)
+        x = 0.5 * here + 0.25 * (before + after)
     return x

@@ -6,6 +6,7 @@ Sources: StyleGAN2 (arXiv 1912.04958); semantics of NVlabs/stylegan2-ada-pytorch
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -46,11 +47,11 @@ def to_w_plus(w: Array, num_layers: int) -> jax.Array:
 def truncate(w_plus: Array, w_mean: Array, *, psi: float, cutoff: int | None = None) -> jax.Array:
     """w_mean + psi (w_plus - w_mean) on the layers below `cutoff` (all when None); arXiv 1812.04948, appendix B."""
     mean = jnp.reshape(w_mean, (1,) * (w_plus.ndim - 1) + (-1,))
-    psi = jnp.where(jnp.arange(w_plus.shape[-2]) < (w_plus.shape[-2] if cutoff is None else cutoff), psi, 1.0)
-    return mean + jnp.reshape(psi, (1,) * (w_plus.ndim - 2) + (-1, 1)) * (w_plus - mean)
+    below = jnp.arange(w_plus.shape[-2]) < (w_plus.shape[-2] if cutoff is None else cutoff)
+    return mean + jnp.reshape(jnp.where(below, psi, 1.0), (1,) * (w_plus.ndim - 2) + (-1, 1)) * (w_plus - mean)
 
 
-def scaled_normal(scale: float):
+def scaled_normal(scale: float) -> Callable[..., Array]:
     """Initialiser N(0, scale^2)."""
     return nn.initializers.normal(scale)
 
@@ -142,9 +143,8 @@ class ModulatedConv(nn.Module):
         convolve = precomputed_up_conv if self.up else precomputed_conv
         x = convolve(self, x, weight.astype(self.dtype), weight)
         x = x * demodulation[:, None, None, :]
-        if noise is None:
-            noise = jax.lax.stop_gradient(const)[None, :, :, None]
-        x = x + noise * strength.reshape(1, 1, 1, 1) + bias.reshape(1, 1, 1, -1)
+        added: Array = jax.lax.stop_gradient(const)[None, :, :, None] if noise is None else noise
+        x = x + added * strength.reshape(1, 1, 1, 1) + bias.reshape(1, 1, 1, -1)
         x = leaky_relu(x, gain=SQRT2 * self.gain, clamp=None if self.clamp is None else self.clamp * self.gain)
         return x.astype(self.dtype)
 

@@ -24,7 +24,7 @@ def _flatten(state: Any) -> dict[str, np.ndarray]:
 
 def save_checkpoint(path: pathlib.Path, state: Any, *, seconds: float) -> None:
     """Write the state and the seconds of training so far to `path` (.npz), atomically."""
-    flat = _flatten(state) | {"seconds": np.float64(seconds)}
+    flat = _flatten(state) | {"seconds": np.asarray(seconds, np.float64)}
     write_npz(path, flat)
 
 

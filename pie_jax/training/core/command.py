@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pie_jax.cli import command
+from pie_jax.config import CameraConfig
 from pie_jax.errors import EXIT_INTERRUPTED, EXIT_OK, PackError, UsageError
 
 if TYPE_CHECKING:
@@ -69,20 +70,18 @@ def record(result: RunResult, arguments: argparse.Namespace, *, module: str, **m
             "held_out": {key: float(f"{value:.5g}") for key, value in result.figures.items()}} | more
 
 
-def camera_of(arguments: argparse.Namespace):
+def camera_of(arguments: argparse.Namespace) -> CameraConfig:
     """The camera of --pack, or with --studio the studio's own (and it is written into a pack that has another)."""
     from pie_jax.pack import configs_of, find_pack, read_manifest, update_configs
 
-    try:
-        camera = configs_of(read_manifest(find_pack(arguments.pack))).camera
-    except PackError:
-        if not getattr(arguments, "studio", False):
-            raise
-        camera = None
     if not getattr(arguments, "studio", False):
-        return camera
+        return configs_of(read_manifest(find_pack(arguments.pack))).camera
     from pie_jax.studio.scene import STUDIO_CAMERA
 
+    try:
+        camera = configs_of(read_manifest(find_pack(arguments.pack))).camera
+    except PackError:  # a new pack
+        camera = None
     if camera != STUDIO_CAMERA:
         update_configs(arguments.pack, camera=STUDIO_CAMERA)
     return STUDIO_CAMERA

@@ -295,8 +295,9 @@ class _Loop:
             if step > first_step or not (self.folder / CHECKPOINT).is_file():
                 save_checkpoint(self.folder / CHECKPOINT, state, seconds=seconds)
             pending.cancel()
-        moved = steady is not None and step > steady[1]
-        rate = (step - steady[1]) / max(now - steady[0], 1e-9) * self.batch_size if moved else 0.0
+        rate = 0.0
+        if steady is not None and step > steady[1]:
+            rate = (step - steady[1]) / max(now - steady[0], 1e-9) * self.batch_size
         if outcome == "interrupted":
             self.progress.note(f"{self.name}: interrupted at step {step}, saved in {self.folder}: the same command "
                                "goes on")
@@ -310,6 +311,7 @@ class _Loop:
                          figures=figures)
 
     def _evaluate(self, state, step, seconds) -> dict[str, float]:
+        assert self.evaluate is not None
         figures = {key: float(value) for key, value in self.evaluate(state).items()}
         self._log(step=step, seconds=round(seconds, 2), figures=figures)
         self.progress.note(f"{self.name}: step {step} held out: {_terms_text(figures)}")

@@ -49,7 +49,7 @@ class Codes:
         """How many of the last codes are held out."""
         return min(HELD_OUT, len(self) // 4)
 
-    def rows(self, index) -> dict[str, np.ndarray]:
+    def rows(self, index: Array) -> dict[str, np.ndarray]:
         """The given rows as a dict of arrays."""
         index = np.asarray(index)
         return {field.name: np.asarray(getattr(self, field.name)[index]) for field in dataclasses.fields(self)}

@@ -11,12 +11,17 @@ import dataclasses
 import json
 import pathlib
 import sys
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pie_jax.cli.progress import Progress
 from pie_jax.errors import UsageError
 from pie_jax.io import replace_file, write_npz
+
+if TYPE_CHECKING:
+    from pie_jax.studio.head import Head
+    from pie_jax.training.data.studio_data import StudioData
 
 TRAIN_SEED = 1_000_000  # first seed of z for training; held-out seeds lie far below
 RESPONSE_SEED = 77
@@ -53,7 +58,7 @@ class FamilyData:
         return json.loads((self.folder / "count.json").read_text())["pairs"]
 
 
-def family_portraits(folder: pathlib.Path):
+def family_portraits(folder: pathlib.Path) -> StudioData:
     """The pairs of a folder as StudioData of two views a person, FaceParams included. UsageError: no pairs in there."""
     from pie_jax.studio.family import scenes_from_z
     from pie_jax.studio.head import build_head
@@ -110,7 +115,7 @@ def make_pairs(seed: int, count: int) -> np.ndarray:
     return np.stack([z, partner], axis=1).reshape(2 * count, -1)
 
 
-def make_response(head, resolution: int) -> dict[str, np.ndarray]:
+def make_response(head: Head, resolution: int) -> dict[str, np.ndarray]:
     """Held-out scenes and, for every factor of RESPONSE_FACTORS, the same scenes with it at both ends."""
     from pie_jax.studio.family import FACTOR_INDEX, draw_z, normalise, with_coordinate
 

@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import json
 import pathlib
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,11 @@ import numpy as np
 from pie_jax.cli.progress import Progress
 from pie_jax.errors import PieError, UsageError
 from pie_jax.io import replace_file
+
+if TYPE_CHECKING:
+    from pie_jax.arrays import Array
+    from pie_jax.studio.head import Head
+    from pie_jax.studio.scene import Scene
 
 COUNT = "count.json"
 SEGMENT_RESOLUTION = 32
@@ -55,7 +61,8 @@ class StudioData:
         """Rows before this one are for training."""
         return (self.people - self.held_out_people) * self.views
 
-    def rows(self, index, *, fields: tuple[str, ...] = ("images", "params", "landmarks")) -> dict[str, np.ndarray]:
+    def rows(self, index: Array, *, fields: tuple[str, ...] = ("images", "params",
+             "landmarks")) -> dict[str, np.ndarray]:
         """The given rows of `fields` as a dict of arrays; "person" gives the person's number [N] int32."""
         index = np.asarray(index)
         found = {name: np.asarray(getattr(self, name)[index]) for name in fields if name != "person"}
@@ -72,7 +79,7 @@ class StudioData:
         return self.rows(held[np.linspace(0, len(held) - 1, min(size, len(held))).astype(int)], **knobs)
 
 
-def wide_people(key: jax.Array, head, people: int, views: int):
+def wide_people(key: jax.Array, head: Head, people: int, views: int) -> Scene:
     """Scenes of `people` persons of the wide studio, `views` each; fields [people * views, ...]."""
     from pie_jax.studio.scene import align_translation, sample_scenes
 
@@ -114,7 +121,7 @@ def _render(head, scenes, *, resolution: int) -> dict[str, np.ndarray]:
             "segments": np.asarray(seen.segments)[:, cell // 2::cell, cell // 2::cell]}
 
 
-def make_people(head, *, seed: int, first: int, count: int, views: int, resolution: int) -> dict[str, np.ndarray]:
+def make_people(head: Head, *, seed: int, first: int, count: int, views: int, resolution: int) -> dict[str, np.ndarray]:
     """Portraits of people `first` ... `first + count - 1` (count even); even ones are wide, odd ones of the family."""
     from pie_jax.studio.family import scenes_from_z
 

@@ -29,7 +29,7 @@ LANDMARK_WEIGHTS[-6:] = 20.0
 
 def portrait_to_crop(points_01: Array, camera: CameraConfig) -> Array:
     """Points [..., 2] in 0..1 of the portrait to 0..1 of the face crop."""
-    corner = np.float32([camera.crop_x, camera.crop_y]).reshape((1,) * (points_01.ndim - 1) + (2,))
+    corner = np.asarray([camera.crop_x, camera.crop_y], np.float32).reshape((1,) * (points_01.ndim - 1) + (2,))
     return (points_01 - corner) / camera.crop_size
 
 

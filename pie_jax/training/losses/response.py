@@ -7,7 +7,13 @@ expressions (an unedited image is within 28 dB of an opened jaw); the response d
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from pie_jax.arrays import Array
 
 
 def region_mask(landmarks: np.ndarray, resolution: int) -> np.ndarray:
@@ -35,7 +41,8 @@ def psnr(error: np.ndarray, *, mask: np.ndarray | None = None) -> float:
     return float(np.mean(-10 * np.log10(mse + 1e-10)))
 
 
-def response(synthesise, data: dict[str, np.ndarray], factors: tuple[str, ...]) -> dict[str, float]:
+def response(synthesise: Callable[[Array], Array], data: dict[str, np.ndarray],
+             factors: tuple[str, ...]) -> dict[str, float]:
     """Held-out figures of a generator `synthesise(z [N, 512]) -> [N, R, R, 3]` in 0..1 on `family_data.make_response`.
 
     Returns psnr_db, region_psnr_db (eyes and mouth), and `<factor>_cosine`, `<factor>_gain` for every factor.

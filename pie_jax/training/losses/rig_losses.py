@@ -19,6 +19,7 @@ the parameters of the control, scaled by 0.2 to 1.3, because that is what an edi
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -26,11 +27,15 @@ import numpy as np
 
 from pie_jax.config import RigNetConfig
 from pie_jax.face3d.morphable import CONTROL_FIELDS, VECTOR_SLICES, FaceParams, with_control
+from pie_jax.nn.layers import apply
 from pie_jax.pack import PackConfigs
 from pie_jax.pack.inference import params_from_latent, regress
 from pie_jax.training.data import codes
 from pie_jax.training.losses import background
 from pie_jax.training.losses.face_losses import render_loss
+
+if TYPE_CHECKING:
+    from pie_jax.arrays import Array, Weights
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,12 +55,13 @@ class RigLossConfig:
     source: str = "regressor"  # whose FaceParams a row starts from: of the image, or "dfr"
 
 
-def apply_rig(config: RigNetConfig, weights, w_plus, source: FaceParams, target: FaceParams) -> jax.Array:
+def apply_rig(config: RigNetConfig, weights: Weights, w_plus: Array, source: FaceParams,
+              target: FaceParams) -> jax.Array:
     """w_plus [B, L, D] moved from `source` to the control of `target` (the other fields of `target` do not matter)."""
     from pie_jax.nn.rignet import RigNet, rig_input
 
     asked = with_control(source, target, config.control)
-    return RigNet(config).apply({"params": weights}, w_plus, rig_input(config, source, asked))
+    return apply(RigNet(config), weights, w_plus, rig_input(config, source, asked))
 
 
 def pair_up(rows: dict[str, jax.Array]) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
@@ -90,7 +96,8 @@ def rest_weights(control: str) -> dict[str, float]:
     return weights | ({"translation": 0.1} if control == "pose" else {})
 
 
-def terms(key, weights, rows, frozen, *, config: RigNetConfig, configs: PackConfigs, losses: RigLossConfig) -> dict:
+def terms(key: jax.Array, weights: Weights, rows: dict[str, Array], frozen: Weights, *, config: RigNetConfig,
+          configs: PackConfigs, losses: RigLossConfig) -> dict:
     """The weighted terms (scalars) of a batch of pairs, "loss" their sum.
 
     rows: 2B rows of a pool. frozen: {"dfr", "generator", "regressor": weights, "morphable": MorphableModel,
