@@ -154,17 +154,7 @@ def test_the_backend_is_data(path):
     assert "default_backend" not in names, path
 
 
-def public_functions(tree: ast.AST):
-    """Functions of a module and methods of its public classes whose names have no underscore in front."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-            yield from public_functions(node)
-        elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
-            yield node
-
-
-@pytest.mark.parametrize("path", [*FILES, *sorted((ROOT / "converters").rglob("*.py"))],
-                         ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize("path", [*FILES, *CONVERTERS], ids=lambda p: str(p.relative_to(ROOT)))
 def test_public_functions_are_annotated(path):
     for function in public_functions(ast.parse(path.read_text())):
         arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]

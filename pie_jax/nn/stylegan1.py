@@ -33,6 +33,7 @@ import jax.numpy as jnp
 
 from pie_jax.arrays import Array, check_shape
 from pie_jax.config import GeneratorConfig
+from pie_jax.nn import mapping
 from pie_jax.nn.layers import (
     SQRT2,
     EqualizedDense,
@@ -41,7 +42,6 @@ from pie_jax.nn.layers import (
     instance_norm,
     leaky_relu,
     nearest_up_conv,
-    normalize_second_moment,
     scaled_normal,
     to_w_plus,
     truncate,
@@ -50,21 +50,10 @@ from pie_jax.nn.layers import (
 __all__ = ["Mapping", "Synthesis", "to_w_plus", "truncate"]
 
 
-class Mapping(nn.Module):
-    """z [B, Z] ~ N(0, 1) -> w [B, D]: pixel norm, then dense layers of gain sqrt(2) with leaky ReLU."""
+class Mapping(mapping.Mapping):
+    """The mapping network with the gain in its dense layers and none in its activation."""
 
-    config: GeneratorConfig
-
-    @nn.compact
-    def __call__(self, z: Array) -> jax.Array:
-        config = self.config
-        check_shape("z", z, (None, config.z_dim))
-        x = normalize_second_moment(z)
-        for i in range(config.mapping_layers):
-            x = EqualizedDense(config.w_dim, gain=SQRT2, lr_multiplier=config.mapping_lr_multiplier, name=f"fc{i}")(x)
-            if not (config.mapping_linear_output and i == config.mapping_layers - 1):
-                x = leaky_relu(x, gain=1.0)
-        return x
+    dense_gain: float = SQRT2
 
 
 class StyledConv(nn.Module):

@@ -41,12 +41,12 @@ from pie_jax.nn.layers import (
     ModulatedConv,
     ToRGB,
     leaky_relu,
-    normalize_second_moment,
     scaled_normal,
     to_w_plus,
     truncate,
     upsample,
 )
+from pie_jax.nn.mapping import Mapping
 
 __all__ = ["Discriminator", "Mapping", "Synthesis", "to_w_plus", "trainable_mask", "truncate"]
 
@@ -55,26 +55,6 @@ def trainable_mask(weights: Weights) -> Weights:
     """A tree of bool like `weights`: False for the fixed noise buffers `noise_const` and for `w_mean`."""
     fixed = {"noise_const", "w_mean"}
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in fixed, weights)
-
-
-class Mapping(nn.Module):
-    """z [B, Z] ~ N(0, 1) -> w [B, D]: pixel norm, then dense layers with leaky ReLU (arXiv 1812.04948, section 2).
-
-    With `config.mapping_linear_output` the last layer has neither activation nor its gain.
-    """
-
-    config: GeneratorConfig
-
-    @nn.compact
-    def __call__(self, z: Array) -> jax.Array:
-        config = self.config
-        check_shape("z", z, (None, config.z_dim))
-        x = normalize_second_moment(z)
-        for i in range(config.mapping_layers):
-            x = EqualizedDense(config.w_dim, lr_multiplier=config.mapping_lr_multiplier, name=f"fc{i}")(x)
-            if not (config.mapping_linear_output and i == config.mapping_layers - 1):
-                x = leaky_relu(x)
-        return x
 
 
 class SynthesisBlock(nn.Module):

@@ -127,11 +127,10 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
 
 def parser() -> Parser:
     result = command.parser_of(PART, module="pie_jax.training.dfr", description=__doc__, steps=6000,
-                               batch=64)
+                               batch=64, rate=1e-3)
     codes.add_code_arguments(result)
     add_fields(result, DEFAULTS, FLAGS, help={"hidden": "hidden layers",
                                               "residual": "add a linear map of the flattened code"})
-    result.add_argument("--rate", type=float, default=1e-3, help="Adam's peak learning rate (default: %(default)s)")
     return result
 
 

@@ -120,13 +120,11 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
 
 def parser() -> Parser:
     result = command.parser_of(PART, module="pie_jax.training.landmarks", description=__doc__, steps=4000,
-                               batch=16)
-    add_data_arguments(result)
-    result.add_argument("--studio", action="store_true", help="learn from studio portraits (the only way so far)")
+                               batch=16, rate=1e-3)
+    add_data_arguments(result, studio="learn from studio portraits (the only way so far)")
     add_fields(result, DEFAULTS, FLAGS, help={
         "stacks": "hourglasses", "width": "channels", "depth": "down-samplings inside an hourglass",
         "resolution": "side of the face crop"})
-    result.add_argument("--rate", type=float, default=1e-3, help="Adam's peak learning rate (default: %(default)s)")
     return result
 
 

@@ -197,12 +197,10 @@ def check_resolution(config: VGGConfig, data: StudioData) -> None:
 
 def parser() -> Parser:
     result = command.parser_of(PART, module="pie_jax.training.perceptual", description=__doc__, steps=3000,
-                               batch=16)
-    add_data_arguments(result)
-    result.add_argument("--studio", action="store_true", help="learn from studio portraits (the only way so far)")
+                               batch=16, rate=1e-3)
+    add_data_arguments(result, studio="learn from studio portraits (the only way so far)")
     add_fields(result, DEFAULTS, FLAGS, help={"width": "channels of the first layer; VGG-16 has 64",
                                               "resolution": "side that E_synth compares at"})
-    result.add_argument("--rate", type=float, default=1e-3, help="Adam's peak learning rate (default: %(default)s)")
     return result
 
 

@@ -144,13 +144,11 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
 
 def parser() -> Parser:
     result = command.parser_of(PART, module="pie_jax.training.recognition", description=__doc__, steps=3000,
-                               batch=32)
-    add_data_arguments(result)
-    result.add_argument("--studio", action="store_true", help="learn from studio portraits (the only way so far)")
+                               batch=32, rate=1e-3)
+    add_data_arguments(result, studio="learn from studio portraits (the only way so far)")
     add_fields(result, DEFAULTS, FLAGS, help={
         "width": "channels of the first layer; VGG-Face has 64",
         "fc_width": "size of the descriptor; VGG-Face has 4096", "resolution": "side of the face crop"})
-    result.add_argument("--rate", type=float, default=1e-3, help="Adam's peak learning rate (default: %(default)s)")
     return result
 
 

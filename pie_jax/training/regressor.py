@@ -304,9 +304,8 @@ def pack_with_model(arguments: argparse.Namespace) -> Pack:
 
 def parser() -> Parser:
     result = command.parser_of(PART, module="pie_jax.training.regressor", description=__doc__, steps=4000,
-                               batch=32)
-    add_data_arguments(result)
-    result.add_argument("--studio", action="store_true", help="also learn from studio portraits, whose truth is known")
+                               batch=32, rate=1e-3)
+    add_data_arguments(result, studio="also learn from studio portraits, whose truth is known")
     result.add_argument("--family", default=None, metavar="DIR",
                         help="with --studio: three quarters of a batch are pairs of training.family_data")
     result.add_argument("--photos", default=None, metavar="FOLDER",
@@ -318,7 +317,6 @@ def parser() -> Parser:
         "stage_sizes": "blocks of each stage (ResNet-50: 3,4,6,3)", "bottleneck": "bottleneck blocks (ResNet-50)",
         "width": "channels of the first stage (ResNet-50: 64)", "resolution": "side of the face crop"})
     add_fields(result, RegressorLossConfig(), ("render_rows",), help={"render_rows": "rendered rows of a batch"})
-    result.add_argument("--rate", type=float, default=1e-3, help="Adam's peak learning rate (default: %(default)s)")
     return result
 
 

@@ -131,7 +131,7 @@ def clipped_adam() -> optax.GradientTransformation:
 
     def update(updates, state, params=None):
         mean, count = state
-        norm = optax.global_norm(updates)
+        norm = optax.tree.norm(updates)
         limit = jnp.where(count < 20, jnp.inf, 2.0 * mean)
         scale = jnp.minimum(1.0, limit / (norm + 1e-12))
         kept = jnp.minimum(norm, limit)

@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     from pie_jax.training.core.loop import RunResult
 
 
-def parser_of(name: str, *, module: str, description: str | None, steps: int, batch: int) -> command.Parser:
-    """A parser with the flags that every training has: --pack --run --steps --minutes --seed --batch --restart."""
-    parser = command.Parser(module=module, description=(description or "").split("\n")[0])
+def parser_of(name: str, *, module: str, description: str | None, steps: int, batch: int,
+              rate: float | None = None) -> command.Parser:
+    """A parser with the flags that every training has: --pack --run --steps --minutes --seed --batch --restart.
+
+    rate: the default of --rate, for those that go by Adam.
+    """
+    parser = command.Parser(module=module, description=description)
     parser.add_argument("--pack", default="demo", metavar="DIR", help="the pack that is read and whose part is written")
     parser.add_argument("--run", default=f"runs/{name}", metavar="DIR",
                         help="run folder: checkpoint and log (default: %(default)s)")
@@ -26,6 +30,9 @@ def parser_of(name: str, *, module: str, description: str | None, steps: int, ba
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=batch, help="images a step (default: %(default)s)")
     parser.add_argument("--restart", action="store_true", help="forget the checkpoint in the run folder")
+    if rate is not None:
+        parser.add_argument("--rate", type=float, default=rate,
+                            help="Adam's peak learning rate (default: %(default)s)")
     command.add_debug(parser)
     parser.set_defaults(default_steps=steps)
     return parser

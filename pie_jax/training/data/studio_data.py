@@ -193,7 +193,9 @@ def open_data(folder: pathlib.Path) -> StudioData:
     return StudioData(views=state["views"], **arrays)
 
 
-def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """--data DIR, as every supervised training has it."""
+def add_data_arguments(parser: argparse.ArgumentParser, *, studio: str | None = None) -> None:
+    """--data DIR, and --studio with `studio` as its help: what every supervised training has."""
+    if studio is not None:
+        parser.add_argument("--studio", action="store_true", help=studio)
     parser.add_argument("--data", default="runs/studio", metavar="DIR",
                         help="folder made by pie_jax.training.data.studio_data (default: %(default)s)")
