@@ -178,11 +178,11 @@ def time_step(case: Case, peak, arguments) -> dict[str, float | None]:
     for name in figures:
         case.add(WHOLE, name, figures[name], spreads[name].row())
 
-    def ratio(name, ours):
-        return round(spreads[name].ms / ours, 3) if name in spreads else None
+    def ratio(name, jax_ms):
+        return round(spreads[name].ms / jax_ms, 3) if name in spreads else None
 
-    def compile_ratio(ours):
-        return round(figures["compile"]["first_step_s"] / ours, 3) if "compile" in figures else None
+    def compile_ratio(jax_seconds):
+        return round(figures["compile"]["first_step_s"] / jax_seconds, 3) if "compile" in figures else None
 
     peers = ("eager_fused", "eager_best", "compile")
     return {**{f"ratio_{name}": ratio(name, mean) for name in peers},
@@ -210,10 +210,10 @@ def at_most(minutes: float):
         signal.signal(signal.SIGALRM, before)
 
 
-def torch_peers(case: Case, ours, arguments) -> tuple[dict, dict[str, float]]:
+def torch_peers(case: Case, stepped, arguments) -> tuple[dict, dict[str, float]]:
     """name -> (one step, figures of the row) in PyTorch; how far it is from us, asserted before any timing.
 
-    ours: energies, terms and gradient of the step that is timed.
+    stepped: energies, terms and gradient of the step that is timed.
     """
     os.environ.setdefault("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")  # our cache is empty too
     import jax
@@ -225,13 +225,13 @@ def torch_peers(case: Case, ours, arguments) -> tuple[dict, dict[str, float]]:
 
     torch.set_num_threads(runtime.threads())
     rows, choice = parity.rows_of(case.plain, case.inputs, case.keys)
-    plain = ours
+    plain = stepped
     if case.plain is not case.described:
         plain = parity.jax_gradient(case.plain, case.inputs, case.latent, jax.random.clone(case.keys))
     latent, peers, far = tensor(case.latent), {}, []
     for name, form in PEERS.items():
         energy = TorchEnergy(case.plain, case.inputs, form=form)
-        far.append(parity.compare(case.plain, case.inputs, case.latent, case.keys, energy=energy, ours=plain))
+        far.append(parity.compare(case.plain, case.inputs, case.latent, case.keys, energy=energy, stepped=plain))
         stepper = Stepper(energy, latent)
         peers[name] = (lambda stepper=stepper: stepper.step(rows, choice), {})
         if name == "eager_best" and not arguments.no_compile:
@@ -246,7 +246,8 @@ def torch_peers(case: Case, ours, arguments) -> tuple[dict, dict[str, float]]:
                 print(f"torch.compile: not possible here ({type(error).__name__}: {str(error).splitlines()[0][:120]})",
                       file=sys.stderr)
     compared = {f"parity_{name}": max(one.get(name, 0.0) for one in far) for name in ("energy", "gradient", "kink")}
-    compared |= {"edit_energy": parity.relative(ours[0], plain[0]), "edit_cosine": parity.cosine(ours[2], plain[2])}
+    compared |= {"edit_energy": parity.relative(stepped[0], plain[0]),
+                 "edit_cosine": parity.cosine(stepped[2], plain[2])}
     return peers, {"edit_px": case.described.edit_resolution,
                    **{name: float(f"{value:.6g}") for name, value in compared.items()}}
 
@@ -279,8 +280,8 @@ def time_parts(case: Case, parts: dict, peak, arguments) -> None:
             x_torch = tensor(x).permute(0, 3, 1, 2).contiguous() if x.ndim == 4 else tensor(x)
             calls[name] = components.theirs(energy, part, x_torch)
         for name, spread in harness.run_blocked(calls, runs=case.runs).items():
-            ours = (program.row(), spread.row(), harness.roofline(program, spread, peak))
-            case.add(part, name, *(ours if name == "pie_jax" else (spread.row(),)))
+            timed = (program.row(), spread.row(), harness.roofline(program, spread, peak))
+            case.add(part, name, *(timed if name == "pie_jax" else (spread.row(),)))
 
 
 def write(folder: pathlib.Path, rows: list[dict]) -> None:

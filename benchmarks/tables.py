@@ -193,11 +193,11 @@ def steps_torch() -> str:
     for run in _step_runs().values():
         if ("step", "eager_fused") not in run:
             continue
-        ours = [run.get((case, "pie_jax"), {}).get("ms") for case in ("step", "mean step", "synthesis")]
+        jax_ms = [run.get((case, "pie_jax"), {}).get("ms") for case in ("step", "mean step", "synthesis")]
         cells = []
         for peer in ("eager_fused", "eager_best", "compile"):
-            theirs = [run.get((case, peer), {}).get("ms") for case in ("step", "step", "synthesis")]
-            cells.append("; ".join(f"{b / a:.1f}" if a and b else "-" for a, b in zip(ours, theirs, strict=True)))
+            torch_ms = [run.get((case, peer), {}).get("ms") for case in ("step", "step", "synthesis")]
+            cells.append("; ".join(f"{b / a:.1f}" if a and b else "-" for a, b in zip(jax_ms, torch_ms, strict=True)))
         rows.append((_place(run["step", "pie_jax"]), *cells))
     return markdown(("step; mean step of `quick`; synthesis", "eager, fused weights", "eager, best form",
                      "`torch.compile`"), rows)

@@ -62,15 +62,15 @@ def network_rows(pack: Pack, portraits: Sequence[Portrait], embedded: Sequence[n
             for name in POLICIES]
 
 
-def apart(ours: Sequence, theirs: Sequence) -> dict:
+def apart(found: Sequence, exact: Sequence) -> dict:
     """The worst of several evaluations against their float32 ones: see `network_rows`."""
     def relative(a, b):
         return float(abs(a[0] - b[0]) / max(abs(b[0]), 1e-12))
 
-    pairs = list(zip(ours, theirs, strict=True))
+    pairs = list(zip(found, exact, strict=True))
     gradients = [(a[2].ravel().astype(np.float64), b[2].ravel().astype(np.float64)) for a, b in pairs]
     lengths = [np.linalg.norm(a) / np.linalg.norm(b) for a, b in gradients]
     return {"energy": max(relative(a[0], b[0]) for a, b in pairs),
-            "terms": {name: max(relative(a[1][name], b[1][name]) for a, b in pairs) for name in theirs[0][1]},
+            "terms": {name: max(relative(a[1][name], b[1][name]) for a, b in pairs) for name in exact[0][1]},
             "cosine": float(min(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)) for a, b in gradients)),
             "length": float(max(lengths, key=lambda length: abs(length - 1.0)))}

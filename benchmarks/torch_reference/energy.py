@@ -106,10 +106,10 @@ class TorchEnergy:
         if "edit" in terms or "invariance" in terms:
             parts |= self._rendered(rows, choice, edited_params_vector)
         if "recognition" in terms:
-            ours, theirs = self._both(self._describe, synthesis, edited)
-            parts["recognition_w"] = (self.descriptor - ours).square().sum(-1)
-            if theirs is not None:
-                parts["recognition_edit"] = (self.descriptor[:, None] - theirs).square().sum(-1).mean(1)
+            of_synthesis, of_edited = self._both(self._describe, synthesis, edited)
+            parts["recognition_w"] = (self.descriptor - of_synthesis).square().sum(-1)
+            if of_edited is not None:
+                parts["recognition_edit"] = (self.descriptor[:, None] - of_edited).square().sum(-1).mean(1)
         return parts
 
     def _paint(self, w_plus):
@@ -127,8 +127,8 @@ class TorchEnergy:
         batch = synthesis.shape[0]
         if edited is None:
             return network(synthesis), None
-        ours, theirs = network(torch.cat([synthesis, edited])).split([batch, edited.shape[0]])
-        return ours, theirs.view(batch, -1, theirs.shape[-1])
+        of_synthesis, of_edited = network(torch.cat([synthesis, edited])).split([batch, edited.shape[0]])
+        return of_synthesis, of_edited.view(batch, -1, of_edited.shape[-1])
 
     def _by_control(self, rows, choice, function):
         """`function(control, rows [B, m, ...])` for the samples that belong to each control, in the samples' order."""

@@ -40,19 +40,19 @@ def torch_gradient(energy: TorchEnergy, latent, rows, choice=None):
     return energies.detach().numpy(), {k: v.detach().numpy() for k, v in terms.items()}, gradient.numpy()
 
 
-def relative(ours, theirs, *, least: float = 1e-30) -> float:
-    """|ours - theirs| / |theirs| in the Euclidean norm; the divisor is at least `least`."""
-    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
-    return float(np.linalg.norm(ours - theirs) / max(np.linalg.norm(theirs), least))
+def relative(found, reference, *, least: float = 1e-30) -> float:
+    """|found - reference| / |reference| in the Euclidean norm; the divisor is at least `least`."""
+    found, reference = np.asarray(found, np.float64), np.asarray(reference, np.float64)
+    return float(np.linalg.norm(found - reference) / max(np.linalg.norm(reference), least))
 
 
-def cosine(ours, theirs) -> float:
+def cosine(found, reference) -> float:
     """Of the angle between two arrays as vectors."""
-    ours, theirs = (np.asarray(array, np.float64).ravel() for array in (ours, theirs))
-    return float(ours @ theirs / max(np.linalg.norm(ours) * np.linalg.norm(theirs), 1e-30))
+    found, reference = (np.asarray(array, np.float64).ravel() for array in (found, reference))
+    return float(found @ reference / max(np.linalg.norm(found) * np.linalg.norm(reference), 1e-30))
 
 
-def compare(described, inputs, latent, keys, *, energy: TorchEnergy, ours=None,
+def compare(described, inputs, latent, keys, *, energy: TorchEnergy, stepped=None,
             tolerance: float = TOLERANCE) -> dict[str, float]:
     """Relative differences "energy" and "gradient" and of every term; AssertionError above `tolerance`.
 
@@ -61,20 +61,20 @@ def compare(described, inputs, latent, keys, *, energy: TorchEnergy, ours=None,
     sides are compared BESIDE the codes too: "gradient" is then the median of all, "kink" the largest, and the others
     their largest.
 
-    ours: what `jax_gradient` gives for these, if it is at hand.
+    stepped: what `jax_gradient` gives for these, if it is at hand.
     """
     rows = rows_of(described, inputs, keys)
 
-    def differences(latent, ours=None):
-        if ours is None:
-            ours = jax_gradient(described, inputs, latent, jax.random.clone(keys))
-        ours, our_terms, our_gradient = ours
-        theirs, terms, gradient = torch_gradient(energy, latent, *rows)
-        rounding = NOTHING * float(np.linalg.norm(theirs))  # a term of less is the rounding of what it is made of
-        return {"energy": relative(ours, theirs), "gradient": relative(our_gradient, gradient),
+    def differences(latent, stepped=None):
+        if stepped is None:
+            stepped = jax_gradient(described, inputs, latent, jax.random.clone(keys))
+        energies, our_terms, our_gradient = stepped
+        reference, terms, gradient = torch_gradient(energy, latent, *rows)
+        rounding = NOTHING * float(np.linalg.norm(reference))  # a term of less is the rounding of what it is made of
+        return {"energy": relative(energies, reference), "gradient": relative(our_gradient, gradient),
                 **{name: relative(our_terms[name], terms[name], least=rounding) for name in terms}}
 
-    found = differences(latent, ours)
+    found = differences(latent, stepped)
     if found["gradient"] > tolerance >= max(value for name, value in found.items() if name != "gradient"):
         several = [found] + [differences(latent * (1 + shift)) for shift in BESIDE]
         found = {name: max(one[name] for one in several) for name in found}

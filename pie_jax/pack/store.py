@@ -57,7 +57,7 @@ def update_part(path: str | os.PathLike, name: str, weights: Any, *, config: Any
       name: one of `PARTS`.
       weights: nested dict of arrays; for "morphable" a MorphableModel, for "pool" a Pool.
       config: the network's config; None keeps the one in the manifest (and must be None for the last two).
-      record: what made it (command, seed, steps, held-out figures): stored under "training".
+      record: what made it (command, seed, steps, held-out metrics): stored under "training".
       storage: "float16" halves the size of large arrays that survive it (relative error < 1e-3); "float32" keeps all.
       check: compare with `schema` before writing.
     Errors: PackError (wrong arrays), ResourceError (no permission, disk full), ValueError (unknown name).

@@ -110,8 +110,8 @@ def _status(name: str, as_json: bool) -> int:
     return EXIT_OK
 
 
-def _numbers(figures: dict) -> list[tuple[str, float]]:
-    return [(key, value) for key, value in figures.items() if isinstance(value, int | float)]
+def _numbers(metrics: dict) -> list[tuple[str, float]]:
+    return [(key, value) for key, value in metrics.items() if isinstance(value, int | float)]
 
 
 def _verify(arguments) -> int:

@@ -317,11 +317,11 @@ def _face(params_vector: np.ndarray | None) -> FaceParams | None:
 
 
 def _metrics(own: dict) -> dict:
-    figures = {"psnr_db": own["psnr"], "ssim": own["ssim"]}
+    metrics = {"psnr_db": own["psnr"], "ssim": own["ssim"]}
     for name, key in (("landmark_error", "landmark_error_px224"), ("identity_cosine", "identity_cosine")):
         if name in own:
-            figures[key] = own[name]
-    return {key: float(value) if np.isfinite(value) else None for key, value in figures.items()}
+            metrics[key] = own[name]
+    return {key: float(value) if np.isfinite(value) else None for key, value in metrics.items()}
 
 
 def _last_values(trace: dict[str, np.ndarray]) -> dict:

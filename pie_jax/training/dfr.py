@@ -58,14 +58,14 @@ def group_errors(predicted: Array, truth: Array, std: Array, *,
 
 def explained(predicted: np.ndarray, truth: np.ndarray, std: np.ndarray, *,
               importance: Array | None = None) -> dict[str, float]:
-    """Held-out figures: for every field 1 - error / variance (1 is perfect, 0 the mean), both in deviations `std`."""
+    """Held-out metrics: for every field 1 - error / variance (1 is perfect, 0 the mean), both in deviations `std`."""
     scale = std if importance is None else std / np.sqrt(np.maximum(importance, 1e-12))
-    figures = {}
+    metrics = {}
     for name, part in VECTOR_SLICES.items():
         error = np.sum(((predicted - truth)[:, part] / scale[part]) ** 2)
         spread = np.sum(((truth - truth.mean(axis=0))[:, part] / scale[part]) ** 2)
-        figures[f"explained_{name}"] = float(1.0 - error / max(spread, 1e-9))
-    return figures
+        metrics[f"explained_{name}"] = float(1.0 - error / max(spread, 1e-9))
+    return metrics
 
 
 def make_step(config: DFRConfig, *, peak: float) -> Callable:

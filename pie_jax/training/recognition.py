@@ -82,7 +82,7 @@ def shown_weights(faces: np.ndarray) -> np.ndarray:
 
 
 def verification(codes: np.ndarray, person: np.ndarray) -> dict[str, float]:
-    """Held-out figures of unit descriptors [N, D] of `person` [N]: "auc" over all pairs, "rank_1" of one view a person.
+    """Held-out metrics of unit descriptors [N, D] of `person` [N]: "auc" over all pairs, "rank_1" of one view a person.
 
     auc: how often two portraits of one person are more alike than two of different people. rank_1: the first portrait
     of each person is the gallery, how often the nearest is the right one.

@@ -264,7 +264,7 @@ def _run(arguments, configs: PackConfigs, losses, pack: Pack, data: StudioData |
 
 
 def evaluation(configs: PackConfigs, pack: Pack, data: StudioData) -> Callable[[TrainState], dict[str, Any]]:
-    """state -> held-out figures on studio people never trained on."""
+    """state -> held-out metrics on studio people never trained on."""
     from pie_jax.pack.inference import regress
 
     tail = data.tail(256)

@@ -83,7 +83,7 @@ def test_a_kink_at_the_codes_is_told_and_the_gradients_compared_beside_it(case):
     described, inputs, latent, keys = case
     energies, terms, gradient = parity.jax_gradient(described, inputs, latent, jax.random.clone(keys))
     found = parity.compare(described, inputs, latent, keys, energy=torch_reference.TorchEnergy(described, inputs),
-                           ours=(energies, terms, 1.01 * gradient))
+                           stepped=(energies, terms, 1.01 * gradient))
     assert found["gradient"] < 1e-3 and found["kink"] == pytest.approx(0.01, rel=0.1)
 
 

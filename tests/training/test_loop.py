@@ -55,7 +55,7 @@ def test_the_loss_falls_and_the_log_says_so(tmp_path):
     assert result.outcome == "steps" and result.steps == 200
     np.testing.assert_allclose(result.state.weights["a"], [1, 2, 3], atol=0.05)
     np.testing.assert_allclose(result.state.ema["a"], [1, 2, 3], atol=0.1)
-    assert abs(result.figures["error"]) < 0.1
+    assert abs(result.metrics["error"]) < 0.1
     rows = [json.loads(line) for line in (tmp_path / loop.LOG).read_text().splitlines()]
     assert rows[-1]["outcome"] == "steps" and rows[0]["terms"]["loss"] > rows[-1]["terms"]["loss"]
 

@@ -65,7 +65,7 @@ def run_command(work: Callable[[argparse.Namespace], RunResult | None], parser: 
 
 
 def record(result: RunResult, arguments: argparse.Namespace, *, module: str, **more) -> dict:
-    """What the manifest keeps of a training: command, seed, batch, steps, seconds, final terms, held-out figures."""
+    """What the manifest keeps of a training: command, seed, batch, steps, seconds, final terms, held-out metrics."""
     skip = {"debug", "restart", "run", "default_steps"}
     flags = {key: value for key, value in vars(arguments).items() if key not in skip}
     words = [f"--{key.replace('_', '-')}" + ("" if value is True else f" {value}")
@@ -74,7 +74,7 @@ def record(result: RunResult, arguments: argparse.Namespace, *, module: str, **m
             "batch": arguments.batch, "steps": result.steps, "seconds": round(result.seconds, 1),
             "items_per_second": round(result.items_per_second, 1),
             "terms": {key: float(f"{value:.5g}") for key, value in result.terms.items()},
-            "held_out": {key: float(f"{value:.5g}") for key, value in result.figures.items()}} | more
+            "held_out": {key: float(f"{value:.5g}") for key, value in result.metrics.items()}} | more
 
 
 def camera_of(arguments: argparse.Namespace) -> CameraConfig:

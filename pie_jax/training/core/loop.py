@@ -64,7 +64,7 @@ class RunResult:
     seconds: float  # of training in all, earlier calls on the same run folder included
     items_per_second: float  # of this call, first (compiling) chunk excluded; 0 if nothing ran
     terms: dict[str, float]  # running means at the end
-    figures: dict[str, float]  # what `evaluate` returned last
+    metrics: dict[str, float]  # what `evaluate` returned last
 
 
 def new_state(key: jax.Array, weights: Any, optimiser: optax.GradientTransformation, *,
@@ -147,7 +147,7 @@ def run(run_dir: str | os.PathLike, state: TrainState, step_fn: Callable, *, ste
       scanned over `chunk` steps inside jit. It must add 1 to state.step (`apply_gradients` does).
     batch_fn: step number -> batch (pytree of numpy arrays); a function of the number alone, called ahead in a thread.
       None: batch is None and the step draws what it needs from `step_key`.
-    batch_size: images (or codes) a step, for the speed that is shown. evaluate: state -> held-out figures.
+    batch_size: images (or codes) a step, for the speed that is shown. evaluate: state -> held-out metrics.
     description: what must be equal when a run is resumed (sizes, weights of the loss), stored in run.json.
     Errors: PieError when the folder belongs to another configuration, NumericsError when a term is not finite.
     """
@@ -240,7 +240,7 @@ class _Loop:
         start = time.monotonic()
         step = first_step = int(state.step)
         means: dict[str, float] = {}
-        figures: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         steady = None  # (time, step) after the first chunk: speed excludes compiling
         last_checkpoint = last_log = last_evaluation = start
 
@@ -286,7 +286,7 @@ class _Loop:
                     last_log = now
                     self._log(step=step, seconds=round(spent(), 2), items_per_second=round(rate, 2), terms=means)
                 if self.evaluate is not None and now - last_evaluation >= self.evaluate_seconds:
-                    figures = self._evaluate(state, step, spent())
+                    metrics = self._evaluate(state, step, spent())
                     last_evaluation = time.monotonic()
                 if now - last_checkpoint >= self.checkpoint_seconds:
                     save_checkpoint(self.folder / CHECKPOINT, state, seconds=spent())
@@ -303,19 +303,19 @@ class _Loop:
                                "goes on")
         else:
             if self.evaluate is not None:
-                figures = self._evaluate(state, step, seconds)
+                metrics = self._evaluate(state, step, seconds)
             self.progress.note(f"{self.name}: done: step {step}, {duration(seconds)}, {rate:.1f} images/s, "
                                f"{_terms_text(means)}")
         self._log(step=step, seconds=round(seconds, 2), items_per_second=round(rate, 2), terms=means, outcome=outcome)
         return RunResult(state=state, outcome=outcome, steps=step, seconds=seconds, items_per_second=rate, terms=means,
-                         figures=figures)
+                         metrics=metrics)
 
     def _evaluate(self, state, step, seconds) -> dict[str, float]:
         assert self.evaluate is not None
-        figures = {key: float(value) for key, value in self.evaluate(state).items()}
-        self._log(step=step, seconds=round(seconds, 2), figures=figures)
-        self.progress.note(f"{self.name}: step {step} held out: {_terms_text(figures)}")
-        return figures
+        metrics = {key: float(value) for key, value in self.evaluate(state).items()}
+        self._log(step=step, seconds=round(seconds, 2), metrics=metrics)
+        self.progress.note(f"{self.name}: step {step} held out: {_terms_text(metrics)}")
+        return metrics
 
     def _show(self, step: int, speed: float, rate: float, means: dict[str, float], seconds: float) -> None:
         """The bar: how much of the budget is spent, the terms, the speed and what is left."""

@@ -43,20 +43,20 @@ def psnr(error: np.ndarray, *, mask: np.ndarray | None = None) -> float:
 
 def response(synthesise: Callable[[Array], Array], data: dict[str, np.ndarray],
              factors: tuple[str, ...]) -> dict[str, float]:
-    """Held-out figures of a generator `synthesise(z [N, 512]) -> [N, R, R, 3]` in 0..1 on `family_data.make_response`.
+    """Held-out metrics of a generator `synthesise(z [N, 512]) -> [N, R, R, 3]` in 0..1 on `family_data.make_response`.
 
     Returns psnr_db, region_psnr_db (eyes and mouth), and `<factor>_cosine`, `<factor>_gain` for every factor.
     """
     truth = data["images"].astype(np.float32) / 255
     error = np.asarray(synthesise(data["z"])) - truth
     region = region_mask(data["landmarks"], truth.shape[1])
-    figures = {"psnr_db": psnr(error), "region_psnr_db": psnr(error, mask=region)}
+    metrics = {"psnr_db": psnr(error), "region_psnr_db": psnr(error, mask=region)}
     for f, name in enumerate(factors):
         low, high = (np.asarray(synthesise(data["moved_z"][f, end])) for end in (0, 1))
         moved = data["moved_images"][f].astype(np.float32) / 255
         g = (high - low).reshape(len(low), -1)
         d = (moved[1] - moved[0]).reshape(len(low), -1)
         inner = (d * g).sum(1)
-        figures[f"{name}_cosine"] = float(np.mean(inner / np.sqrt((d**2).sum(1) * (g**2).sum(1) + 1e-12)))
-        figures[f"{name}_gain"] = float(np.mean(inner / ((d**2).sum(1) + 1e-12)))
-    return figures
+        metrics[f"{name}_cosine"] = float(np.mean(inner / np.sqrt((d**2).sum(1) * (g**2).sum(1) + 1e-12)))
+        metrics[f"{name}_gain"] = float(np.mean(inner / ((d**2).sum(1) + 1e-12)))
+    return metrics
