@@ -21,6 +21,7 @@ from pie_jax.config import (
     VGGConfig,
 )
 from pie_jax.pack import Manifest, Pack, PackConfigs, Pool, schema
+from pie_jax.pack.parts import PARTS, is_network
 
 SIZES = (256, 1024)
 _UNIT = ("scale", "var", "output_std")
@@ -48,9 +49,8 @@ def configs_of_size(resolution: int) -> PackConfigs:
 def random_pack(configs: PackConfigs, *, seed: int = 0, pool: int = 16) -> Pack:
     """Kernels that keep the variance, unit scales, styles about 1; a closed grid of 35 712 vertices for a head."""
     rng = np.random.default_rng(seed)
-    parts = ["generator", "regressor", "landmarks", "perceptual", "recognition", "dfr"]
-    parts += [f"rignet_{config.control}" for config in configs.rignets]
-    weights = {part: _random(rng, schema(part, configs), equalised=part == "generator") for part in parts}
+    weights = {part: _random(rng, schema(part, configs), equalised=part == "generator")
+               for part in PARTS if is_network(part) and configs.of(part) is not None}
     sizes = np.full(257, 0.3, np.float32)
     sizes[224:227], sizes[227:254], sizes[254:] = 0.15, 0.1, 0.05
     for part in ("regressor", "dfr"):  # the face stays before the camera

@@ -21,6 +21,7 @@ from pie_jax.imaging import face_crop, from_pm1
 from pie_jax.nn import layers
 from pie_jax.nn.layers import apply
 from pie_jax.pack import PackConfigs
+from pie_jax.pack.parts import PARTS
 
 DESCRIPTOR = "fc7"  # layer of the recognition network (VGG-Face)
 
@@ -42,15 +43,11 @@ def precompute(configs: PackConfigs, weights: dict[str, Weights]) -> dict[str, W
         code = jnp.zeros((1, config.num_layers, config.w_dim))
         made["generator"][layers.PRECOMPUTED] = layers.precompute(
             networks.Synthesis(config), made["generator"]["synthesis"], code)
-    for part in ("regressor", "perceptual", "recognition"):
-        if part in made:
-            config = configs.of(part)
-            if part == "regressor":
-                network = importlib.import_module("pie_jax.nn.regressor").Regressor(config)
-            else:
-                network = importlib.import_module("pie_jax.nn.vgg").VGG(config)
-            crop = jnp.zeros((1, config.resolution, config.resolution, 3))
-            made[part][layers.PRECOMPUTED] = layers.precompute(network, made[part], crop)
+    for name, part in PARTS.items():
+        if name in made and part.precomputes:
+            config = configs.of(name)
+            inputs = [jnp.zeros(shape) for shape in part.inputs(config)]
+            made[name][layers.PRECOMPUTED] = layers.precompute(part.module(config), made[name], *inputs)
     return made
 
 

@@ -6,6 +6,7 @@ A new part is one entry here and one network file. Everything that lists parts r
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -30,12 +31,19 @@ class Part:
     use: str  # what it is for
     disables: str  # the terms of the energy and the edits that there are not without it
     published: str  # owner and repository or page, and the file
+    licence: str  # of what is published there; a part of our own training has the project's
     command: str  # what makes or converts the part
     config: type | None = None  # the config of its network; None: the part is no network
     network: str = ""  # "module:class" of its Linen module; "": `pack.schema` composes it
-    inputs: Callable[[Any], Shapes] | None = None  # config -> shapes of the module's inputs, batch 1
+    inputs: Callable[[Any], Shapes] = lambda config: ()  # config -> shapes of the module's inputs, batch 1
+    precomputes: bool = False  # a step calls it again and again: values of its weights alone are made once
     terms: tuple[str, ...] = ()  # terms of the energy that cannot be computed without it
     edits: tuple[str, ...] = ()  # controls that cannot be edited without it
+
+    def module(self, config: Any) -> Any:
+        """The Linen module of `network` with its config."""
+        room, name = self.network.split(":")
+        return getattr(importlib.import_module(room), name)(config)
 
 
 def _image(config: Any) -> Shapes:
@@ -47,54 +55,62 @@ def _code(config: Any) -> Shapes:
 
 
 _TRAINED_HERE = "nobody that is known here: train it"
+_OURS = "that of what it was trained with"
 _WORDS = {"pose": "pose", "expression": "expression", "illumination": "light"}
 _ENTRIES = (
     Part(
         name="generator", config=GeneratorConfig, terms=("synthesis",), edits=CONTROLS,
         use="embed, edit", disables="everything",
         published="NVlabs/stylegan2-ada-pytorch, NVlabs/stylegan, rosinality/stylegan2-pytorch (GitHub): FFHQ networks",
+        licence="Nvidia Source Code License or CC BY-NC 4.0: not for commercial use",
         command="python -m converters.stylegan FILE --pack DIR"),
     Part(
         name="regressor", config=RegressorConfig, network="pie_jax.nn.regressor:Regressor", inputs=_image,
+        precomputes=True,
         terms=("identity", "edit", "invariance"),
         use="edit, terms edit, identity, invariance", disables="terms edit, identity, invariance; all edits, training",
-        published="sicxu/Deep3DFaceRecon_pytorch (GitHub): epoch_20.pth",
+        published="sicxu/Deep3DFaceRecon_pytorch (GitHub): epoch_20.pth", licence="MIT",
         command="python -m converters.regressor FILE --pack DIR"),
     Part(
         name="landmarks", config=LandmarkConfig, network="pie_jax.nn.landmarks:LandmarkNet", inputs=_image,
         terms=("edit", "invariance"),
         use="landmark error, terms edit, invariance", disables="terms edit, invariance; the pool, training of rigs",
-        published="1adrianb/face-alignment (GitHub): 2DFAN4",
+        published="1adrianb/face-alignment (GitHub): 2DFAN4", licence="BSD-3-Clause",
         command="python -m converters.landmarks FILE --pack DIR"),
     Part(
-        name="perceptual", config=VGGConfig, network="pie_jax.nn.vgg:VGG", inputs=_image,
+        name="perceptual", config=VGGConfig, network="pie_jax.nn.vgg:VGG", inputs=_image, precomputes=True,
         use="term synthesis", disables="the perceptual part of term synthesis (its pixel part stays)",
         published="pytorch/vision: vgg16-397923af.pth; richzhang/PerceptualSimilarity: lpips/weights/v0.1/vgg.pth",
+        licence="BSD-3-Clause; BSD-2-Clause",
         command="python -m converters.vgg FILE --pack DIR"),
     Part(
-        name="recognition", config=VGGConfig, network="pie_jax.nn.vgg:VGG", inputs=_image, terms=("recognition",),
+        name="recognition", config=VGGConfig, network="pie_jax.nn.vgg:VGG", inputs=_image, precomputes=True,
+        terms=("recognition",),
         use="identity cosine, term recognition", disables="term recognition, the identity figure",
         published="robots.ox.ac.uk/~vgg/software/vgg_face (Oxford), albanie/pytorch-mcn (vgg_face_dag.pth)",
+        licence="CC BY-NC 4.0: not for commercial use",
         command="python -m converters.vgg FILE --pack DIR"),
     Part(
         name="dfr", config=DFRConfig, network="pie_jax.nn.rignet:DFR", inputs=_code,
         use="training of rigs", disables="training of rigs; embed asks the regressor instead, which is slower",
-        published=_TRAINED_HERE, command="python -m pie_jax.training.dfr --pack DIR"),
+        published=_TRAINED_HERE, licence=_OURS, command="python -m pie_jax.training.dfr --pack DIR"),
     *(Part(
         name=f"rignet_{control}", config=RigNetConfig, edits=(control,),
         use=f"edits of {word}", disables=f"edits of {word}, and this control in the terms edit, identity, invariance",
-        published=_TRAINED_HERE, command=f"python -m pie_jax.training.rignet --pack DIR --control {control}")
+        published=_TRAINED_HERE, licence=_OURS,
+        command=f"python -m pie_jax.training.rignet --pack DIR --control {control}")
       for control, word in _WORDS.items()),
     Part(
         name="morphable", terms=("edit", "invariance"),
         use="embed, edit, rendering",
         disables="terms edit, invariance; edits of expression by name, rendering, training of rigs",
         published="faces.dmi.unibas.ch (Basel Face Model, by request), flame.is.tue.mpg.de, ICT-VGL/ICT-FaceKit",
+        licence="by agreement, not for commercial use (Basel, FLAME); MIT (ICT-FaceKit light)",
         command="python -m converters.morphable FILE --pack DIR"),
     Part(
         name="pool", terms=("edit", "invariance"),
         use="terms edit, invariance, recognition", disables="terms edit, invariance; recognition of edited portraits",
-        published="nobody: it is made from the pack's own networks",
+        published="nobody: it is made from the pack's own networks", licence=_OURS,
         command="python -m pie_jax.tuning.pool --pack DIR"),
 )
 PARTS: dict[str, Part] = {part.name: part for part in _ENTRIES}

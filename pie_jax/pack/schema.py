@@ -37,9 +37,7 @@ def schema(part: str, configs: PackConfigs) -> Weights:
         }
     entry = PARTS[part]
     if entry.network:
-        module, name = entry.network.split(":")
-        network = getattr(importlib.import_module(module), name)
-        return shapes(network(config), *(entry.inputs(config) if entry.inputs else ()))
+        return shapes(entry.module(config), *entry.inputs(config))
     from pie_jax.face3d.morphable import FaceParams
     from pie_jax.nn import rignet
 

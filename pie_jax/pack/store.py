@@ -112,7 +112,7 @@ def save_pack(path: str | os.PathLike, pack: Pack, *, storage: str = "float16") 
     training = pack.manifest.get("training", {})
     for name, weights in pack.weights.items():
         update_part(path, name, weights, config=pack.configs.of(name), record=training.get(name), storage=storage)
-    for name in ("morphable", "pool"):
+    for name in (name for name in PARTS if not is_network(name)):
         if getattr(pack, name) is not None:
             update_part(path, name, getattr(pack, name), record=training.get(name), storage=storage)
 

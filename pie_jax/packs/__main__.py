@@ -74,7 +74,7 @@ def _facts(folder, manifest) -> dict:
 
 
 def _told(part: Part) -> dict[str, str]:
-    return {name: getattr(part, name) for name in ("use", "disables", "published", "command")}
+    return {name: getattr(part, name) for name in ("use", "disables", "published", "licence", "command")}
 
 
 def _status(name: str, as_json: bool) -> int:
@@ -101,8 +101,9 @@ def _status(name: str, as_json: bool) -> int:
         print("\nmissing (nothing is ever downloaded: get the file from its owner, or make the part)")
     for part in facts["missing"]:
         entry = PARTS[part]
-        print(f"{part:<21}without it: {entry.disables}\n{'':<21}published by: {entry.published}\n"
-              f"{'':<21}{entry.command}")
+        lines = (f"without it: {entry.disables}", f"published by: {entry.published}",
+                 f"its licence: {entry.licence}", entry.command)
+        print(f"{part:<21}" + f"\n{'':<21}".join(lines))
     for part, record in facts["training"].items():
         held_out = record.get("held_out") if isinstance(record, dict) else None
         if held_out:

@@ -46,7 +46,8 @@ class HatNet(nn.Module):
 def test_a_new_part_is_one_entry_and_one_network(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(PARTS, "hat", Part(
         name="hat", config=HatConfig, network="hat_network:HatNet", inputs=lambda config: ((1, 4, 4, 3),),
-        use="hats", disables="hats", published="nobody", command="python -m pie_jax.training.dfr --pack DIR"))
+        use="hats", disables="hats", published="nobody", licence="MIT",
+        command="python -m pie_jax.training.dfr --pack DIR"))
     monkeypatch.setitem(sys.modules, "hat_network", types.SimpleNamespace(HatNet=HatNet))
     config = HatConfig(features=5)
     weights = HatNet(config).init(jax.random.key(0), np.zeros((1, 4, 4, 3)))["params"]
