@@ -142,6 +142,17 @@ class DFRConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class GraphConfig:
+    """A feed-forward network as a list of operations (see `nn.graph`)."""
+
+    resolution: int  # side of the image it reads
+    operations: tuple[str, ...]  # "NUMBER KIND INPUT,... KEY=VALUE ..."; value 0 is the image
+    outputs: tuple[int, ...]  # numbers of the values it gives
+    low: float = 0.0  # of the image's range
+    high: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CameraConfig:
     """Pinhole camera of the face crop and where that crop lies in the portrait.
 

@@ -17,7 +17,7 @@ from converters.readers.zips import Archive
 from pie_jax.errors import PackError
 
 FORMATS = ("torch-zip", "torchscript", "torch-legacy", "tf-network", "persistence", "pickle", "t7", "mat", "hdf5",
-           "npz", "npy", "safetensors", "obj-folder")
+           "npz", "npy", "safetensors", "tflite", "obj-folder")
 
 _NOT_WEIGHTS = "; download it again from its owner's page, or use another file"
 
@@ -78,6 +78,10 @@ def _read(path: Path, data: memoryview) -> tuple[str, Any]:
         from converters.readers.hdf5_file import read_hdf5
 
         return "hdf5", read_hdf5(path, len(data))
+    if head[4:8] == b"TFL3":
+        from converters.readers.tflite_file import read_tflite
+
+        return "tflite", read_tflite(data)
     if head.startswith(b"MATLAB 5.0"):
         from converters.readers.mat_file import read_mat
 

@@ -14,6 +14,7 @@ from pie_jax.config import (
     CONTROLS,
     DFRConfig,
     GeneratorConfig,
+    GraphConfig,
     LandmarkConfig,
     RegressorConfig,
     RigNetConfig,
@@ -100,6 +101,17 @@ _ENTRIES = (
         published=_TRAINED_HERE, licence=_OURS,
         command=f"python -m pie_jax.training.rignet --pack DIR --control {control}")
       for control, word in _WORDS.items()),
+    *(Part(
+        name=name, config=GraphConfig, network="pie_jax.nn.graph:Graph", inputs=_image, use=use, disables=disables,
+        published=f"google-ai-edge/mediapipe (GitHub): {file}", licence="Apache-2.0",
+        command="python -m converters.tflite FILE --pack DIR")
+      for name, file, use, disables in (
+          ("face_detector", "face_detection_short_range.tflite", "finding the faces of a photo",
+           "alignment: photos must be framed already"),
+          ("face_mesh", "face_landmark_with_attention.tflite", "478 points of a photo's face",
+           "photos edited as photos: the generator alone paints them"),
+          ("person_matte", "selfie_segmentation.tflite", "who is the person and what the background of a photo",
+           "light that stays off the background"))),
     Part(
         name="morphable", terms=("edit", "invariance"),
         use="embed, edit, rendering",
