@@ -16,6 +16,7 @@ FLOORS = (
     {"cli", "face3d", "optimise"},
     {"nn"},
     {"pack"},
+    {"photo"},
     {"energy"},
     {"portrait"},
     {"packs", "studio"},

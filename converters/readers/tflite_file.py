@@ -94,7 +94,8 @@ def read_options(octets: bytes) -> dict[str, Any]:
     """The settings of a custom operator, a FlexBuffer map of numbers and lists of numbers."""
     from flatbuffers import flexbuffers
 
-    return flexbuffers.Loads(octets)
+    found: Any = flexbuffers.Loads(octets)
+    return found
 
 
 class _Table:

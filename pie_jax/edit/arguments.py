@@ -13,7 +13,7 @@ from pie_jax.errors import UsageError
 
 ANGLES = ("yaw", "pitch", "roll")
 LIGHT = ("azimuth", "elevation", "intensity")
-PICTURES = (".png",)
+PICTURES = (".png", ".jpg", ".jpeg")
 FILMS = (".gif", ".webp")
 MAX_FRAMES = 200
 
@@ -48,7 +48,7 @@ def parser() -> command.Parser:
     p.formatter_class = argparse.RawDescriptionHelpFormatter
     p.add_argument("embedding", metavar="EMBEDDING", help="folder that pie_jax.embed made (OUT/<name>), or its .npz")
     p.add_argument("-o", "--out", metavar="FILE",
-                   help="picture to write, .png (default: edit.png in that folder); with --sweep also .gif or .webp")
+                   help="picture to write, .png or .jpg (default: edit.png in that folder); with --sweep .gif, .webp")
     for angle, way in (("yaw", "to the image's right"), ("pitch", "down"), ("roll", "anticlockwise")):
         p.add_argument(f"--{angle}", metavar="DEGREES", help=f"{angle} of the face, + {way}")
     p.add_argument("--expression", action="append", default=[], metavar="NAME=VALUE",
@@ -61,6 +61,13 @@ def parser() -> command.Parser:
                    help=f"order of the rigs (default: {','.join(CONTROLS)})")
     p.add_argument("--sweep", metavar="NAME=FROM:TO:COUNT",
                    help="a row of edits, or a film; NAME: yaw, pitch, roll, azimuth, elevation, intensity, a component")
+    p.add_argument("--detail", metavar="X", 
+                   help="how much of the picture is the photo's own pixels, moved and relit, 0 to 1 (0: the generator "
+                   "alone); default: 1 for photographs that the generator cannot give back")
+    p.add_argument("--explain", action="store_true", 
+                   help="also write which pixels the photo shows and which are filled in")
+    p.add_argument("--no-full", dest="full", action="store_false", 
+                   help="do not write the whole photo, as large as it is")
     p.add_argument("--grid", action="store_true", help="put the unedited synthesis and the rendering beside the edit")
     p.add_argument("--raw", action="store_true", help="do not make up for the measured weakness of the rigs")
     p.add_argument("--components", action="store_true", help="list the names of the expression components and stop")
@@ -75,6 +82,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     for angle in ANGLES:
         text = getattr(arguments, angle)
         setattr(arguments, angle, None if text is None else command.number(f"--{angle}", text))
+    arguments.detail = None if arguments.detail is None else command.number("--detail", arguments.detail)
+    if arguments.detail is not None and not 0.0 <= arguments.detail <= 1.0:
+        raise UsageError(f"--detail: expected 0 to 1, got {arguments.detail:g}")
     arguments.expression = dict(command.assignment("--expression", text) for text in arguments.expression)
     arguments.light = _light(arguments.light)
     arguments.control = command.list_of("--control", arguments.control, CONTROLS)

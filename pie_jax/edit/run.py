@@ -16,14 +16,16 @@ import numpy as np
 from pie_jax import __version__
 from pie_jax.cli import command, figures
 from pie_jax.edit.arguments import ANGLES, LIGHT, Sweep
+from pie_jax.edit.photo import explained, full_name, photo_file, shares, write_full
 from pie_jax.errors import EXIT_OK, UsageError, choose
 from pie_jax.face3d.morphable import FaceParams
-from pie_jax.io import read_json, replace_file, save_png
+from pie_jax.io import read_json, replace_file, save_picture, save_png
 from pie_jax.io.images import shown
 from pie_jax.pack import Pack, load_pack
 from pie_jax.portrait import Embedding, ReachWarning, edit_portrait, render_params
 from pie_jax.portrait.calibration import range_warnings
-from pie_jax.portrait.edits import AXES, check_pack, expression_names, params_of, target_params
+from pie_jax.portrait.edits import AXES, check_pack, expression_names, params_of, photo_layers, target_params
+from pie_jax.portrait.matching import photo_detail
 
 _FRAME_MILLISECONDS = 80
 _GROUND = np.float32(0.6)
@@ -40,17 +42,23 @@ def run(arguments: argparse.Namespace) -> int:
     check_pack(pack, embedding)
     request = _request(arguments, pack, embedding)
     path = _out(arguments)
-    how = {"order": arguments.order, "invert_response": not arguments.raw}
-    _warn(pack, request, arguments.sweep)
+    share = photo_detail(pack, embedding, arguments.detail)
+    how = {"order": arguments.order, "invert_response": not arguments.raw, "detail": share}
+    if share < 1.0:
+        _warn(pack, request, arguments.sweep)
     if arguments.sweep:
         _write_sweep(path, pack, embedding, request, arguments.sweep, how)
         found: dict = {"frames": arguments.sweep.count}
     else:
         image = edit_portrait(pack, embedding, **how, **request)
-        target, asked = target_params(pack, embedding.params, **request)
-        found = _compare(pack, embedding, target, asked, request, image)
-        picture = _grid(pack, embedding, target, image, request) if arguments.grid else image
-        save_png(path, picture, metadata=_facts(embedding, request))
+        before = embedding.photo.params if share == 1.0 and embedding.photo is not None else embedding.params
+        target, asked = target_params(pack, before, **request)
+        if share == 1.0:
+            found = _write_photo(path, pack, embedding, request, arguments)
+        else:
+            found = _compare(pack, embedding, target, asked, request, image)
+        picture = _grid(pack, embedding, target, image, request, share) if arguments.grid else image
+        save_picture(path, picture, metadata=_facts(embedding, request))
     if arguments.json:
         print(json.dumps({"out": str(path), "request": _plain(request), **found}, indent=1))
     else:
@@ -110,6 +118,25 @@ def _plain(request: dict) -> dict:
     return plain
 
 
+def _write_photo(path: pathlib.Path, pack: Pack, embedding: Embedding, request: dict,
+                 arguments: argparse.Namespace) -> dict:
+    """The files beside the edited portrait: the whole photo, and what came from where; returns the latter."""
+    fitted, layers = embedding.photo, photo_layers(pack, embedding, **request)
+    assert fitted is not None
+    found: dict = {"sources": shares(layers), "lines": []}
+    if arguments.explain:
+        save_png(path.with_name(f"{path.stem}_explained.png"), explained(fitted, layers))
+    if arguments.full:
+        photo = photo_file(arguments.embedding)
+        if photo is None:
+            print(f"note: the photo is not beside {shown(arguments.embedding)}: only its portrait is written",
+                  file=sys.stderr)
+        else:
+            write_full(full_name(path), photo, fitted, layers, facts=_facts(embedding, request))
+            found |= {"full": str(full_name(path)), "lines": [f"and {shown(full_name(path))}"]}
+    return found
+
+
 def _compare(pack: Pack, embedding: Embedding, target: FaceParams, asked: set[str], request: dict,
              image: np.ndarray) -> dict:
     """What was asked and what the regressor reads in the edited portrait: it may fall short, so say by how much."""
@@ -130,9 +157,9 @@ def _compare(pack: Pack, embedding: Embedding, target: FaceParams, asked: set[st
     return {"read": {name: dict(zip(("before", "asked", "read"), row)) for name, row in rows.items()}, "lines": lines}
 
 
-def _grid(pack: Pack, embedding: Embedding, target: FaceParams, image: np.ndarray, request: dict):
-    before = edit_portrait(pack, embedding)
-    tiles = [figures.Tile(image=before, label="synthesis", detail="before")]
+def _grid(pack: Pack, embedding: Embedding, target: FaceParams, image: np.ndarray, request: dict, share: float):
+    before = edit_portrait(pack, embedding, detail=share)
+    tiles = [figures.Tile(image=before, label="photo" if share == 1.0 else "synthesis", detail="before")]
     if pack.morphable is not None:
         rendering, coverage = render_params(pack, target)
         rendering = rendering * coverage[..., None] + _GROUND * (1 - coverage[..., None])

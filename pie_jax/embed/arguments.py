@@ -29,8 +29,12 @@ def parser() -> command.Parser:
     p.add_argument("photos", nargs="*", metavar="PHOTO", help="JPEG, PNG or WebP files, folders of them, or patterns")
     p.add_argument("--list", action="append", metavar="FILE", help="text file with one PHOTO a line (repeatable)")
     p.add_argument("-o", "--out", default="out", metavar="DIR", help="where the results go")
-    p.add_argument("--demo", action="store_true", help="embed the sample portrait that ships with the pack")
+    p.add_argument("--demo", nargs="?", const="figurine", choices=("figurine", "photo"), metavar="photo",
+                   help="embed the sample portrait that ships with the pack, or its sample photo")
     command.add_common(p)
+    p.add_argument("--no-align", dest="align", action="store_false",
+                   help="take the middle square of each photo; without it faces are framed as FFHQ frames them")
+    p.add_argument("--face", type=int, metavar="N", help="which face of a photo, the largest is 1; default: that one")
     p.add_argument("--preset", default=DEFAULT_PRESET, metavar="NAME",
                    help=f"optimiser and steps of both stages: {', '.join(PRESETS)}")
     p.add_argument("--steps", metavar="W,WPLUS", help="steps in W and in W+, instead of the preset's")
@@ -59,6 +63,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments = parser().parse_args(argv)
     if not arguments.photos and not arguments.list and not arguments.demo:
         raise UsageError("no photo given; name files or folders, or use --demo")
+    if arguments.face is not None and arguments.face < 1:
+        raise UsageError(f"--face: expected 1 or more, got {arguments.face}")
     if arguments.batch < 1:
         raise UsageError(f"--batch: expected 1 or more, got {arguments.batch}")
     if arguments.devices is not None and arguments.devices < 1:

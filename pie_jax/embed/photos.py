@@ -33,6 +33,7 @@ class Photo:
     plan: str = "new"  # "new", "resume", "again", "finished" (skip it), "done" (in this run)
     error: PieError | None = None
     load_seconds: float = 0.0
+    framing: str = ""  # how its square is found, as far as a result depends on it
 
     @property
     def folder(self) -> pathlib.Path:
@@ -95,9 +96,11 @@ def file_hash(path: str | os.PathLike) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def settings_hash(config: EmbedConfig, *, pack_hash: str, photo_sha256: str) -> str:
+def settings_hash(config: EmbedConfig, *, pack_hash: str, photo_sha256: str, framing: str = "") -> str:
     """What decides a result: two runs with equal hashes give the same embedding."""
     facts = {"config": to_dict(config), "pack": pack_hash, "photo": photo_sha256}
+    if framing:
+        facts["framing"] = framing
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -108,7 +111,7 @@ def assign_folders(photos: Sequence[Photo], out: pathlib.Path, *, config: EmbedC
     for photo in photos:
         if photo.error is not None:
             continue
-        settings = settings_hash(config, pack_hash=pack_hash, photo_sha256=photo.sha256)
+        settings = settings_hash(config, pack_hash=pack_hash, photo_sha256=photo.sha256, framing=photo.framing)
         count = 1
         while True:
             name = photo.path.stem if count == 1 else f"{photo.path.stem}-{count}"

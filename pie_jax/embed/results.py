@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import time
 import warnings
@@ -16,9 +17,10 @@ from pie_jax.cli import figures
 from pie_jax.config import to_dict
 from pie_jax.embed.photos import Photo
 from pie_jax.errors import PackError
-from pie_jax.io import save_png, shown, write_json
+from pie_jax.io import replace_file, save_png, shown, write_json
 from pie_jax.pack import Pack
 from pie_jax.portrait import Embedding, ReachWarning, edit_portrait, render_params, synthesise
+from pie_jax.portrait.matching import match
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -29,7 +31,6 @@ _EXPRESSIONS = ("jaw_open", "smile")
 _EXPRESSION_SIGMAS = 2.0
 _LIGHT = (60.0, 20.0, 0.7)
 _GROUND = np.float32(0.6)
-_FAIR, _POOR = 4.0, 8.0  # dB below what the pack's own people reach
 
 
 def write_results(pack: Pack, photo: Photo, portrait: np.ndarray, embedding: Embedding, *, settings: str, seconds: dict,
@@ -51,6 +52,12 @@ def write_results(pack: Pack, photo: Photo, portrait: np.ndarray, embedding: Emb
     report |= {"photo": {"name": photo.path.name, "sha256": photo.sha256}, "settings": done, "version": __version__,
                "jax": jax.__version__, "device": jax.devices()[0].device_kind, "config": to_dict(embedding.config),
                "pack": {"name": embedding.pack_name, "hash": embedding.pack_hash, "folder": str(pack_folder)}}
+    if embedding.photo is not None:
+        fitted = embedding.photo
+        report["photo"] |= {"file": f"photo{photo.path.suffix.lower()}", "size": list(fitted.size),
+                            "square": [round(v, 2) for v in dataclasses.astuple(fitted.square)],
+                            "fit_px224": round(fitted.residual_px, 2)}
+        replace_file(folder / report["photo"]["file"], photo.path.read_bytes())
     facts = {"version": __version__, "pack": embedding.pack_name, "pack_hash": embedding.pack_hash}
     embedding.save(folder / "embedding.npz")
     save_png(folder / "synthesis.png", synthesis, metadata={**facts, "kind": "synthesis"})
@@ -58,20 +65,6 @@ def write_results(pack: Pack, photo: Photo, portrait: np.ndarray, embedding: Emb
     save_png(folder / "energy.png", chart(embedding, title=photo.path.name), metadata={**facts, "kind": "chart"})
     write_json(folder / "report.json", report)
     return report
-
-
-def match(manifest: dict, numbers: dict) -> dict | None:
-    """How well the pack can paint this photo: its PSNR beside the one of the pack's own held-out people.
-
-    {"psnr_db", "own_psnr_db", "verdict": "good", "fair" or "poor"}; None where the pack records no figure of its own. A
-    poor match is a picture outside of what the generator was trained on: its edits say little about the photo.
-    """
-    own = manifest.get("training", {}).get("generator", {}).get("held_out", {}).get("psnr_db")
-    if own is None or numbers.get("psnr_db") is None:
-        return None
-    short = own - numbers["psnr_db"]
-    verdict = "good" if short <= _FAIR else "fair" if short <= _POOR else "poor"
-    return {"psnr_db": round(numbers["psnr_db"], 2), "own_psnr_db": round(own, 2), "verdict": verdict}
 
 
 def synthesis_of(pack: Pack, embedding: Embedding) -> np.ndarray:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+
+import numpy as np
 
 from pie_jax import __version__
 from pie_jax.cli import command
@@ -22,9 +25,13 @@ from pie_jax.embed.results import write_results
 from pie_jax.embed.share import find_share
 from pie_jax.energy import portrait_energy
 from pie_jax.errors import EXIT_OK, EXIT_SOME_FAILED, InputError, NumericsError, PackError, PieError
-from pie_jax.io import load_portrait
+from pie_jax.io import load_photo, load_portrait
 from pie_jax.io.images import shown
 from pie_jax.pack import Pack, configs_of, find_pack, load_pack, pack_hash, read_manifest
+from pie_jax.pack.parts import PARTS
+from pie_jax.photo import fitted
+from pie_jax.photo.align import whole
+from pie_jax.photo.squares import SquareReader
 from pie_jax.portrait import Checkpoint, EmbedProgress, embed_portraits
 from pie_jax.runtime import local_devices
 
@@ -42,11 +49,13 @@ def run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
             raise PackError(f"{shown(folder)}: the pack has no generator; train or convert one first")
         config = embed_config(arguments, configs.energy)
         every = collect([*arguments.photos, *listed(arguments.list or ()),
-                         *([_sample(folder)] if arguments.demo else [])])
+                         *([_sample(folder, arguments.demo)] if arguments.demo else [])])
         photos = share.of(every)
         if share.count > 1:
             progress.note(f"process {share.index} of {share.count}: {len(photos)} of {len(every)} photos")
+        framing = _framing(arguments, manifest, progress)
         for photo in photos:
+            photo.framing = framing
             _open(photo, configs.generator.resolution, progress)
         if photos and all(photo.error for photo in photos):
             _say_bad(photos, progress)
@@ -64,10 +73,10 @@ def run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
         return _exit_code(photos)
 
 
-def _sample(folder: pathlib.Path) -> str:
-    path = folder / "sample.png"
+def _sample(folder: pathlib.Path, kind: str) -> str:
+    path = folder / ("photo.png" if kind == "photo" else "sample.png")
     if not path.is_file():
-        raise PackError(f"{shown(folder)}: the pack has no sample portrait; name a photo instead of --demo")
+        raise PackError(f"{shown(folder)}: the pack has no sample {kind}; name a photo instead of --demo")
     return str(path)
 
 
@@ -77,13 +86,30 @@ def _open(photo: Photo, resolution: int, progress: Progress) -> None:
         return
     began = time.perf_counter()
     try:
-        load_portrait(photo.path, resolution=resolution, notice=lambda text: progress.note(f"note: {text}"))
+        tell = lambda text: progress.note(f"note: {text}")  # noqa: E731
+        if photo.framing:
+            load_photo(photo.path, notice=tell)
+        else:
+            load_portrait(photo.path, resolution=resolution, notice=tell)
         photo.sha256 = file_hash(photo.path)
     except InputError as error:
         photo.error = error
     except OSError as error:  # it vanished in between
         photo.error = InputError(f"{shown(photo.path)}: cannot be read ({error.strerror}); check it")
     photo.load_seconds = time.perf_counter() - began
+
+
+def _framing(arguments: argparse.Namespace, manifest: Mapping, progress: Progress) -> str:
+    """How the squares of the photos are found; "" in the middle, because the pack cannot look for faces."""
+    missing = [part for part in fitted.PARTS if part not in manifest.get("parts", {})]
+    if missing:
+        if arguments.face is not None:
+            raise PackError(f"--face: the pack has no {missing[0]}; train or convert it into the pack first "
+                            f"({PARTS[missing[0]].command})")
+        progress.note(f"note: the pack has no {missing[0]}: photos must be framed as its portraits are, and edits are "
+                      "the generator's alone")
+        return ""
+    return f"face {arguments.face or 1}" if arguments.align else f"middle, face {arguments.face or 1}"
 
 
 def _exit_code(photos: Sequence[Photo]) -> int:
@@ -171,11 +197,20 @@ class _Work:
 
     def _batch(self, pack: Pack, group: list[Photo], starts: list[Checkpoint | None], batch: int,
                interruption: Interruption, pack_seconds: float) -> None:
-        portraits = []
+        portraits, photographs = [], []
         for photo in group:
             _make_folder(photo)
-            portraits.append(load_portrait(photo.path, resolution=pack.configs.generator.resolution,
-                                           notice=lambda text: None))  # said when it was first opened
+            try:
+                portrait, photograph = self._portrait(pack, photo)
+            except PieError as error:
+                photo.error = error
+                continue
+            portraits.append(portrait)
+            photographs.append(photograph)
+        starts = [start for start, photo in zip(starts, group, strict=True) if photo.error is None]
+        group = [photo for photo in group if photo.error is None]
+        if not group:
+            return
         self.at_work, self.snapshot, self.saved_at = group, None, time.monotonic()
         first = shown(group[0].path.name)
         self.progress.start(first if len(group) == 1 else f"{first} + {len(group) - 1}")
@@ -188,10 +223,12 @@ class _Work:
                 raise
             self.progress.note(f"note: checkpoint of another version ({error}); starting from the beginning")
             embeddings = embed()
-        for photo, portrait, embedding in zip(group, portraits, embeddings, strict=True):
+        for photo, portrait, photograph, embedding in zip(group, portraits, photographs, embeddings, strict=True):
+            embedding = dataclasses.replace(embedding, photo=photograph)
             with interruption.busy:
                 seconds = {"load": photo.load_seconds + pack_seconds}
-                settings = settings_hash(self.config, pack_hash=self.pack_hash, photo_sha256=photo.sha256)
+                settings = settings_hash(self.config, pack_hash=self.pack_hash, photo_sha256=photo.sha256,
+                                         framing=photo.framing)
                 report = write_results(pack, photo, portrait, embedding, settings=settings, seconds=seconds,
                                        pack_folder=self.pack_folder)
                 (photo.folder / "checkpoint.npz").unlink(missing_ok=True)
@@ -207,6 +244,21 @@ class _Work:
             if not self.arguments.json:
                 print(_line(photo, report), flush=True)
         self.at_work, self.snapshot = [], None
+
+    def _portrait(self, pack: Pack, photo: Photo) -> tuple[np.ndarray, fitted.FittedPhoto | None]:
+        """The square that is embedded, [R, R, 3], and the photo fitted for edits of its own pixels."""
+        resolution = pack.configs.generator.resolution
+        silent = lambda text: None  # noqa: E731 - said when it was first opened
+        if not photo.framing:
+            return load_portrait(photo.path, resolution=resolution, notice=silent), None
+        image = load_photo(photo.path, notice=silent)
+        square, face = fitted.frame_photo(
+            pack, image, align=self.arguments.align, face=self.arguments.face, where=shown(photo.path),
+            tell=lambda text: self.progress.note(f"note: {text}"))
+        photograph = fitted.fit_photo(pack, image, square, face)
+        if square == whole(image.size):
+            return load_portrait(photo.path, resolution=resolution, notice=silent), photograph
+        return SquareReader(image).read(square, resolution, mirror=True), photograph
 
     def _progress(self, event: EmbedProgress) -> None:
         if event.phase == "compile":
@@ -225,7 +277,8 @@ class _Work:
         for photo, checkpoint in zip(self.at_work, self.snapshot(), strict=True):
             if photo.plan == "done":
                 continue
-            settings = settings_hash(self.config, pack_hash=self.pack_hash, photo_sha256=photo.sha256)
+            settings = settings_hash(self.config, pack_hash=self.pack_hash, photo_sha256=photo.sha256,
+                                         framing=photo.framing)
             checkpoint.save(photo.folder / "checkpoint.npz", facts={
                 "settings": settings, "photo": photo.sha256, "version": __version__})
         self.saved_at = time.monotonic()

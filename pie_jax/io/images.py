@@ -71,8 +71,7 @@ def load_portrait(path: str | os.PathLike, *, resolution: int, notice: Notice | 
     """
     path = pathlib.Path(path)
     tell = notice or (lambda text: warnings.warn(text, stacklevel=3))
-    data = _read_bytes(path)
-    image = _decode(path, data, tell)
+    image = _decode(path, _read_bytes(path), tell)
     side = min(image.size)
     if image.width != image.height:
         tell(f"{shown(path)}: {image.width} x {image.height} is not square, took the centre {side} x {side}; "
@@ -80,6 +79,16 @@ def load_portrait(path: str | os.PathLike, *, resolution: int, notice: Notice | 
     if side < resolution:
         tell(f"{shown(path)}: {side} px is less than the pack's {resolution} px, enlarged; fine detail is missing")
     return _square_01(image, resolution)
+
+
+def load_photo(path: str | os.PathLike, *, notice: Notice | None = None) -> Image.Image:
+    """A whole photo, upright, in sRGB, mode RGB; arguments and errors as in `load_portrait`."""
+    path = pathlib.Path(path)
+    tell = notice or (lambda text: warnings.warn(text, stacklevel=3))
+    image = _decode(path, _read_bytes(path), tell)
+    if image.mode == "F":
+        image = Image.fromarray(np.round(np.asarray(image) * 255.0).astype(np.uint8))
+    return image.convert("RGB")
 
 
 def _read_bytes(path: pathlib.Path) -> bytes:
@@ -233,9 +242,7 @@ def encode_png(image: np.ndarray | Image.Image, *, metadata: dict | None = None)
       image: [H, W, 3] in 0..1 (clipped) or a Pillow image.
       metadata: JSON-able facts stored in the text chunk `pie_jax`.
     """
-    if not isinstance(image, Image.Image):
-        values = np.clip(np.nan_to_num(np.asarray(image, np.float32)), 0.0, 1.0)
-        image = Image.fromarray(np.round(values * 255.0).astype(np.uint8))
+    image = _as_picture(image)
     notes = PngImagePlugin.PngInfo()
     notes.add_text("Software", "pie_jax")
     notes.add_text("Comment", "Synthetic picture of a face, made by pie_jax")
@@ -244,6 +251,28 @@ def encode_png(image: np.ndarray | Image.Image, *, metadata: dict | None = None)
     buffer = io.BytesIO()
     image.save(buffer, "PNG", pnginfo=notes)
     return buffer.getvalue()
+
+
+def _as_picture(image: np.ndarray | Image.Image) -> Image.Image:
+    """[H, W, 3] in 0..1 (clipped), or uint8, as 8 bits."""
+    if isinstance(image, Image.Image):
+        return image
+    if image.dtype == np.uint8:
+        return Image.fromarray(image)
+    values = np.clip(np.nan_to_num(np.asarray(image, np.float32)), 0.0, 1.0)
+    return Image.fromarray(np.round(values * 255.0).astype(np.uint8))
+
+
+def save_picture(path: str | os.PathLike, image: np.ndarray | Image.Image, *, metadata: dict | None = None) -> None:
+    """Write PNG or, by the name's ending, JPEG; metadata as in `encode_png` (JPEG: a comment). Raises ResourceError."""
+    path = pathlib.Path(path)
+    if path.suffix.lower() not in (".jpg", ".jpeg"):
+        save_png(path, image, metadata=metadata)
+        return
+    buffer = io.BytesIO()
+    note = json.dumps({"made_by": "pie_jax", **(metadata or {})}, sort_keys=True)
+    _as_picture(image).save(buffer, "JPEG", quality=95, subsampling=0, comment=note.encode())
+    replace_file(path, buffer.getvalue())
 
 
 def save_png(path: str | os.PathLike, image: np.ndarray | Image.Image, *, metadata: dict | None = None) -> None:

@@ -77,20 +77,26 @@ class Graph(nn.Module):
         if kind in ACTIVATIONS:
             return ACTIVATIONS[kind](x)
         if kind == "prelu":
-            return jnp.where(x >= 0, x, x * self._weight(number, "alpha", x.shape[-1:]))
+            return jnp.where(x >= 0, x, x * _channels(self._weight(number, "alpha", x.shape[-1:]), x))
         if kind in ("conv", "conv_transpose"):
             shape = (*operation.sizes("kernel"), x.shape[-1], int(operation.settings["features"]))
             kernel = self._weight(number, "kernel", shape)
             bias = self._weight(number, "bias", shape[-1:])
-            return (_conv if kind == "conv" else _conv_transpose)(operation, x, kernel) + bias
+            y = (_conv if kind == "conv" else _conv_transpose)(operation, x, kernel)
+            return y + _channels(bias, y)
         if kind == "depthwise":
             kernel = self._weight(number, "kernel", (*operation.sizes("kernel"), x.shape[-1]))
-            return depthwise_conv(x, kernel, strides=operation.sizes("stride"),
-                                  padding=operation.padding) + self._weight(number, "bias", x.shape[-1:])
+            y = depthwise_conv(x, kernel, strides=operation.sizes("stride"), padding=operation.padding)
+            return y + _channels(self._weight(number, "bias", x.shape[-1:]), y)
         return _PLAIN[kind](operation, x, *more)
 
     def _weight(self, number: int, name: str, shape: tuple[int, ...]) -> Array:
         return self.param(f"{number:03d}_{name}", nn.initializers.zeros, shape)
+
+
+def _channels(values, x):
+    """[C] beside x [..., C]."""
+    return values.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
 def depthwise_conv(x: Array, kernel: Array, *, strides: tuple[int, ...], padding: str) -> jax.Array:
@@ -103,7 +109,7 @@ def depthwise_conv(x: Array, kernel: Array, *, strides: tuple[int, ...], padding
         for column in range(kernel.shape[1]):
             part = x[:, row:row + strides[0] * (high - 1) + 1:strides[0],
                      column:column + strides[1] * (wide - 1) + 1:strides[1]]
-            total = total + part * kernel[row, column]
+            total = total + part * _channels(kernel[row, column], part)
     return total
 
 
@@ -131,7 +137,7 @@ def _mean_pool(operation, x):
 
 def _scale(operation, x):
     factors = jnp.asarray([float(word) for word in operation.settings["by"].split(",")])
-    return x * (factors[0] if len(factors) == 1 else factors.reshape(x.shape[1:]))
+    return x * (factors[0] if len(factors) == 1 else factors.reshape(1, *x.shape[1:]))
 
 
 def _pad(operation, x):
@@ -153,7 +159,7 @@ def _crop_matrix(operation, points):
     back = _rotation(-angle)
     middle = jnp.einsum("bij,bj->bi", back, (low + high) / 2)
     size = jnp.asarray(operation.sizes("size")[::-1], jnp.float32)  # x, y
-    scale = float(settings["scale"]) * (high - low) / size
+    scale = float(settings["scale"]) * (high - low) / size[None]
     linear = back * scale[:, None, :]
     matrix = jnp.tile(jnp.eye(4), (len(points), 1, 1)).at[:, :2, :2].set(linear)
     return matrix.at[:, :2, 3].set(middle - jnp.einsum("bij,j->bi", linear, size / 2))
@@ -174,15 +180,15 @@ def _crop(operation, x, matrix):
 
 
 def _read(x, places):
-    size = jnp.asarray(x.shape[1::-1])
-    inside = jnp.all((places >= 0) & (places <= size - 1), axis=-1)
+    last = jnp.asarray(x.shape[1::-1])[None, None] - 1
+    inside = jnp.all((places >= 0) & (places <= last), axis=-1)
     corner = jnp.floor(places).astype(jnp.int32)
     share = places - corner
     total = jnp.zeros((*places.shape[:-1], x.shape[-1]), x.dtype)
     for dx in (0, 1):
         for dy in (0, 1):
             weight = (share[..., 0] if dx else 1 - share[..., 0]) * (share[..., 1] if dy else 1 - share[..., 1])
-            at = jnp.clip(corner + jnp.asarray([dx, dy]), 0, size - 1)
+            at = jnp.clip(corner + jnp.asarray([dx, dy])[None, None], 0, last)
             total = total + weight[..., None] * x[at[..., 1], at[..., 0]]
     return jnp.where(inside[..., None], total, 0.0)
 

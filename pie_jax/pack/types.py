@@ -108,6 +108,7 @@ class Pack:
 
 
 def pack_hash(manifest: Mapping) -> str:
-    """SHA-256 over (part, hash) of every part of a manifest, sorted by part."""
-    parts = manifest.get("parts", {})
+    """SHA-256 over (part, hash) of every part of a manifest that decides what a code is, sorted by part."""
+    parts = {name: entry for name, entry in manifest.get("parts", {}).items()
+             if name not in PARTS or PARTS[name].decides}
     return hashlib.sha256("".join(f"{k} {parts[k]['sha256']}\n" for k in sorted(parts)).encode()).hexdigest()

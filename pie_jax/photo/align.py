@@ -35,7 +35,7 @@ def whole(size: tuple[int, int]) -> Square:
     return Square(x=size[0] / 2, y=size[1] / 2, side=float(min(size)))
 
 
-def is_framed(square: Square, size: tuple[int, int], *, tolerance: float = 0.03) -> bool:
+def is_framed(square: Square, size: tuple[int, int], *, tolerance: float = 0.08) -> bool:
     """Whether a square photo already has this framing: its corners within `tolerance` of the side."""
     if size[0] != size[1]:
         return False

@@ -128,8 +128,8 @@ def _detect(config: GraphConfig, weights: Weights, images: Array) -> tuple[jax.A
     """images [B, R, R, 3] in 0..1 -> scores [B, 896], and box corners, eyes, nose, mouth [B, 896, 6, 2] in 0..1."""
     raw, logits = apply(Graph(config), weights, images * (config.high - config.low) + config.low)
     places = raw.reshape(*raw.shape[:2], -1, 2) / config.resolution
-    middle, size = places[:, :, 0] + anchors(), places[:, :, 1]
-    features = places[:, :, 2:6] + anchors()[:, None]
+    middle, size = places[:, :, 0] + anchors()[None], places[:, :, 1]
+    features = places[:, :, 2:6] + anchors()[None, :, None]
     corners = jnp.stack([middle - size / 2, middle + size / 2], axis=2)
     return jax.nn.sigmoid(logits[..., 0]), jnp.concatenate([corners, features], axis=2)
 
@@ -172,7 +172,8 @@ def _confirmed(pack: Pack, reader: SquareReader, faces: list[Face]) -> list[Face
         for i, face in enumerate(part):
             square = _square_of(face.points).grown(_SECOND_LOOK)
             images[i] = reader.read(square, config.resolution)
-            expected[i] = square.from_photo([face.points[list(some), :2].mean(axis=0) for some in _FEATURES])
+            expected[i] = square.from_photo(
+                np.array([face.points[list(some), :2].mean(axis=0) for some in _FEATURES]))
             images[half + i], expected[half + i] = images[i][:, ::-1], expected[i][_MIRRORED] * (-1, 1) + (1, 0)
         scores, boxes = (np.asarray(a) for a in _detect(config, pack.weights["face_detector"], images))
         best = scores.argmax(axis=1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +50,7 @@ def fit_photos(pack: Pack, portraits: Array, landmarks: Array) -> Fit:
     """
     pack.require("morphable")
     camera = pack.configs.camera
-    points = (jnp.asarray(landmarks) - jnp.asarray([camera.crop_x, camera.crop_y])) / camera.crop_size
+    points = (jnp.asarray(landmarks) - jnp.asarray([camera.crop_x, camera.crop_y])[None, None]) / camera.crop_size
     crops = face_crop(jnp.asarray(portraits), camera, resolution=_RENDER)
     params, residual = _fit(pack.morphable, crops, points, camera=crop_camera(camera))
     return Fit(params=jax.tree.map(np.asarray, params), residual_px=np.asarray(residual))
@@ -73,14 +74,15 @@ def _start(model: MorphableModel, points: Array, camera: CameraConfig) -> FacePa
     inner = slice(17, 66)
     a, b = base[:, inner], points[:, inner]
     a_mid, b_mid = a.mean(axis=1), b.mean(axis=1)
+    centre = jnp.asarray([camera.centre_x, camera.centre_y])[None]
     a, b = a - a_mid[:, None], b - b_mid[:, None]
     norm = jnp.sum(jnp.square(a), axis=(1, 2))
     cos = jnp.sum(a * b, axis=(1, 2)) / norm
     sin = jnp.sum(a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0], axis=1) / norm
     scale = jnp.sqrt(cos**2 + sin**2)
     distance = camera.distance / scale
-    shift = (b_mid - jnp.asarray([camera.centre_x, camera.centre_y])) * distance[:, None] / camera.focal
-    middle = (a_mid - jnp.asarray([camera.centre_x, camera.centre_y])) * camera.distance / camera.focal
+    shift = (b_mid - centre) * distance[:, None] / camera.focal
+    middle = (a_mid - centre) * camera.distance / camera.focal
     translation = jnp.stack([shift[:, 0] - middle[:, 0], -(shift[:, 1] - middle[:, 1]), camera.distance - distance], -1)
     rotation = jnp.stack([jnp.zeros(batch), jnp.zeros(batch), -jnp.arctan2(sin, cos)], axis=-1)
     return dataclasses.replace(mean, rotation=rotation, translation=translation)
@@ -99,7 +101,8 @@ def _descend(params: FaceParams, loss, steps: int, rate: float, scales: dict[str
 
     def step(carry, i):
         params, state = carry
-        gradient = jax.grad(lambda p: jnp.sum(loss(p)))(params)
+        gradient: Any = jax.grad(lambda p: jnp.sum(loss(p)))(params)
+        direction: Any
         direction, state = optimiser.update(gradient, state)
         speed = rate * (0.05 ** (i / steps))
         moved = {f.name: getattr(params, f.name) - scales[f.name] * speed * getattr(direction, f.name)
@@ -113,8 +116,8 @@ def _descend(params: FaceParams, loss, steps: int, rate: float, scales: dict[str
 def _shape_loss(model: MorphableModel, points: Array, camera: CameraConfig, params: FaceParams) -> Array:
     found = project_landmarks(model, params, camera, resolution=224)
     squared = jnp.sum(jnp.square(found - 224.0 * points), axis=-1)
-    return (jnp.sum(_POINTS * squared, axis=-1) + _IDENTITY_PRIOR * jnp.sum(jnp.square(params.identity), axis=-1)
-            + _EXPRESSION_PRIOR * jnp.sum(jnp.square(params.expression) * _expression_weights(model), axis=-1))
+    return (jnp.sum(_POINTS[None] * squared, axis=-1) + _IDENTITY_PRIOR * jnp.sum(jnp.square(params.identity), axis=-1)
+            + _EXPRESSION_PRIOR * jnp.sum(jnp.square(params.expression) * _expression_weights(model)[None], axis=-1))
 
 
 def _expression_weights(model: MorphableModel) -> np.ndarray:

@@ -23,9 +23,12 @@ from pie_jax.face3d.render import light as light_from
 from pie_jax.face3d.render import light_ambient, render
 from pie_jax.io import load_portrait
 from pie_jax.pack import Pack, inference
+from pie_jax.photo.composite import Layers, edit_layers, edited_portrait
+from pie_jax.photo.fitted import PARTS as FITTED_PARTS
 from pie_jax.portrait.calibration import apply_rig, range_warnings, solve_edit
 from pie_jax.portrait.embedding import Embedding
 from pie_jax.portrait.inversion import as_pack, synthesise
+from pie_jax.portrait.matching import photo_detail
 
 AXES = ("pitch", "yaw", "roll")  # the columns of FaceParams.rotation
 LARGEST_ANGLE = 90.0
@@ -42,7 +45,8 @@ Like: TypeAlias = "Embedding | FaceParams | np.ndarray | str | os.PathLike[str]"
 def edit_portrait(pack: Pack | str | os.PathLike, embedding: Embedding, *, yaw: float | None = None,
                   pitch: float | None = None, roll: float | None = None, expression: Mapping[str, float] | None = None,
                   light: tuple[float, float, float] | None = None, like: tuple[Like, Sequence[str]] | None = None,
-                  order: Sequence[str] = CONTROLS, invert_response: bool = True) -> np.ndarray:
+                  order: Sequence[str] = CONTROLS, invert_response: bool = True,
+                  detail: float | None = None) -> np.ndarray:
     """The embedded portrait with other pose, expression or light.
 
     All values are absolute: what is asked replaces what the embedding has, what is not asked stays. Each control that
@@ -57,24 +61,54 @@ def edit_portrait(pack: Pack | str | os.PathLike, embedding: Embedding, *, yaw: 
         light over the portrait's own ambient light.
       like: (another embedding, its folder, a photo, a portrait [H, W, 3] or FaceParams; controls taken from it).
       order: the controls, first one first.
+      detail: how much of the picture is the photo's own pixels, moved and relit, 0..1 (0: the generator alone, PIE
+        as published). None: 1 where the embedding has its photo and the generator does not give it back as it does
+        its own people, else 0.
       invert_response: ask the rigs for as much more as their response falls short (see `calibration`). Without a
         measurement of it in the pack nothing changes.
 
     Returns:
-      [H, W, 3] float32 in 0..1. Without any request: the synthesis itself. A ReachWarning says where what is asked lies
-      outside the range in which edits of this pack were measured to arrive.
+      [H, W, 3] float32 in 0..1, as large as the generator's portraits, and where the photo's own pixels are shown as
+      large as `embedding.photo.portrait`. Without any request: the synthesis itself, or the photo. A ReachWarning says
+      where what is asked lies outside the range in which edits of this pack were measured to arrive.
 
     Raises:
       UsageError: unknown component or control, angle out of range. PackError: another pack's embedding, or a part
       (rig, regressor, morphable model) that this edit needs is missing.
     """
     pack = as_pack(pack)
-    w_plus, _ = edit_latent(pack, embedding, yaw=yaw, pitch=pitch, roll=roll, expression=expression, light=light,
-                            like=like, order=order, invert_response=invert_response)
+    if detail is not None and not 0.0 <= detail <= 1.0:
+        raise UsageError(f"detail: expected 0 to 1, got {detail:g}")
+    asked = {"yaw": yaw, "pitch": pitch, "roll": roll, "expression": expression, "light": light, "like": like}
+    share = photo_detail(pack, embedding, detail)
+    if share == 1.0:
+        check_pack(pack, embedding)
+        return _photo_edit(pack, embedding, asked)
+    w_plus, _ = edit_latent(pack, embedding, **asked, order=order, invert_response=invert_response)
     for line in range_warnings(pack, yaw=yaw, pitch=pitch, roll=roll, expression=expression, light=light):
         warnings.warn(line, ReachWarning, stacklevel=2)
-    image = synthesise(pack, jnp.asarray(w_plus)[None])[0]
-    return np.clip(np.asarray(image, np.float32), 0.0, 1.0)
+    image = np.clip(np.asarray(synthesise(pack, jnp.asarray(w_plus)[None])[0], np.float32), 0.0, 1.0)
+    if share == 0.0:
+        return image
+    own = _photo_edit(pack, embedding, asked)
+    return share * own + (1.0 - share) * np.asarray(jax.image.resize(image, own.shape, "cubic")).clip(0.0, 1.0)
+
+
+def _photo_edit(pack: Pack, embedding: Embedding, asked: Mapping) -> np.ndarray:
+    assert embedding.photo is not None
+    return edited_portrait(embedding.photo, photo_layers(pack, embedding, **asked))
+
+
+def photo_layers(pack: Pack, embedding: Embedding, **request) -> Layers:
+    """How an edit moves and relights the photo of an embedding. Arguments and errors as in `edit_portrait`.
+
+    PackError: the embedding has no fitted photo.
+    """
+    if embedding.photo is None:
+        raise PackError(f"{pack.name}: the embedding has no fitted photo; embed it again with a pack that has "
+                        f"{', '.join(FITTED_PARTS)}")
+    target, _ = target_params(pack, embedding.photo.params, **request)
+    return edit_layers(pack.morphable, embedding.photo, target, pack.configs.camera)
 
 
 def edit_latent(pack: Pack, embedding: Embedding, *, order: Sequence[str] = CONTROLS, invert_response: bool = True,
@@ -167,7 +201,7 @@ def params_of(pack: Pack, other: Like) -> FaceParams:
         else:
             other = load_portrait(path, resolution=pack.configs.generator.resolution)
     if isinstance(other, Embedding):
-        params = other.portrait_params or other.params
+        params = other.photo.params if other.photo is not None else other.portrait_params or other.params
         if params is None:
             raise PackError(f"{pack.name}: the other embedding knows no face parameters; embed it with a pack that has "
                             "a regressor")

@@ -14,6 +14,7 @@ from pie_jax.config import EmbedConfig, from_dict, to_dict
 from pie_jax.errors import InputError
 from pie_jax.face3d.morphable import FaceParams
 from pie_jax.io import read_npz, shown, write_npz
+from pie_jax.photo.fitted import FittedPhoto
 
 FORMAT = 1
 
@@ -35,6 +36,7 @@ class Embedding:
     pack_name: str
     pack_hash: str
     report: dict  # metrics, seconds, outcome: JSON-able
+    photo: FittedPhoto | None = None  # the photo itself, where it was found to be one and the pack can fit it
 
     def save(self, path: str | os.PathLike) -> None:
         """Write one .npz, whole or not at all. Raises ResourceError."""
@@ -46,6 +48,8 @@ class Embedding:
             if getattr(self, name) is not None:
                 arrays[name] = np.asarray(getattr(self, name), np.float32)
         arrays |= {f"trace/{name}": np.asarray(values, np.float32) for name, values in self.trace.items()}
+        if self.photo is not None:
+            arrays |= {f"photo/{name}": array for name, array in self.photo.to_arrays().items()}
         facts = {"format": FORMAT, "pack_name": self.pack_name, "pack_hash": self.pack_hash,
                  "config": to_dict(self.config), "report": self.report}
         arrays["facts"] = np.array(json.dumps(facts, sort_keys=True))
@@ -70,11 +74,13 @@ class Embedding:
                 raise InputError(f"{shown(path)}: written in format {facts['format']}, this version reads up to "
                                  f"{FORMAT}; upgrade pie_jax")
             trace = {name.removeprefix("trace/"): a for name, a in arrays.items() if name.startswith("trace/")}
+            photo = {name.removeprefix("photo/"): a for name, a in arrays.items() if name.startswith("photo/")}
             faces = {name: _params(arrays[name]) if name in arrays else None for name in ("params", "portrait_params")}
             return cls(w_plus=_latent(arrays["w_plus"]), landmarks=arrays.get("landmarks"), trace=trace, **faces,
                        portrait_landmarks=arrays.get("portrait_landmarks"), pack_name=str(facts["pack_name"]),
                        pack_hash=str(facts["pack_hash"]), config=from_dict(EmbedConfig, facts["config"]),
-                       report=_report(facts["report"]))
+                       report=_report(facts["report"]),
+                       photo=FittedPhoto.from_arrays(photo) if photo else None)
         except (KeyError, TypeError, ValueError) as error:
             cause = " ".join(str(error).split())[:120] or type(error).__name__
             raise InputError(f"{shown(path)}: not an embedding, or damaged ({cause}); embed the photo again") from None

@@ -1,0 +1,174 @@
+"""The edited photo put together: the person moved and relit over the background, in the portrait or in the whole photo.
+
+    edited = A * light * warp(person) + (1 - A) * background       in linear light
+
+A is the person's matte, moved with the person. Where nothing moves and no light changes, every pixel stays what it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pie_jax.arrays import Array
+from pie_jax.config import CameraConfig
+from pie_jax.face3d.morphable import FaceParams, MorphableModel
+from pie_jax.photo.fitted import FittedPhoto
+from pie_jax.photo.motion import Holes, Motion, find_motion, holes_of, pixel_grid, sample, smooth_field
+
+GRID = 512  # px of the map from which the finest motion is read
+_STRIP = 2**19  # pixels of the full photo that are made at a time
+_SURE = 1e3
+_PERSON = 0.03  # matte above which a pixel is not background
+_GROW = 13  # px of the map around the person that are not trusted as background
+_INNER = 41  # px of the map inside the face that are the person whatever the matte says
+_STILL_PX = (0.15, 0.6)  # px of the map: less is no motion, more is one
+_LIGHT_STEP = 2e-3  # a factor of light nearer to 1 changes nothing
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layers:
+    """What an edit does to a portrait, on a map of GRID px; colours are linear."""
+
+    motion: Motion
+    matte: Array  # [R, R] 0..1, of the photo as it was
+    background: Array  # [R, R, 3] the background, also behind the person
+    behind: Array  # [R, R] 0..1: where that is taken instead of the photo
+
+
+def edit_layers(model: MorphableModel, fitted: FittedPhoto, target: FaceParams, camera: CameraConfig) -> Layers:
+    """The layers of an edit to `target` [n]. `camera`: the pack's."""
+    small = jnp.asarray(fitted.portrait, jnp.float32) / 255.0
+    return _layers(model, _Static(holes_of(model)), small, jnp.asarray(fitted.matte, jnp.float32) / 255.0,
+                   jax.tree.map(jnp.asarray, fitted.params), jax.tree.map(jnp.asarray, target), camera=camera)
+
+
+class _Static:
+    """Hole triangles as a value that programs are compiled for."""
+
+    def __init__(self, holes: Holes):
+        self.holes, self.key = holes, holes.triangles.tobytes()
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Static) and other.key == self.key
+
+
+@partial(jax.jit, static_argnames=("camera", "static"))
+def _layers(model: MorphableModel, static: _Static, portrait, matte, source, target, *, camera) -> Layers:
+    motion = find_motion(model, static.holes, source, target, camera, resolution=GRID)
+    small = jax.image.resize(to_linear(portrait), (GRID, GRID, 3), "linear")
+    matte = jax.image.resize(matte, (GRID, GRID), "linear")
+    near = jax.lax.reduce_window(matte, -jnp.inf, jax.lax.max, (_GROW, _GROW), (1, 1), "SAME")
+    sure = jnp.where(near < _PERSON, _SURE, 0.0)
+    mean = jnp.sum(small * sure[..., None], axis=(0, 1)) / jnp.maximum(jnp.sum(sure), 1.0)
+    mean = mean[None, None]
+    return Layers(motion=motion, matte=matte, background=mean + smooth_field(small - mean, sure),
+                  behind=jnp.clip((near - _PERSON) * 6.0, 0.0, 1.0))
+
+
+def edited_portrait(fitted: FittedPhoto, layers: Layers) -> np.ndarray:
+    """The edited portrait [R, R, 3] in 0..1, of the fitted one's size."""
+    size = fitted.portrait.shape[0]
+    places = pixel_grid(size) / size
+    scale = jnp.asarray([[size, 0.0, 0.0], [0.0, size, 0.0]], jnp.float32)
+    image, _ = _compose(jnp.asarray(fitted.portrait), layers, places, scale)
+    return np.asarray(image)
+
+
+def edited_photo(photo: np.ndarray, fitted: FittedPhoto, layers: Layers) -> tuple[np.ndarray, np.ndarray]:
+    """The whole photo [H, W, 3] uint8 with its edit, and where it changed [H, W]; all other pixels are the same.
+
+    photo: the photo that `fitted` was made of, upright, RGB.
+    """
+    out, changed = photo.copy(), np.zeros(photo.shape[:2], bool)
+    corners = fitted.square.corners()
+    low = np.maximum(np.floor(corners.min(axis=0)), 0).astype(int)
+    high = np.minimum(np.ceil(corners.max(axis=0)), (photo.shape[1], photo.shape[0])).astype(int)
+    across, down = fitted.square.to_photo(np.array([[1.0, 0.0], [0.0, 1.0]])) - fitted.square.to_photo(np.zeros(2))
+    origin = fitted.square.to_photo(np.zeros(2)) - low
+    affine = jnp.asarray(np.stack([across, down, origin], axis=1), jnp.float32)
+    region = jnp.asarray(photo[low[1]:high[1], low[0]:high[0]])
+    rows = max(1, _STRIP // max(int(high[0] - low[0]), 1))
+    for top in range(low[1], high[1], rows):
+        y, x = np.mgrid[top:top + rows, low[0]:high[0]] + 0.5  # the last strip may reach below: one shape for all
+        places = fitted.square.from_photo(np.stack([x, y], axis=-1)).astype(np.float32)
+        image, moved = (np.asarray(a) for a in _compose(region, layers, jnp.asarray(places), affine))
+        count = min(rows, high[1] - top)
+        inside = np.all((places >= 0) & (places <= 1), axis=-1)[:count]
+        mask = np.asarray(moved)[:count] & inside
+        part = (slice(top, top + count), slice(low[0], high[0]))
+        changed[part] = mask
+        out[part][mask] = np.round(np.clip(image[:count][mask], 0.0, 1.0) * 255.0).astype(np.uint8)
+    return out, changed
+
+
+@jax.jit
+def _compose(image: Array, layers: Layers, places: Array, affine: Array) -> tuple[jax.Array, jax.Array]:
+    """Pixels [h, w, 3] in 0..1 at `places` [h, w, 2] (0..1 of the portrait), and where they changed [h, w].
+
+    image [H, W, 3] uint8; affine [2, 3]: 0..1 of the portrait -> its px.
+    """
+    motion, grid = layers.motion, places * GRID
+    read = sample(jnp.concatenate([motion.source * GRID - pixel_grid(GRID), motion.light - 1.0, _inner(motion.face)],
+                                  axis=-1), grid)
+    displacement, light, inner = read[..., :2], read[..., 2:5], read[..., 5:]
+    source = places + displacement / GRID
+    person = to_linear(_pixels(image, _apply(affine, source)))
+    own = _pixels(image, _apply(affine, places))
+    alpha = jnp.maximum(sample(layers.matte[..., None], source * GRID), inner)
+    lit = jnp.where(jnp.abs(light) > _LIGHT_STEP, light, 0.0) * alpha
+    far = jnp.linalg.norm(displacement, axis=-1, keepdims=True)
+    moved = jnp.clip((far - _STILL_PX[0]) / (_STILL_PX[1] - _STILL_PX[0]), 0.0, 1.0)
+    behind = sample(jnp.concatenate([layers.background, layers.behind[..., None]], axis=-1), grid)
+    back = behind[..., :3] * behind[..., 3:] + to_linear(own) * (1.0 - behind[..., 3:])
+    person = person * (1.0 + lit)
+    layered = alpha * person + (1.0 - alpha) * back
+    edited = moved * layered + (1.0 - moved) * to_linear(own) * (1.0 + lit)
+    touched = moved * jnp.maximum(alpha, behind[..., 3:])  # what moves over the background, or away from it
+    changes = (touched[..., 0] > 0) | (jnp.abs(lit).max(axis=-1) > 0)
+    return jnp.where(changes[..., None], to_srgb(jnp.clip(edited, 0.0, 1.0)), own), changes
+
+
+def sources(layers: Layers) -> tuple[jax.Array, jax.Array]:
+    """Shares [R, R] of a changed pixel that the photo shows, moved or relit, and that are filled in; else both 0."""
+    motion = layers.motion
+    displacement = motion.source * GRID - pixel_grid(GRID)
+    moved = jnp.clip((jnp.linalg.norm(displacement, axis=-1) - _STILL_PX[0]) / (_STILL_PX[1] - _STILL_PX[0]), 0.0, 1.0)
+    alpha = jnp.maximum(sample(layers.matte[..., None], motion.source * GRID)[..., 0], _inner(motion.face)[..., 0])
+    lit = (jnp.abs(motion.light - 1.0).max(axis=-1) * alpha > _LIGHT_STEP).astype(moved.dtype)
+    hidden = jnp.maximum(1.0 - motion.seen, (motion.opened > 0) * motion.mouth)
+    filled = moved * jnp.maximum(hidden, (1.0 - alpha) * layers.behind)
+    moved = moved * jnp.maximum(alpha, layers.behind)
+    return jnp.maximum(moved, lit) - filled, filled
+
+
+def _inner(face: Array) -> Array:
+    """[R, R, 1]: the face without a border, on which the mesh and the person may not agree."""
+    return -jax.lax.reduce_window(-face, -jnp.inf, jax.lax.max, (_INNER, _INNER), (1, 1), "SAME")[..., None]
+
+
+def _apply(affine, places):
+    return jnp.einsum("hwj,ij->hwi", places, affine[:, :2]) + affine[None, None, :, 2]
+
+
+def _pixels(image, places):
+    return sample(image, places) / 255.0
+
+
+def to_linear(srgb: Array) -> jax.Array:
+    """sRGB values in 0..1 as light (IEC 61966-2-1)."""
+    return jnp.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+
+
+def to_srgb(light: Array) -> jax.Array:
+    """Light in 0..1 as sRGB values."""
+    safe = jnp.maximum(light, 1e-8)
+    return jnp.where(light <= 0.0031308, light * 12.92, 1.055 * safe ** (1 / 2.4) - 0.055)

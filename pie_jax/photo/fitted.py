@@ -1,0 +1,119 @@
+"""A photograph made ready for edits: its portrait as the pack frames it, its face parameters, the person's matte."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from pie_jax.arrays import Array, Weights
+from pie_jax.config import GraphConfig
+from pie_jax.errors import NoFaceError, UsageError
+from pie_jax.face3d.morphable import FaceParams
+from pie_jax.nn.graph import Graph
+from pie_jax.nn.layers import apply
+from pie_jax.pack import Pack
+from pie_jax.photo.align import framing, is_framed, whole
+from pie_jax.photo.detect import Face, find_faces
+from pie_jax.photo.fit import fit_photos
+from pie_jax.photo.squares import Square, SquareReader
+
+PARTS = ("face_detector", "face_mesh", "person_matte", "morphable")
+LARGEST = 1024  # px a side that a portrait is kept with
+_SMALLEST = 256
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FittedPhoto:
+    """What edits of a photo's own pixels start from. Arrays are on the host."""
+
+    portrait: np.ndarray  # [R, R, 3] uint8, framed as the pack's portraits are
+    params: FaceParams  # fields [n] of the pack's morphable model
+    landmarks: np.ndarray  # [66, 2] in 0..1 of the portrait
+    matte: np.ndarray  # [M, M] uint8, 255: the person
+    square: Square  # where the portrait lies in the photo
+    size: tuple[int, int]  # of the photo: width, height
+    residual_px: float  # mean distance of the fitted points, px of a 224 px face crop
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """All of it as arrays, the inverse of `from_arrays`."""
+        square = np.array(dataclasses.astuple(self.square), np.float64)
+        return {"portrait": self.portrait, "params": np.asarray(self.params.to_vector(), np.float32),
+                "landmarks": np.asarray(self.landmarks, np.float32), "matte": self.matte, "square": square,
+                "size": np.array(self.size, np.int64), "residual_px": np.array(self.residual_px, np.float32)}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> FittedPhoto:
+        """ValueError: arrays of other shapes or types, or values that are not finite."""
+        portrait, matte, params = arrays["portrait"], arrays["matte"], arrays["params"]
+        if portrait.dtype != np.uint8 or portrait.ndim != 3 or portrait.shape != (portrait.shape[0],) * 2 + (3,):
+            raise ValueError(f"portrait: expected uint8 [R, R, 3], got {portrait.dtype} {list(portrait.shape)}")
+        if matte.dtype != np.uint8 or matte.ndim != 2 or not np.isfinite(params).all():
+            raise ValueError("matte, params: expected uint8 [M, M] and finite values")
+        x, y, side, angle = (float(v) for v in arrays["square"])
+        width, height = (int(v) for v in arrays["size"])
+        return cls(portrait=portrait, params=FaceParams.from_vector(params), landmarks=arrays["landmarks"], matte=matte,
+                   square=Square(x=x, y=y, side=side, angle=angle), size=(width, height),
+                   residual_px=float(arrays["residual_px"]))
+
+
+def can_fit(pack: Pack) -> bool:
+    """Whether the pack has all networks that find, frame and fit a face."""
+    return all(part in pack.weights for part in PARTS[:3]) and pack.morphable is not None
+
+
+def frame_photo(pack: Pack, photo: Image.Image, *, align: bool = True, face: int | None = None, where: str = "photo",
+                tell: Callable[[str], None] = lambda line: None) -> tuple[Square, Face]:
+    """The square that an RGB photo is embedded by, and its face.
+
+    Args:
+      align: False takes the middle square as it is.
+      face: which one, from 1, the largest first; default the largest.
+      where: the photo's name, for messages. tell: called with what the user should know.
+
+    Raises:
+      NoFaceError: nothing in it is a face. UsageError: there are not so many.
+    """
+    faces = find_faces(pack, photo)
+    if not faces:
+        raise NoFaceError(f"{where}: no face found; give a photo with a face at least 40 px from eyes to chin, turned "
+                          "less than a profile")
+    if face is not None and not 1 <= face <= len(faces):
+        raise UsageError(f"--face {face}: {where} shows {len(faces)} face{'s' * (len(faces) > 1)}")
+    if face is None and len(faces) > 1:
+        tell(f"{where}: {len(faces)} faces, took the largest (--face N takes another)")
+    chosen = faces[(face or 1) - 1]
+    square = framing(chosen.landmarks)
+    if not align or is_framed(square, photo.size):
+        square = whole(photo.size)
+    return square, chosen
+
+
+def fit_photo(pack: Pack, photo: Image.Image, square: Square, face: Face) -> FittedPhoto:
+    """Fit the face of an RGB photo in its square. PackError: the pack has no morphable model or no matte."""
+    pack.require("morphable", "person_matte")
+    resolution = int(2 ** np.clip(np.ceil(np.log2(square.side)), np.log2(_SMALLEST), np.log2(LARGEST)))
+    portrait = SquareReader(photo).read(square, resolution, mirror=True)
+    landmarks = square.from_photo(face.landmarks).astype(np.float32)
+    fit = fit_photos(pack, portrait[None], landmarks[None])
+    config = pack.configs.of("person_matte")
+    matte = _matte(config, pack.weights["person_matte"], jnp.asarray(portrait))
+    return FittedPhoto(portrait=_to_bytes(portrait), params=jax.tree.map(lambda a: a[0], fit.params),
+                       landmarks=landmarks, matte=_to_bytes(np.asarray(matte)), square=square, size=photo.size,
+                       residual_px=float(fit.residual_px[0]))
+
+
+@partial(jax.jit, static_argnames="config")
+def _matte(config: GraphConfig, weights: Weights, portrait: Array) -> jax.Array:
+    """portrait [R, R, 3] -> [M, M] 0..1: the person."""
+    side = config.resolution
+    return apply(Graph(config), weights, jax.image.resize(portrait, (side, side, 3), "linear")[None])[0][0, :, :, 0]
+
+
+def _to_bytes(values: np.ndarray) -> np.ndarray:
+    return np.clip(np.round(values * 255.0), 0, 255).astype(np.uint8)

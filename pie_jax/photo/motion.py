@@ -1,0 +1,219 @@
+"""Where every pixel of an edited photo comes from: the motion of the fitted face, carried on to the head around it.
+
+A backward map. Inside the face it is the mesh's own; inside the eyes the eyeballs stay with the head, whatever the lids
+do; inside the mouth it stretches between the lips; the head around the face (ears, hair) turns as a rigid plane through
+its middle; shoulders, background and the frame stay. Between these a smooth field, screened by how sure each is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pie_jax.arrays import Array
+from pie_jax.config import CameraConfig
+from pie_jax.face3d import geometry, raster
+from pie_jax.face3d.morphable import FaceParams, MorphableModel, shape, vertex_normals
+from pie_jax.face3d.render import irradiance, project
+
+HIDDEN = 0.02  # of the depth: a point farther behind what is drawn is not seen
+_SHELL_DEPTH = -0.35  # model units: the plane of ears and hairline
+_HEAD = (1.55, 1.75, 1.15)  # of the head about the face's middle: half widths, up, down, in the face's own
+_COARSER = 4  # the smooth field's pixels, in pixels of the map
+_SWEEPS = 12  # over each level of it
+_SURE = 1e3  # how much the field holds to the mesh, and to the frame
+_REACH = {"head": 0.25, "still": 0.2, "light": 0.3}  # in portraits: how far from the mesh the field goes over to the
+# rigid head, to rest, and light to none
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Motion:
+    """For each pixel of the edited portrait [..., R, R]; places in 0..1 of the portrait."""
+
+    source: Array  # [..., R, R, 2] where it comes from: x, y
+    seen: Array  # [..., R, R] 0..1: the photo shows it there
+    light: Array  # [..., R, R, 3] factor of its light, linear
+    face: Array  # [..., R, R] 0..1: mesh, eyes and mouth
+    mouth: Array  # [..., R, R] 0..1: inside of the lips
+    opened: Array  # [...] how much wider the mouth is than in the photo, in heights of the face
+
+
+@dataclasses.dataclass(frozen=True)
+class Holes:
+    """The model's eyes and mouth: loops of vertices around what its mesh leaves open, and triangles that close them."""
+
+    vertices: np.ndarray  # [N] of the mesh, one loop after the other
+    triangles: np.ndarray  # [T, 3] of the mesh's vertices
+    region: np.ndarray  # [T] 1 and 2: eyes, 3: mouth
+
+
+def holes_of(model: MorphableModel) -> Holes:
+    """Close the three largest loops inside the border of the mesh. ValueError: it has other holes."""
+    triangles = np.asarray(model.triangles)
+    edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
+    _, first, counts = np.unique(np.sort(edges, axis=1), axis=0, return_index=True, return_counts=True)
+    after = {int(a): int(b) for a, b in edges[first[counts == 1]]}  # along each border, against the mesh's own winding
+    loops: list[list[int]] = []
+    while after:
+        start, loop = next(iter(after)), []
+        here = start
+        while here in after:
+            loop.append(here)
+            here = after.pop(here)
+        loops.append(loop)
+    shape_ = np.asarray(model.mean_shape)
+    loops = sorted(loops, key=len)[:-1]  # the longest is the outer border
+    if len(loops) != 3:
+        raise ValueError(f"model: expected holes for two eyes and a mouth, got {len(loops)} holes")
+    loops.sort(key=lambda loop: (shape_[loop, 1].mean() < 0, shape_[loop, 0].mean()))
+    fans, regions = [], []
+    for region, loop in enumerate(loops, start=1):
+        fan = _strip(loop, shape_)
+        fans.append(fan)
+        regions.append(np.full(len(fan), region))
+    return Holes(np.concatenate(loops), np.concatenate(fans).astype(np.int32), np.concatenate(regions))
+
+
+def _strip(loop: list[int], places: np.ndarray) -> np.ndarray:
+    """Triangles between the upper and the lower half of a loop, corner to corner."""
+    left, right = (int(pick(places[loop, 0])) for pick in (np.argmin, np.argmax))
+    ahead = loop[left:] + loop[:left]
+    turn = (right - left) % len(loop)
+    one, other = ahead[:turn + 1], [ahead[0], *ahead[:turn - 1:-1]]
+    triangles, i, j = [], 0, 0
+    while i < len(one) - 1 or j < len(other) - 1:
+        if j == len(other) - 1 or (i < len(one) - 1 and places[one[i + 1], 0] <= places[other[j + 1], 0]):
+            triangles.append((one[i], one[i + 1], other[j]))
+            i += 1
+        else:
+            triangles.append((one[i], other[j + 1], other[j]))
+            j += 1
+    return np.array([t for t in triangles if len(set(t)) == 3])
+
+
+def find_motion(model: MorphableModel, holes: Holes, source: FaceParams, target: FaceParams, camera: CameraConfig, *,
+                resolution: int) -> Motion:
+    """The motion from `source` to `target`, FaceParams [n] of one photo, on a grid of `resolution` px."""
+    own, wanted = (shape(model, p) for p in (source, target))
+    rest = shape(model, dataclasses.replace(source, expression=jnp.zeros_like(source.expression)))
+    px = {"own": project(own, source, camera, resolution=resolution),
+          "wanted": project(wanted, target, camera, resolution=resolution),
+          "rest_own": project(rest, source, camera, resolution=resolution),
+          "rest_wanted": project(rest, target, camera, resolution=resolution)}
+    triangles = jnp.concatenate([jnp.asarray(model.triangles), jnp.asarray(holes.triangles)])
+    region = jnp.concatenate([jnp.zeros(len(model.triangles), jnp.int32), jnp.asarray(holes.region, jnp.int32)])
+
+    before = raster.rasterize(px["own"], triangles, height=resolution, width=resolution)
+    after = raster.rasterize(px["wanted"], triangles, height=resolution, width=resolution)
+    moved = (px["own"] - px["wanted"])[:, :2]
+    rigid = (px["rest_own"] - px["rest_wanted"])[:, :2]
+    irradiances = [irradiance(vertex_normals(geometry.rotate(v, p.rotation), model.triangles), p.illumination)
+                   for v, p in ((own, source), (wanted, target))]
+    drawn = raster.interpolate(after, triangles, jnp.concatenate(
+        [moved, rigid, px["own"][:, 2:], *irradiances], axis=-1))
+    hit = after.triangle_id >= 0
+    part = jnp.where(hit, region[jnp.maximum(after.triangle_id, 0)], -1)
+    eye, mouth = (part == 1) | (part == 2), part == 3
+    displacement = jnp.where(eye[..., None], drawn[..., 2:4], drawn[..., :2])
+    grid = pixel_grid(resolution)
+    seen_depth = sample(before.depth[..., None], grid + displacement)[..., 0]
+    visible = hit & ((drawn[..., 4] <= seen_depth * (1 + HIDDEN)) | mouth | eye)
+    light = jnp.clip(drawn[..., 8:11] / jnp.maximum(drawn[..., 5:8], 1e-2), 0.2, 5.0)
+
+    shell, head = _rigid_head(px["wanted"], source, target, camera, grid, resolution)
+    pull = {name: 1.0 / (reach * resolution) ** 2 for name, reach in _REACH.items()}
+    sure = jnp.where(visible, _SURE, jnp.where(hit, 0.0, pull["head"] * head + pull["still"] * (1 - head)))
+    known = jnp.where(visible[..., None], displacement, jnp.where(hit[..., None], 0.0, shell * head[..., None]))
+    field = jnp.where(visible[..., None], displacement, smooth_field(known, sure))
+    light = jnp.where(hit[..., None], light, 1.0 + smooth_field(
+        jnp.where(hit[..., None], light - 1.0, 0.0), jnp.where(hit, _SURE, pull["light"])))
+    height = px["wanted"][:, 1].max() - px["wanted"][:, 1].min()
+    opened = (_gap(px["wanted"], holes) - _gap(px["own"], holes)) / height
+    return Motion(source=(grid + field) / resolution, seen=jnp.where(hit, visible, 1.0).astype(field.dtype),
+                  light=light, face=hit.astype(field.dtype), mouth=mouth.astype(field.dtype), opened=opened)
+
+
+def _gap(px, holes: Holes):
+    loop = px[jnp.asarray(np.unique(holes.triangles[holes.region == 3])), 1]
+    return loop.max() - loop.min()
+
+
+def _rigid_head(wanted, source: FaceParams, target: FaceParams, camera: CameraConfig, grid, resolution: int):
+    """The displacement [R, R, 2] of a plane through the head that moves with it, and where the head is, 0..1."""
+    corners = jnp.asarray([[-1, -1], [1, -1], [1, 1], [-1, 1]], jnp.float32) * 2.0
+    plane = jnp.concatenate([corners, jnp.full((4, 1), _SHELL_DEPTH)], axis=1)
+    a, b = (project(plane, p, camera, resolution=resolution)[:, :2] for p in (target, source))
+    h = _homography(a, b)
+    ones = jnp.ones((*grid.shape[:-1], 1))
+    moved = jnp.einsum("hwj,ij->hwi", jnp.concatenate([grid, ones], axis=-1), h)
+    displacement = moved[..., :2] / moved[..., 2:] - grid
+    low, high = wanted[:, :2].min(axis=0), wanted[:, :2].max(axis=0)
+    middle, half = (low + high) / 2, (high - low) / 2
+    x, y = (grid[..., 0] - middle[0]) / half[0], (grid[..., 1] - middle[1]) / half[1]
+    radius = jnp.sqrt((x / _HEAD[0]) ** 2 + jnp.where(y < 0, y / _HEAD[1], y / _HEAD[2]) ** 2)
+    return displacement, 1 - jax.nn.sigmoid((radius - 1.0) * 10.0)
+
+
+def _homography(a, b):
+    """The 3x3 matrix that takes four points a [4, 2] to b."""
+    rows = []
+    for (x, y), (u, v) in zip(a, b, strict=True):
+        rows.append(jnp.stack([x, y, jnp.ones(()), *jnp.zeros(3), -u * x, -u * y]))
+        rows.append(jnp.stack([*jnp.zeros(3), x, y, jnp.ones(()), -v * x, -v * y]))
+    found = jnp.linalg.solve(jnp.stack(rows), b.reshape(-1))
+    return jnp.append(found, 1.0).reshape(3, 3)
+
+
+def pixel_grid(resolution: int) -> jax.Array:
+    """[R, R, 2] x and y of the pixels' centres, px."""
+    y, x = jnp.meshgrid(jnp.arange(resolution) + 0.5, jnp.arange(resolution) + 0.5, indexing="ij")
+    return jnp.stack([x, y], axis=-1)
+
+
+def sample(image: Array, places: Array) -> jax.Array:
+    """image [H, W, C] at places [..., 2] (x, y px, centres at .5), bilinear, the border repeated."""
+    high = jnp.asarray([image.shape[1] - 1, image.shape[0] - 1]).reshape((1,) * (places.ndim - 1) + (2,))
+    at = jnp.clip(places - 0.5, 0, high)
+    corner = jnp.minimum(jnp.floor(at).astype(jnp.int32), jnp.maximum(high - 1, 0))
+    share = at - corner
+    flat, width = image.reshape(-1, image.shape[-1]), image.shape[1]
+    first = corner[..., 1] * width + corner[..., 0]
+    top = flat[first] * (1 - share[..., :1]) + flat[first + 1] * share[..., :1]
+    bottom = flat[first + width] * (1 - share[..., :1]) + flat[first + width + 1] * share[..., :1]
+    return top * (1 - share[..., 1:]) + bottom * share[..., 1:]
+
+
+def smooth_field(known: Array, sure: Array) -> jax.Array:
+    """The field [R, R, C] that is smooth, holds to `known` as `sure` [R, R] says, and is 0 along the frame.
+
+    Least squares of its steps from pixel to pixel and of sure times its distance from known, found from coarse to fine;
+    the finest level has `_COARSER` pixels of the map a side.
+    """
+    size, pairs = known.shape[0], (known * sure[..., None], sure)
+    factor, levels = 1, []
+    while pairs[1].shape[0] >= 8:
+        if factor >= _COARSER:
+            levels.append((pairs[0] * factor**2, pairs[1] * factor**2))
+        if pairs[1].shape[0] % 2:
+            break
+        pairs, factor = (_halve(pairs[0]), _halve(pairs[1][..., None])[..., 0]), 2 * factor
+    field = jnp.zeros_like(levels[-1][0])
+    for weighted, weight in reversed(levels):
+        if field.shape[0] != weight.shape[0]:
+            field = jax.image.resize(field, (*weight.shape, field.shape[-1]), "linear")
+        field = jax.lax.fori_loop(0, _SWEEPS, lambda _, f, a=weighted, w=weight: _sweep(f, a, w), field)
+    return jax.image.resize(field, (size, size, field.shape[-1]), "linear")
+
+
+def _halve(x):
+    return x.reshape(x.shape[0] // 2, 2, x.shape[1] // 2, 2, -1).mean(axis=(1, 3))
+
+
+def _sweep(field, weighted, weight):
+    padded = jnp.pad(field, ((1, 1), (1, 1), (0, 0)))
+    around = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
+    return (around + weighted) / (4.0 + weight[..., None])

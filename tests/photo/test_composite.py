@@ -1,0 +1,62 @@
+"""The edited photo: bit-identical where nothing changes, changed where it should be."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from pie_jax.face3d.render import light
+from pie_jax.photo.composite import edit_layers, edited_photo, edited_portrait, sources, to_linear, to_srgb
+from pie_jax.photo.fitted import FittedPhoto
+
+
+def layers_of(pack, fitted, **changes):
+    return edit_layers(pack.morphable, fitted, dataclasses.replace(fitted.params, **changes), pack.configs.camera)
+
+
+def test_without_an_edit_the_photo_is_itself(pack, photo, fitted):
+    layers, pixels = layers_of(pack, fitted), np.asarray(photo)
+    out, changed = edited_photo(pixels, fitted, layers)
+    assert np.array_equal(out, pixels) and not changed.any()
+    np.testing.assert_array_equal(np.round(edited_portrait(fitted, layers) * 255).astype(np.uint8), fitted.portrait)
+    photo_share, filled = sources(layers)
+    assert float(photo_share.sum()) == 0 and float(filled.sum()) == 0
+
+
+def test_a_turn_changes_the_person_alone(pack, photo, fitted):
+    layers = layers_of(pack, fitted, rotation=fitted.params.rotation + np.float32([0, 0.2, 0]))
+    pixels = np.asarray(photo)
+    out, changed = edited_photo(pixels, fitted, layers)
+    assert np.array_equal(out[~changed], pixels[~changed]) and 0.1 < changed.mean() < 0.9
+    border = np.concatenate([out[:4].reshape(-1, 3), out[:, :4].reshape(-1, 3)])
+    assert np.array_equal(border, np.concatenate([pixels[:4].reshape(-1, 3), pixels[:, :4].reshape(-1, 3)]))
+    assert np.abs(out.astype(int) - pixels).max() > 60
+    photo_share, filled = (float(part.sum()) for part in sources(layers))
+    assert photo_share > 4 * filled > 0
+
+
+def test_light_stays_off_the_background(pack, photo, fitted):
+    layers = layers_of(pack, fitted, illumination=np.asarray(light(70.0, 10.0, 1.2, ambient=0.3)))
+    pixels = np.asarray(photo).astype(int)
+    out, _ = edited_photo(np.asarray(photo), fitted, layers)
+    matte = np.asarray(layers.matte)
+    step = photo.width // matte.shape[0] or 1
+    background = np.kron(matte < 0.01, np.ones((step, step), bool))[:photo.height, :photo.width]
+    assert background.mean() > 0.1 and np.abs(out - pixels)[background].max() <= 2
+    assert np.abs(out - pixels)[~background].mean() > 3
+
+
+def test_a_fitted_photo_comes_back_from_its_arrays(fitted):
+    again = FittedPhoto.from_arrays(fitted.to_arrays())
+    assert again.square == fitted.square and again.size == fitted.size
+    assert np.array_equal(again.portrait, fitted.portrait) and np.array_equal(again.matte, fitted.matte)
+    np.testing.assert_array_equal(again.params.to_vector(), fitted.params.to_vector())
+    for name, bad in (("portrait", fitted.portrait.astype(np.float32)), ("params", np.full(257, np.nan, np.float32))):
+        with pytest.raises(ValueError):
+            FittedPhoto.from_arrays({**fitted.to_arrays(), name: bad})
+
+
+def test_light_and_srgb_are_inverse():
+    values = np.linspace(0, 1, 101, dtype=np.float32)
+    np.testing.assert_allclose(to_srgb(to_linear(values)), values, atol=1e-5)
+    assert float(to_linear(np.float32(0.5))) == pytest.approx(0.2140, abs=1e-4)

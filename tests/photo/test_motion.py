@@ -1,0 +1,85 @@
+"""Where pixels come from: nowhere new without an edit, where the mesh says with one; the smooth field between."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pie_jax.face3d.morphable import shape
+from pie_jax.face3d.render import light, project
+from pie_jax.photo.motion import find_motion, holes_of, pixel_grid, sample, smooth_field
+
+R = 128
+
+
+@pytest.fixture(scope="module")
+def moved(pack):
+    holes = holes_of(pack.morphable)
+    return jax.jit(lambda p, q: find_motion(pack.morphable, holes, p, q, pack.configs.camera, resolution=R))
+
+
+def test_the_models_holes_are_two_eyes_and_a_mouth(pack):
+    holes = holes_of(pack.morphable)
+    assert set(holes.region) == {1, 2, 3}
+    places = np.asarray(pack.morphable.mean_shape)
+    middles = [places[holes.triangles[holes.region == r]].mean((0, 1)) for r in (1, 2, 3)]
+    assert middles[0][0] < 0 < middles[1][0] and middles[2][1] < 0 < middles[0][1]
+    edges = np.concatenate([holes.triangles[:, [0, 1]], holes.triangles[:, [1, 2]], holes.triangles[:, [2, 0]]])
+    assert set(np.unique(edges)) == set(holes.vertices)
+
+
+def test_without_an_edit_nothing_moves(moved, source):
+    motion = moved(source, source)
+    np.testing.assert_allclose(motion.source * R, pixel_grid(R), atol=1e-3)
+    np.testing.assert_allclose(motion.light, 1.0, atol=1e-4)
+    assert float(motion.opened) == pytest.approx(0, abs=1e-5)
+
+
+def test_a_turn_is_the_meshs_own(pack, moved, source):
+    turned = dataclasses.replace(source, rotation=source.rotation + np.float32([0, 0.2, 0]))
+    motion = moved(source, turned)
+    a, b = (np.asarray(project(shape(pack.morphable, p), p, pack.configs.camera, resolution=R))[:, :2]
+            for p in (source, turned))
+    inner = np.asarray(pack.morphable.landmark_vertices)[[27, 28, 29, 31, 35, 48, 54, 19, 24]]  # nose, mouth, brows
+    found = np.asarray(sample(motion.source, jnp.asarray(b[inner]))) * R
+    assert np.abs(found - a[inner]).max() < 1.0
+    corners = np.asarray(motion.source)[[0, 0, -1, -1], [0, -1, 0, -1]] * R
+    np.testing.assert_allclose(corners, np.asarray(pixel_grid(R))[[0, 0, -1, -1], [0, -1, 0, -1]], atol=0.5)
+
+
+def test_an_opened_mouth_and_raised_brows_leave_the_eyes_alone(pack, moved, source):
+    names = pack.morphable.expression_names
+    change = np.zeros(64, np.float32)
+    change[names.index("jaw_open")], change[names.index("brow_raise")] = 1.0, 2.0
+    motion = moved(source, dataclasses.replace(source, expression=source.expression + change))
+    assert float(motion.opened) > 0.02 and float(np.asarray(motion.mouth).sum()) > 5
+    eyes = np.asarray(project(shape(pack.morphable, source), source, pack.configs.camera, resolution=R))
+    holes = holes_of(pack.morphable)
+    for region in (1, 2):
+        middle = eyes[np.unique(holes.triangles[holes.region == region])].mean(axis=0)[:2]
+        assert np.abs(np.asarray(sample(motion.source, jnp.asarray(middle))) * R - middle).max() < 0.6
+
+
+def test_light_is_a_ratio_on_the_face(moved, source):
+    lit = dataclasses.replace(source, illumination=np.asarray(light(70.0, 10.0, 1.2, ambient=0.3)))
+    factor = np.asarray(moved(source, lit).light)
+    face = np.asarray(moved(source, lit).face) > 0
+    middle = R // 2
+    left, right = factor[:, :middle][face[:, :middle]].mean(), factor[:, middle:][face[:, middle:]].mean()
+    assert right > 1.3 * left and abs(factor[0, 0] - 1).max() < 0.2
+
+
+def test_the_smooth_field_holds_what_is_sure_and_is_smooth():
+    known, sure = jnp.zeros((64, 64, 1)), jnp.zeros((64, 64))
+    known, sure = known.at[24:40, 24:40].set(3.0), sure.at[24:40, 24:40].set(1e3)
+    field = np.asarray(smooth_field(known, sure))[..., 0]
+    assert field[32, 32] == pytest.approx(3.0, abs=0.05) and abs(field[0]).max() < 0.5
+    assert np.all(np.diff(field[32, 40:]) <= 1e-3) and np.abs(np.diff(field[32])).max() < 0.6
+
+
+def test_samples_lie_between_pixels():
+    image = jnp.arange(12.0).reshape(3, 4, 1)
+    places = jnp.asarray([[0.5, 0.5], [1.0, 0.5], [0.5, 1.0], [3.5, 2.5], [-5.0, 9.0]])
+    np.testing.assert_allclose(sample(image, places)[:, 0], [0.0, 0.5, 2.0, 11.0, 8.0])

@@ -1,0 +1,51 @@
+"""Squares of a photo: places there and back, pixels as they are, the photo reflected outside."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pie_jax.photo.squares import Square, SquareReader, reflected
+
+
+@given(st.floats(-500, 500), st.floats(-500, 500), st.floats(1, 2000), st.floats(-3.2, 3.2))
+@settings(max_examples=50, deadline=None)
+def test_places_go_there_and_back(x, y, side, angle):
+    square = Square(x=x, y=y, side=side, angle=angle)
+    points = np.array([[0.0, 0.0], [1.0, 0.3], [0.4, 0.9]])
+    np.testing.assert_allclose(square.from_photo(square.to_photo(points)), points, atol=1e-9)
+    np.testing.assert_allclose(np.linalg.norm(np.diff(square.corners(), axis=0), axis=1), side, rtol=1e-9)
+
+
+def image(width=48, height=40, seed=0):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8))
+
+
+def test_pixels_stay_what_they_are():
+    picture = image()
+    read = SquareReader(picture).read(Square(x=20.0, y=18.0, side=16.0), 16)
+    np.testing.assert_allclose(read, np.asarray(picture)[10:26, 12:28] / 255.0, atol=1e-6)
+
+
+def test_a_quarter_turn_is_exact():
+    picture = image(40, 40)
+    read = SquareReader(picture).read(Square(x=20.0, y=20.0, side=40.0, angle=np.pi / 2), 40)
+    np.testing.assert_allclose(read, np.rot90(np.asarray(picture)) / 255.0, atol=1 / 255)
+
+
+def test_outside_is_black_or_reflected():
+    picture = image(32, 32)
+    square = Square(x=0.0, y=16.0, side=32.0)
+    assert not SquareReader(picture).read(square, 32)[:, :16].any()
+    whole = SquareReader(picture).read(square, 32, mirror=True)
+    np.testing.assert_allclose(whole[:, :16], whole[:, 16:][:, ::-1], atol=1 / 255)
+
+
+def test_large_squares_are_averaged_down():
+    noise = SquareReader(image(512, 512)).read(Square(x=256.0, y=256.0, side=512.0), 32)
+    assert noise.std() < 0.05 and noise.mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_reflection_has_no_end():
+    assert reflected(np.array([-1, -4, 0, 3, 4, 7, 8, 11]), 4).tolist() == [0, 3, 0, 3, 3, 0, 0, 3]
