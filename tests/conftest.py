@@ -6,6 +6,7 @@ import pathlib
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
+import numpy as np
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -19,3 +20,38 @@ def shared_portraits() -> pathlib.Path:
     if not folder.is_dir():
         pytest.skip("test portraits are absent: expected ../shared/portraits beside the checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def photo_pack():
+    """The shipped pack, as far as photos need it."""
+    from pie_jax.pack import load_pack
+    from pie_jax.photo.fitted import PARTS
+
+    return load_pack("demo", parts=PARTS)
+
+
+@pytest.fixture(scope="session")
+def photo():
+    """The sample photo that ships, a Pillow image."""
+    from PIL import Image
+
+    from pie_jax.pack import find_pack
+
+    with Image.open(pathlib.Path(find_pack("demo")) / "photo.png") as image:
+        return image.convert("RGB")
+
+
+@pytest.fixture(scope="session")
+def fitted(photo_pack, photo):
+    """That photo found, framed and fitted."""
+    from pie_jax.photo.fitted import fit_photo, frame_photo
+
+    square, face = frame_photo(photo_pack, photo)
+    return fit_photo(photo_pack, photo, square, face)
+
+
+@pytest.fixture(scope="session")
+def source(fitted):
+    """Its FaceParams."""
+    return jax.tree.map(np.asarray, fitted.params)

@@ -21,7 +21,8 @@ from pie_jax.errors import EXIT_OK, UsageError, choose
 from pie_jax.face3d.morphable import FaceParams
 from pie_jax.io import read_json, replace_file, save_picture, save_png
 from pie_jax.io.images import shown
-from pie_jax.pack import Pack, load_pack
+from pie_jax.pack import Pack, find_pack, load_pack, read_manifest
+from pie_jax.photo.composite import Layers, edited_portrait
 from pie_jax.portrait import Embedding, ReachWarning, edit_portrait, render_params
 from pie_jax.portrait.calibration import range_warnings
 from pie_jax.portrait.edits import AXES, check_pack, expression_names, params_of, photo_layers, target_params
@@ -35,14 +36,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Make the edit and write it; the exit code. Raises PieError."""
     embedding = Embedding.load(arguments.embedding)
     command.configure(arguments.device)
-    pack = load_pack(arguments.pack or _pack_of(arguments.embedding) or embedding.pack_name)
+    folder = find_pack(arguments.pack or _pack_of(arguments.embedding) or embedding.pack_name)
+    share = photo_detail(read_manifest(folder), embedding, arguments.detail)
+    pack = load_pack(folder, parts=None if share < 1.0 or arguments.like is not None else ("morphable",))
     if arguments.components:
         print("\n".join(expression_names(pack)))
         return EXIT_OK
     check_pack(pack, embedding)
     request = _request(arguments, pack, embedding)
     path = _out(arguments)
-    share = photo_detail(pack, embedding, arguments.detail)
     how = {"order": arguments.order, "invert_response": not arguments.raw, "detail": share}
     if share < 1.0:
         _warn(pack, request, arguments.sweep)
@@ -50,11 +52,13 @@ def run(arguments: argparse.Namespace) -> int:
         _write_sweep(path, pack, embedding, request, arguments.sweep, how)
         found: dict = {"frames": arguments.sweep.count}
     else:
-        image = edit_portrait(pack, embedding, **how, **request)
+        layers = photo_layers(pack, embedding, **request) if share == 1.0 else None
+        image = (edit_portrait(pack, embedding, **how, **request) if layers is None or embedding.photo is None
+                 else edited_portrait(embedding.photo, layers))
         before = embedding.photo.params if share == 1.0 and embedding.photo is not None else embedding.params
         target, asked = target_params(pack, before, **request)
-        if share == 1.0:
-            found = _write_photo(path, pack, embedding, request, arguments)
+        if layers is not None:
+            found = _write_photo(path, embedding, layers, request, arguments)
         else:
             found = _compare(pack, embedding, target, asked, request, image)
         picture = _grid(pack, embedding, target, image, request, share) if arguments.grid else image
@@ -118,10 +122,10 @@ def _plain(request: dict) -> dict:
     return plain
 
 
-def _write_photo(path: pathlib.Path, pack: Pack, embedding: Embedding, request: dict,
+def _write_photo(path: pathlib.Path, embedding: Embedding, layers: Layers, request: dict,
                  arguments: argparse.Namespace) -> dict:
     """The files beside the edited portrait: the whole photo, and what came from where; returns the latter."""
-    fitted, layers = embedding.photo, photo_layers(pack, embedding, **request)
+    fitted = embedding.photo
     assert fitted is not None
     found: dict = {"sources": shares(layers), "lines": []}
     if arguments.explain:

@@ -77,9 +77,8 @@ def _layers(model: MorphableModel, static: _Static, portrait, matte, source, tar
 def edited_portrait(fitted: FittedPhoto, layers: Layers) -> np.ndarray:
     """The edited portrait [R, R, 3] in 0..1, of the fitted one's size."""
     size = fitted.portrait.shape[0]
-    places = pixel_grid(size) / size
-    scale = jnp.asarray([[size, 0.0, 0.0], [0.0, size, 0.0]], jnp.float32)
-    image, _ = _compose(jnp.asarray(fitted.portrait), layers, places, scale)
+    affine = np.array([[size, 0.0, 0.0], [0.0, size, 0.0]], np.float32)
+    image, _ = _strip(jnp.asarray(fitted.portrait), layers, affine, np.linalg.inv(affine[:, :2]), 0, rows=size)
     return np.asarray(image)
 
 
@@ -93,24 +92,30 @@ def edited_photo(photo: np.ndarray, fitted: FittedPhoto, layers: Layers) -> tupl
     low = np.maximum(np.floor(corners.min(axis=0)), 0).astype(int)
     high = np.minimum(np.ceil(corners.max(axis=0)), (photo.shape[1], photo.shape[0])).astype(int)
     across, down = fitted.square.to_photo(np.array([[1.0, 0.0], [0.0, 1.0]])) - fitted.square.to_photo(np.zeros(2))
-    origin = fitted.square.to_photo(np.zeros(2)) - low
-    affine = jnp.asarray(np.stack([across, down, origin], axis=1), jnp.float32)
+    affine = np.stack([across, down, fitted.square.to_photo(np.zeros(2)) - low], axis=1).astype(np.float32)
+    inverse = np.linalg.inv(affine[:, :2])
     region = jnp.asarray(photo[low[1]:high[1], low[0]:high[0]])
-    rows = max(1, _STRIP // max(int(high[0] - low[0]), 1))
-    for top in range(low[1], high[1], rows):
-        y, x = np.mgrid[top:top + rows, low[0]:high[0]] + 0.5  # the last strip may reach below: one shape for all
-        places = fitted.square.from_photo(np.stack([x, y], axis=-1)).astype(np.float32)
-        image, moved = (np.asarray(a) for a in _compose(region, layers, jnp.asarray(places), affine))
-        count = min(rows, high[1] - top)
-        inside = np.all((places >= 0) & (places <= 1), axis=-1)[:count]
-        mask = np.asarray(moved)[:count] & inside
-        part = (slice(top, top + count), slice(low[0], high[0]))
+    rows = min(max(1, _STRIP // region.shape[1]), region.shape[0])
+    for top in range(0, region.shape[0], rows):
+        image, mask = (np.asarray(a)[:region.shape[0] - top] for a in _strip(
+            region, layers, affine, inverse, top, rows=rows))  # the last strip may reach below: one shape for all
+        part = (slice(low[1] + top, low[1] + top + len(mask)), slice(low[0], high[0]))
         changed[part] = mask
-        out[part][mask] = np.round(np.clip(image[:count][mask], 0.0, 1.0) * 255.0).astype(np.uint8)
+        out[part][mask] = np.round(image[mask] * 255.0).astype(np.uint8)
     return out, changed
 
 
-@jax.jit
+@partial(jax.jit, static_argnames="rows")
+def _strip(image: Array, layers: Layers, affine: Array, inverse: Array, top: Array, *,
+           rows: int) -> tuple[jax.Array, jax.Array]:
+    """`rows` of an image [H, W, 3] from `top` on: edited [rows, W, 3] in 0..1, and where they changed [rows, W]."""
+    y, x = jnp.meshgrid(top + jnp.arange(rows) + 0.5, jnp.arange(image.shape[1]) + 0.5, indexing="ij")
+    places = jnp.einsum("hwj,ij->hwi", jnp.stack([x - affine[0, 2], y - affine[1, 2]], axis=-1), inverse)
+    edited, changes = _compose(image, layers, places, jnp.asarray(affine))
+    inside = jnp.all((places >= 0) & (places <= 1), axis=-1)
+    return edited, changes & inside
+
+
 def _compose(image: Array, layers: Layers, places: Array, affine: Array) -> tuple[jax.Array, jax.Array]:
     """Pixels [h, w, 3] in 0..1 at `places` [h, w, 2] (0..1 of the portrait), and where they changed [h, w].
 
@@ -137,6 +142,7 @@ def _compose(image: Array, layers: Layers, places: Array, affine: Array) -> tupl
     return jnp.where(changes[..., None], to_srgb(jnp.clip(edited, 0.0, 1.0)), own), changes
 
 
+@jax.jit
 def sources(layers: Layers) -> tuple[jax.Array, jax.Array]:
     """Shares [R, R] of a changed pixel that the photo shows, moved or relit, and that are filled in; else both 0."""
     motion = layers.motion

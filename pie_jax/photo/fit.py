@@ -99,7 +99,7 @@ def _descend(params: FaceParams, loss, steps: int, rate: float, scales: dict[str
     """`steps` of Adam on the sum of `loss` [B], the rate falling to a twentieth."""
     optimiser = optax.scale_by_adam(b1=0.9, b2=0.99)
 
-    def step(carry, i):
+    def step(carry: Any, i):
         params, state = carry
         gradient: Any = jax.grad(lambda p: jnp.sum(loss(p)))(params)
         direction: Any
@@ -109,7 +109,12 @@ def _descend(params: FaceParams, loss, steps: int, rate: float, scales: dict[str
                  for f in dataclasses.fields(FaceParams)}
         return (FaceParams(**moved), state), None
 
-    (params, _), _ = jax.lax.scan(step, (params, optimiser.init(params)), jnp.arange(steps))
+    (params, _), _ = jax.lax.scan(step, (params, optimiser.init(_as_tree(params))), jnp.arange(steps))
+    return params
+
+
+def _as_tree(params: FaceParams) -> Any:
+    """The same, as optax types a tree of parameters."""
     return params
 
 

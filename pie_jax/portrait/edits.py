@@ -80,7 +80,7 @@ def edit_portrait(pack: Pack | str | os.PathLike, embedding: Embedding, *, yaw: 
     if detail is not None and not 0.0 <= detail <= 1.0:
         raise UsageError(f"detail: expected 0 to 1, got {detail:g}")
     asked = {"yaw": yaw, "pitch": pitch, "roll": roll, "expression": expression, "light": light, "like": like}
-    share = photo_detail(pack, embedding, detail)
+    share = photo_detail(pack.manifest, embedding, detail)
     if share == 1.0:
         check_pack(pack, embedding)
         return _photo_edit(pack, embedding, asked)
@@ -132,7 +132,8 @@ def edit_latent(pack: Pack, embedding: Embedding, *, order: Sequence[str] = CONT
 
 def check_pack(pack: Pack, embedding: Embedding) -> None:
     """PackError unless `embedding` was made with this very pack's generator size and content."""
-    pack.require("generator")
+    if pack.configs.generator is None:
+        pack.require("generator")
     generator: GeneratorConfig | Absent = pack.configs.generator
     if tuple(embedding.w_plus.shape) != (generator.num_layers, generator.w_dim):
         raise PackError(f"the embedding was made with the pack {embedding.pack_name!r} "

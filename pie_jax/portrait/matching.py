@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pie_jax.pack import Pack
 from pie_jax.portrait.embedding import Embedding
 
 _FAIR, _POOR = 4.0, 8.0  # dB below what the pack's own people reach
@@ -24,7 +23,7 @@ def match(manifest: Mapping, numbers: Mapping) -> dict | None:
     return {"psnr_db": round(numbers["psnr_db"], 2), "own_psnr_db": round(own, 2), "verdict": verdict}
 
 
-def photo_detail(pack: Pack, embedding: Embedding, detail: float | None) -> float:
+def photo_detail(manifest: Mapping, embedding: Embedding, detail: float | None) -> float:
     """How much of an edit is the photo's own pixels, 0..1: `detail`, and where it is None what serves the photo best.
 
     That is 0 without a fitted photo and where the generator gives the photo back as it does its own people, else 1.
@@ -33,5 +32,5 @@ def photo_detail(pack: Pack, embedding: Embedding, detail: float | None) -> floa
         return 0.0
     if detail is not None:
         return detail
-    found = match(pack.manifest, embedding.report["metrics"])
+    found = match(manifest, embedding.report["metrics"])
     return 0.0 if found is not None and found["verdict"] == "good" else 1.0

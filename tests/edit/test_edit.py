@@ -62,7 +62,7 @@ def edit(embedding, monkeypatch, capsys):
     (["--yaw", "x"], "--yaw"), (["--light", "1,2"], "AZIMUTH"), (["--light", "200,0,1"], "azimuth in"),
     (["--light", "0,0,-1"], "intensity"), (["--expression", "smile"], "NAME=VALUE"), (["--like", "a.png"], "--control"),
     (["--control", "pose"], "--like"), (["--like", "a", "--control", "pso"], "pose"), (["--sweep", "yaw=1:2"], "FROM"),
-    (["--sweep", "yaw=1:2:1"], "2 to 200"), (["-o", "x.jpg", "--yaw", "1"], ".png"),
+    (["--sweep", "yaw=1:2:1"], "2 to 200"), (["-o", "x.bmp", "--yaw", "1"], ".png"),
     (["-o", "x.gif", "--yaw", "1"], ".png"), (["--yow", "3"], "--yaw"), (["--order", "pose,x"], "--order"),
 ])
 def test_usage_errors_are_one_line(argv, words, capsys):

