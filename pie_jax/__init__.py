@@ -15,9 +15,12 @@ _HOMES = {
     "Pack": "pie_jax.pack",
     "load_pack": "pie_jax.pack",
     "Embedding": "pie_jax.portrait",
+    "edit_photo": "pie_jax.portrait",
     "edit_portrait": "pie_jax.portrait",
     "embed_portraits": "pie_jax.portrait",
     "load_portrait": "pie_jax.io",
+    "FittedPhoto": "pie_jax.photo.fitted",
+    "open_photo": "pie_jax.photo.fitted",
 }
 
 __all__ = [
@@ -31,9 +34,12 @@ __all__ = [
     "Pack",
     "load_pack",
     "Embedding",
+    "edit_photo",
     "edit_portrait",
     "embed_portraits",
     "load_portrait",
+    "FittedPhoto",
+    "open_photo",
 ]
 
 if typing.TYPE_CHECKING:
@@ -42,7 +48,8 @@ if typing.TYPE_CHECKING:
     from pie_jax.face3d.morphable import FaceParams, MorphableModel
     from pie_jax.io import load_portrait
     from pie_jax.pack import Pack, load_pack
-    from pie_jax.portrait import Embedding, edit_portrait, embed_portraits
+    from pie_jax.photo.fitted import FittedPhoto, open_photo
+    from pie_jax.portrait import Embedding, edit_photo, edit_portrait, embed_portraits
 
 
 def __getattr__(name):  # names are imported when they are first used: `--help` must not wait for JAX

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from functools import partial
 
@@ -15,6 +16,7 @@ from pie_jax.arrays import Array, Weights
 from pie_jax.config import GraphConfig
 from pie_jax.errors import NoFaceError, UsageError
 from pie_jax.face3d.morphable import FaceParams
+from pie_jax.io import load_photo, shown
 from pie_jax.nn.graph import Graph
 from pie_jax.nn.layers import apply
 from pie_jax.pack import Pack
@@ -92,6 +94,13 @@ def frame_photo(pack: Pack, photo: Image.Image, *, align: bool = True, face: int
     if not align or is_framed(square, photo.size):
         square = whole(photo.size)
     return square, chosen
+
+
+def open_photo(pack: Pack, path: str | os.PathLike, *, align: bool = True, face: int | None = None) -> FittedPhoto:
+    """Read a photo, find its face, frame and fit it; arguments and errors as in `frame_photo` and `load_photo`."""
+    image = load_photo(path)
+    square, found = frame_photo(pack, image, align=align, face=face, where=shown(path))
+    return fit_photo(pack, image, square, found)
 
 
 def fit_photo(pack: Pack, photo: Image.Image, square: Square, face: Face) -> FittedPhoto:

@@ -1,7 +1,7 @@
 """The verbs: `embed_portraits` and `edit_portrait`, and the `Embedding` between them."""
 
 from pie_jax.portrait.checkpoint import Checkpoint
-from pie_jax.portrait.edits import ReachWarning, edit_latent, edit_portrait, render_params
+from pie_jax.portrait.edits import ReachWarning, edit_latent, edit_photo, edit_portrait, render_params
 from pie_jax.portrait.embedding import Embedding
 from pie_jax.portrait.inversion import EmbedProgress, embed_portraits, synthesise
 
@@ -11,6 +11,7 @@ __all__ = [
     "Embedding",
     "ReachWarning",
     "edit_latent",
+    "edit_photo",
     "edit_portrait",
     "embed_portraits",
     "render_params",

@@ -25,6 +25,7 @@ from pie_jax.io import load_portrait
 from pie_jax.pack import Pack, inference
 from pie_jax.photo.composite import Layers, edit_layers, edited_portrait
 from pie_jax.photo.fitted import PARTS as FITTED_PARTS
+from pie_jax.photo.fitted import FittedPhoto
 from pie_jax.portrait.calibration import apply_rig, range_warnings, solve_edit
 from pie_jax.portrait.embedding import Embedding
 from pie_jax.portrait.inversion import as_pack, synthesise
@@ -96,7 +97,7 @@ def edit_portrait(pack: Pack | str | os.PathLike, embedding: Embedding, *, yaw: 
 
 def _photo_edit(pack: Pack, embedding: Embedding, asked: Mapping) -> np.ndarray:
     assert embedding.photo is not None
-    return edited_portrait(embedding.photo, photo_layers(pack, embedding, **asked))
+    return edit_photo(pack, embedding.photo, **asked)
 
 
 def photo_layers(pack: Pack, embedding: Embedding, **request) -> Layers:
@@ -107,8 +108,24 @@ def photo_layers(pack: Pack, embedding: Embedding, **request) -> Layers:
     if embedding.photo is None:
         raise PackError(f"{pack.name}: the embedding has no fitted photo; embed it again with a pack that has "
                         f"{', '.join(FITTED_PARTS)}")
-    target, _ = target_params(pack, embedding.photo.params, **request)
-    return edit_layers(pack.morphable, embedding.photo, target, pack.configs.camera)
+    return _layers_of(pack, embedding.photo, **request)
+
+
+def edit_photo(pack: Pack | str | os.PathLike, photo: FittedPhoto, **request) -> np.ndarray:
+    """A photo's own pixels with another pose, expression or light, without embedding it: [R, R, 3] float32 in 0..1.
+
+    Args:
+      pack: the pack that fitted it, or its folder or name; of its parts the morphable model is needed.
+      photo: from `open_photo`, or an embedding's.
+      request: yaw, pitch, roll, expression, light, like: as in `edit_portrait`, errors too.
+    """
+    return edited_portrait(photo, _layers_of(as_pack(pack), photo, **request))
+
+
+def _layers_of(pack: Pack, photo: FittedPhoto, **request) -> Layers:
+    pack.require("morphable")
+    target, _ = target_params(pack, photo.params, **request)
+    return edit_layers(pack.morphable, photo, target, pack.configs.camera)
 
 
 def edit_latent(pack: Pack, embedding: Embedding, *, order: Sequence[str] = CONTROLS, invert_response: bool = True,

@@ -316,6 +316,7 @@ def parser() -> Parser:
     add_fields(result, DEFAULTS, FLAGS, help={
         "stage_sizes": "blocks of each stage (ResNet-50: 3,4,6,3)", "bottleneck": "bottleneck blocks (ResNet-50)",
         "width": "channels of the first stage (ResNet-50: 64)", "resolution": "side of the face crop"})
+    result.add_argument("--stages", dest="stage_sizes", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     add_fields(result, RegressorLossConfig(), ("render_rows",), help={"render_rows": "rendered rows of a batch"})
     return result
 

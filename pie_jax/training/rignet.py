@@ -189,6 +189,8 @@ def parser() -> Parser:
                help={"source": "whose parameters a row starts from", "render_rows": "rows with render losses",
                      "generator_rows": "rows that look at the edited image instead of DFR"})
     add_fields(result, RigLossConfig(), WEIGHTS, prefix="weight")
+    result.add_argument("--weight-surroundings", dest="weight_background", type=float, default=argparse.SUPPRESS,
+                        help=argparse.SUPPRESS)  # as packs of before have it in their records
     return result
 
 
