@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from collections.abc import Sequence
 
 from pie_jax.cli import command
@@ -29,8 +30,8 @@ def parser() -> command.Parser:
     p.add_argument("photos", nargs="*", metavar="PHOTO", help="JPEG, PNG or WebP files, folders of them, or patterns")
     p.add_argument("--list", action="append", metavar="FILE", help="text file with one PHOTO a line (repeatable)")
     p.add_argument("-o", "--out", default="out", metavar="DIR", help="where the results go")
-    p.add_argument("--demo", nargs="?", const="figurine", choices=("figurine", "photo"), metavar="photo",
-                   help="embed the sample portrait that ships with the pack, or its sample photo")
+    p.add_argument("--demo", action="store_true", help="embed the sample portrait that ships with the pack; with the "
+                   "word photo after it the sample photo")
     command.add_common(p)
     p.add_argument("--no-align", dest="align", action="store_false",
                    help="take the middle square of each photo; without it faces are framed as FFHQ frames them")
@@ -61,6 +62,10 @@ def parser() -> command.Parser:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Checked arguments; UsageError (or SystemExit after --help and --version)."""
     arguments = parser().parse_args(argv)
+    arguments.sample = "sample" if arguments.demo else None
+    if arguments.demo and "photo" in arguments.photos and not os.path.lexists("photo"):
+        arguments.photos.remove("photo")
+        arguments.sample = "photo"
     if not arguments.photos and not arguments.list and not arguments.demo:
         raise UsageError("no photo given; name files or folders, or use --demo")
     if arguments.face is not None and arguments.face < 1:

@@ -49,11 +49,11 @@ def run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
             raise PackError(f"{shown(folder)}: the pack has no generator; train or convert one first")
         config = embed_config(arguments, configs.energy)
         every = collect([*arguments.photos, *listed(arguments.list or ()),
-                         *([_sample(folder, arguments.demo)] if arguments.demo else [])])
+                         *([_sample(folder, arguments.sample)] if arguments.sample else [])])
         photos = share.of(every)
         if share.count > 1:
             progress.note(f"process {share.index} of {share.count}: {len(photos)} of {len(every)} photos")
-        framing = _framing(arguments, manifest, progress)
+        framing = _framing(arguments, manifest)
         for photo in photos:
             photo.framing = framing
             _open(photo, configs.generator.resolution, progress)
@@ -74,9 +74,9 @@ def run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
 
 
 def _sample(folder: pathlib.Path, kind: str) -> str:
-    path = folder / ("photo.png" if kind == "photo" else "sample.png")
+    path = folder / f"{kind}.png"
     if not path.is_file():
-        raise PackError(f"{shown(folder)}: the pack has no sample {kind}; name a photo instead of --demo")
+        raise PackError(f"{shown(folder)}: the pack has no {kind}.png; name a photo instead of --demo")
     return str(path)
 
 
@@ -99,15 +99,13 @@ def _open(photo: Photo, resolution: int, progress: Progress) -> None:
     photo.load_seconds = time.perf_counter() - began
 
 
-def _framing(arguments: argparse.Namespace, manifest: Mapping, progress: Progress) -> str:
+def _framing(arguments: argparse.Namespace, manifest: Mapping) -> str:
     """How the squares of the photos are found; "" in the middle, because the pack cannot look for faces."""
     missing = [part for part in fitted.PARTS if part not in manifest.get("parts", {})]
     if missing:
         if arguments.face is not None:
             raise PackError(f"--face: the pack has no {missing[0]}; train or convert it into the pack first "
                             f"({PARTS[missing[0]].command})")
-        progress.note(f"note: the pack has no {missing[0]}: photos must be framed as its portraits are, and edits are "
-                      "the generator's alone")
         return ""
     return f"face {arguments.face or 1}" if arguments.align else f"middle, face {arguments.face or 1}"
 
@@ -173,6 +171,9 @@ class _Work:
         pack = load_pack(folder)
         self.pack_folder = folder
         pack_seconds = time.perf_counter() - began
+        if not fitted.can_fit(pack):
+            self.progress.note("note: the pack has no networks that find faces: photos must be framed as its portraits "
+                               "are, and edits are the generator's alone")
         energy = portrait_energy(pack, config=self.config.energy)
         for what, why in energy.missing:
             self.progress.note(f"note: {what} is left out of the energy: {why}")
@@ -357,5 +358,6 @@ def _line(photo: Photo, report: dict) -> str:
 
 
 def _poorly(photo: Photo, match: dict, pack_name: str) -> str:
+    instead = "edits show the photo's own pixels" if photo.framing else "mind its edits"
     return (f"{shown(photo.path.name)}: poorly matched, {match['psnr_db']:.1f} dB where the pack's own people reach "
-            f"{match['own_psnr_db']:.1f}; the pack {pack_name!r} was not made for such pictures: mind its edits")
+            f"{match['own_psnr_db']:.1f}; the pack {pack_name!r} was not made for such pictures: {instead}")
