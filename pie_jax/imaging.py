@@ -24,11 +24,6 @@ def from_pm1(images_pm1: Array) -> Array:
     return images_pm1 * 0.5 + 0.5
 
 
-def to_pm1(images_01: Array) -> Array:
-    """[0, 1] to [-1, 1]. [...] -> [...]"""
-    return images_01 * 2.0 - 1.0
-
-
 def resize_area(images: Array, resolution: int | tuple[int, int]) -> Array:
     """Each output pixel is the mean of the input over the area it covers.
 

@@ -75,14 +75,3 @@ def px_from_world(points: Array, camera: CameraConfig, *, resolution: int) -> ja
     x = camera.crop_x * resolution + side * crop[..., 0]
     y = camera.crop_y * resolution + side * crop[..., 1]
     return jnp.stack([x, y, crop[..., 2]], axis=-1)
-
-
-def world_from_px(points: Array, camera: CameraConfig, *, resolution: int) -> jax.Array:
-    """The inverse of `px_from_world` for points [..., V, 3] (x px, y px, depth > 0)."""
-    check_shape("points", points, (None, 3))
-    points = jnp.asarray(points)
-    side = camera.crop_size * resolution
-    depth = points[..., 2]
-    x = ((points[..., 0] - camera.crop_x * resolution) / side - camera.centre_x) * depth / camera.focal
-    y = -((points[..., 1] - camera.crop_y * resolution) / side - camera.centre_y) * depth / camera.focal
-    return jnp.stack([x, y, camera.distance - depth], axis=-1)
