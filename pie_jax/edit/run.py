@@ -25,7 +25,15 @@ from pie_jax.pack import Pack, find_pack, load_pack, read_manifest
 from pie_jax.photo.composite import Layers, edited_portrait
 from pie_jax.portrait import Embedding, ReachWarning, edit_portrait, render_params
 from pie_jax.portrait.calibration import range_warnings
-from pie_jax.portrait.edits import AXES, check_pack, expression_names, params_of, photo_layers, target_params
+from pie_jax.portrait.edits import (
+    AXES,
+    check_pack,
+    expression_names,
+    params_of,
+    photo_layers,
+    photo_params_of,
+    target_params,
+)
 from pie_jax.portrait.matching import photo_detail
 
 _FRAME_MILLISECONDS = 80
@@ -43,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         print("\n".join(expression_names(pack)))
         return EXIT_OK
     check_pack(pack, embedding)
-    request = _request(arguments, pack, embedding)
+    request = _request(arguments, pack, share)
     path = _out(arguments)
     how = {"order": arguments.order, "invert_response": not arguments.raw, "detail": share}
     if share < 1.0:
@@ -87,7 +95,7 @@ def _pack_of(embedding: str) -> str | None:
     return folder if isinstance(folder, str) and (pathlib.Path(folder) / "manifest.json").is_file() else None
 
 
-def _request(arguments: argparse.Namespace, pack: Pack, embedding: Embedding) -> dict:
+def _request(arguments: argparse.Namespace, pack: Pack, share: float) -> dict:
     """The arguments of `edit_portrait` that were given; another's portrait is read once here."""
     request = {name: getattr(arguments, name) for name in (*ANGLES, "light") if getattr(arguments, name) is not None}
     if arguments.expression:
@@ -95,7 +103,8 @@ def _request(arguments: argparse.Namespace, pack: Pack, embedding: Embedding) ->
             choose("--expression", name, expression_names(pack))
         request["expression"] = arguments.expression
     if arguments.like is not None:
-        request["like"] = (params_of(pack, arguments.like), arguments.control)
+        read = photo_params_of if share == 1.0 else params_of
+        request["like"] = (read(pack, arguments.like), arguments.control)
     if arguments.sweep and arguments.sweep.name not in (*ANGLES, *LIGHT):
         choose("--sweep", arguments.sweep.name, (*ANGLES, *LIGHT, *expression_names(pack)))
     if not request and not arguments.sweep:

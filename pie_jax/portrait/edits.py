@@ -21,11 +21,11 @@ from pie_jax.errors import PackError, UsageError, choose
 from pie_jax.face3d.morphable import FaceParams, with_control
 from pie_jax.face3d.render import light as light_from
 from pie_jax.face3d.render import light_ambient, render
-from pie_jax.io import load_portrait
+from pie_jax.io import is_picture, load_portrait
 from pie_jax.pack import Pack, inference
 from pie_jax.photo.composite import Layers, edit_layers, edited_portrait
 from pie_jax.photo.fitted import PARTS as FITTED_PARTS
-from pie_jax.photo.fitted import FittedPhoto
+from pie_jax.photo.fitted import FittedPhoto, can_fit, open_photo
 from pie_jax.portrait.calibration import apply_rig, range_warnings, solve_edit
 from pie_jax.portrait.embedding import Embedding
 from pie_jax.portrait.inversion import as_pack, synthesise
@@ -122,8 +122,18 @@ def edit_photo(pack: Pack | str | os.PathLike, photo: FittedPhoto, **request) ->
     return edited_portrait(photo, _layers_of(as_pack(pack), photo, **request))
 
 
+def photo_params_of(pack: Pack, other: Like) -> FaceParams:
+    """As `params_of`, but a photo is found and fitted where the pack can: fits go with fits."""
+    if isinstance(other, str | os.PathLike) and is_picture(pathlib.Path(other)) and can_fit(pack):
+        return open_photo(pack, other).params
+    return params_of(pack, other)
+
+
 def _layers_of(pack: Pack, photo: FittedPhoto, **request) -> Layers:
     pack.require("morphable")
+    if request.get("like") is not None:
+        other, controls = request["like"]
+        request["like"] = photo_params_of(pack, other), controls
     target, _ = target_params(pack, photo.params, **request)
     return edit_layers(pack.morphable, photo, target, pack.configs.camera)
 

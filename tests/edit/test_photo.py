@@ -74,3 +74,11 @@ def test_a_report_cannot_name_a_file_elsewhere(folder, tmp_path, capsys):
     (tmp_path / "face" / "report.json").write_text(json.dumps({"photo": {"file": "../photo.png"}}))
     assert main([str(tmp_path / "face"), "--yaw", "5", "-o", str(tmp_path / "b.png")]) == 0
     assert not (tmp_path / "b_full.png").exists()
+
+
+def test_the_pose_of_another_photo(folder, photo, fitted, tmp_path, capsys):
+    photo.rotate(12, resample=Image.Resampling.BICUBIC, fillcolor=(120, 120, 120)).save(tmp_path / "other.png")
+    assert main([str(folder), "--like", str(tmp_path / "other.png"), "--control", "pose", "-o", str(tmp_path / "c.png"),
+                 "--no-full"]) == 0
+    with Image.open(tmp_path / "c.png") as image:  # framed upright, so its pose is about the photo's own
+        assert np.abs(np.asarray(image).astype(int) - fitted.portrait).mean() < 12
