@@ -13,13 +13,24 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 
 
+def shared(name: str) -> pathlib.Path:
+    """A folder of test data beside the checkout; tests that need it skip where it is absent."""
+    folder = pathlib.Path(__file__).parents[2] / "shared" / name
+    if not folder.is_dir():
+        pytest.skip(f"test data are absent: expected ../shared/{name} beside the checkout")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def shared_portraits() -> pathlib.Path:
-    """Photo-real test portraits beside the checkout; tests that need them skip where they are absent."""
-    folder = pathlib.Path(__file__).parents[2] / "shared" / "portraits"
-    if not folder.is_dir():
-        pytest.skip("test portraits are absent: expected ../shared/portraits beside the checkout")
-    return folder
+    """Photo-real test portraits."""
+    return shared("portraits")
+
+
+@pytest.fixture(scope="session")
+def shared_models() -> pathlib.Path:
+    """Networks as their owners publish them."""
+    return shared("models")
 
 
 @pytest.fixture(scope="session")

@@ -44,26 +44,13 @@ class Layers:
 def edit_layers(model: MorphableModel, fitted: FittedPhoto, target: FaceParams, camera: CameraConfig) -> Layers:
     """The layers of an edit to `target` [n]. `camera`: the pack's."""
     small = jnp.asarray(fitted.portrait, jnp.float32) / 255.0
-    return _layers(model, _Static(holes_of(model)), small, jnp.asarray(fitted.matte, jnp.float32) / 255.0,
+    return _layers(model, holes_of(model), small, jnp.asarray(fitted.matte, jnp.float32) / 255.0,
                    jax.tree.map(jnp.asarray, fitted.params), jax.tree.map(jnp.asarray, target), camera=camera)
 
 
-class _Static:
-    """Hole triangles as a value that programs are compiled for."""
-
-    def __init__(self, holes: Holes):
-        self.holes, self.key = holes, holes.triangles.tobytes()
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Static) and other.key == self.key
-
-
-@partial(jax.jit, static_argnames=("camera", "static"))
-def _layers(model: MorphableModel, static: _Static, portrait, matte, source, target, *, camera) -> Layers:
-    motion = find_motion(model, static.holes, source, target, camera, resolution=GRID)
+@partial(jax.jit, static_argnames=("camera", "holes"))
+def _layers(model: MorphableModel, holes: Holes, portrait, matte, source, target, *, camera) -> Layers:
+    motion = find_motion(model, holes, source, target, camera, resolution=GRID)
     small = jax.image.resize(to_linear(portrait), (GRID, GRID, 3), "linear")
     matte = jax.image.resize(matte, (GRID, GRID), "linear")
     near = jax.lax.reduce_window(matte, -jnp.inf, jax.lax.max, (_GROW, _GROW), (1, 1), "SAME")

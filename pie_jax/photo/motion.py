@@ -8,6 +8,7 @@ its middle; shoulders, background and the frame stay. Between these a smooth fie
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -42,9 +43,12 @@ class Motion:
     opened: Array  # [...] how much wider the mouth is than in the photo, in heights of the face
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Holes:
-    """The model's eyes and mouth: loops of vertices around what its mesh leaves open, and triangles that close them."""
+    """The model's eyes and mouth: loops of vertices around what its mesh leaves open, and triangles that close them.
+
+    One object a mesh (see `holes_of`), so it may be a static argument of a compiled function.
+    """
 
     vertices: np.ndarray  # [N] of the mesh, one loop after the other
     triangles: np.ndarray  # [T, 3] of the mesh's vertices
@@ -52,8 +56,15 @@ class Holes:
 
 
 def holes_of(model: MorphableModel) -> Holes:
-    """Close the three largest loops inside the border of the mesh. ValueError: it has other holes."""
-    triangles = np.asarray(model.triangles)
+    """Close the three loops inside the border of the mesh, once for each mesh. ValueError: it has other holes."""
+    return _holes_of(*(np.asarray(a, kind).tobytes() for a, kind in (
+        (model.triangles, np.int32), (model.mean_shape, np.float32))))
+
+
+@functools.lru_cache(maxsize=8)
+def _holes_of(triangle_bytes: bytes, place_bytes: bytes) -> Holes:
+    triangles = np.frombuffer(triangle_bytes, np.int32).reshape(-1, 3)
+    places = np.frombuffer(place_bytes, np.float32).reshape(-1, 3)
     edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
     _, first, counts = np.unique(np.sort(edges, axis=1), axis=0, return_index=True, return_counts=True)
     after = {int(a): int(b) for a, b in edges[first[counts == 1]]}  # along each border, against the mesh's own winding
@@ -65,14 +76,13 @@ def holes_of(model: MorphableModel) -> Holes:
             loop.append(here)
             here = after.pop(here)
         loops.append(loop)
-    shape_ = np.asarray(model.mean_shape)
     loops = sorted(loops, key=len)[:-1]  # the longest is the outer border
     if len(loops) != 3:
         raise ValueError(f"model: expected holes for two eyes and a mouth, got {len(loops)} holes")
-    loops.sort(key=lambda loop: (shape_[loop, 1].mean() < 0, shape_[loop, 0].mean()))
+    loops.sort(key=lambda loop: (places[loop, 1].mean() < 0, places[loop, 0].mean()))
     fans, regions = [], []
     for region, loop in enumerate(loops, start=1):
-        fan = _strip(loop, shape_)
+        fan = _strip(loop, places)
         fans.append(fan)
         regions.append(np.full(len(fan), region))
     return Holes(np.concatenate(loops), np.concatenate(fans).astype(np.int32), np.concatenate(regions))

@@ -1,7 +1,5 @@
 """MediaPipe's networks from TensorFlow Lite files, against TensorFlow Lite itself where it is installed."""
 
-import pathlib
-
 import jax
 import numpy as np
 import pytest
@@ -17,17 +15,9 @@ FILES = {"face_detector": "face_detection_short_range.tflite", "face_mesh": "fac
          "person_matte": "selfie_segmentation.tflite"}
 
 
-@pytest.fixture(scope="module")
-def models() -> pathlib.Path:
-    folder = pathlib.Path(__file__).parents[3] / "shared" / "models"
-    if not folder.is_dir():
-        pytest.skip("the networks are absent: expected ../shared/models beside the checkout")
-    return folder
-
-
 @pytest.mark.parametrize("part", FILES)
-def test_a_file_becomes_the_part_that_ships(models, part):
-    converted = tflite.convert(read(models / FILES[part]), None)
+def test_a_file_becomes_the_part_that_ships(shared_models, part):
+    converted = tflite.convert(read(shared_models / FILES[part]), None)
     assert converted.part == part and "Apache-2.0" in converted.licence
     shipped = load_pack("demo", parts=(part,))
     assert shipped.configs.of(part) == converted.config
@@ -36,12 +26,12 @@ def test_a_file_becomes_the_part_that_ships(models, part):
 
 
 @pytest.mark.parametrize("part", ["face_detector", "person_matte"])
-def test_outputs_are_those_of_tensorflow_lite(models, part):
+def test_outputs_are_those_of_tensorflow_lite(shared_models, part):
     interpreters = pytest.importorskip("ai_edge_litert.interpreter")
-    converted = tflite.convert(read(models / FILES[part]), None)
+    converted = tflite.convert(read(shared_models / FILES[part]), None)
     side = converted.config.resolution
     images = np.asarray(jax.random.uniform(jax.random.key(0), (2, side, side, 3)))
-    interpreter = interpreters.Interpreter(str(models / FILES[part]))
+    interpreter = interpreters.Interpreter(str(shared_models / FILES[part]))
     interpreter.allocate_tensors()
     outputs = []
     for image in images:
@@ -54,8 +44,8 @@ def test_outputs_are_those_of_tensorflow_lite(models, part):
         assert np.abs(found[name] - value).max() <= 1e-3 * np.abs(value).max(), name
 
 
-def test_damaged_and_foreign_files_are_refused_in_one_line(models, tmp_path):
-    whole = (models / FILES["face_detector"]).read_bytes()
+def test_damaged_and_foreign_files_are_refused_in_one_line(shared_models, tmp_path):
+    whole = (shared_models / FILES["face_detector"]).read_bytes()
     rng = np.random.default_rng(0)
     path = tmp_path / "bad.tflite"
     for kept in (12, 40, 1000, len(whole) // 2):
@@ -74,4 +64,4 @@ def test_damaged_and_foreign_files_are_refused_in_one_line(models, tmp_path):
         except PackError as error:
             assert "\n" not in str(error)
     with pytest.raises(PackError, match="not one of MediaPipe's networks"):
-        tflite.convert(read(models / "face_landmark.tflite"), None)
+        tflite.convert(read(shared_models / "face_landmark.tflite"), None)
