@@ -13,24 +13,13 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 
 
-def shared(name: str) -> pathlib.Path:
-    """A folder of test data beside the checkout; tests that need it skip where it is absent."""
-    folder = pathlib.Path(__file__).parents[2] / "shared" / name
-    if not folder.is_dir():
-        pytest.skip(f"test data are absent: expected ../shared/{name} beside the checkout")
-    return folder
-
-
-@pytest.fixture(scope="session")
-def shared_portraits() -> pathlib.Path:
-    """Photo-real test portraits."""
-    return shared("portraits")
-
-
 @pytest.fixture(scope="session")
 def shared_models() -> pathlib.Path:
-    """Networks as their owners publish them."""
-    return shared("models")
+    """Networks as their owners publish them, beside the checkout; tests that need them skip where they are absent."""
+    folder = pathlib.Path(__file__).parents[2] / "shared" / "models"
+    if not folder.is_dir():
+        pytest.skip("published networks are absent: expected ../shared/models beside the checkout")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,8 @@ COMMANDS = (
         "morphable": "Basel, FLAME, ICT-FaceKit",
         "regressor": "Deep3DFaceRecon",
         "landmarks": "FAN 2D",
-        "rignet": "RigNet and DFR"}),
+        "rignet": "RigNet and DFR",
+        "tflite": "MediaPipe's face detector, face mesh, person matte"}),
 )
 GROUPS = {"studio": "made people with exact truth", "train": "trainings, for any pack",
           "tune": "measure a trained pack and set its numbers", "convert": "published checkpoints into a pack"}

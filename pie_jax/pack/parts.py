@@ -37,7 +37,7 @@ class Part:
     config: type | None = None  # the config of its network; None: the part is no network
     network: str = ""  # "module:class" of its Linen module; "": `pack.schema` composes it
     inputs: Callable[[Any], Shapes] = lambda config: ()  # config -> shapes of the module's inputs, batch 1
-    decides: bool = True  # what a code is; photos are found and fitted by networks that no code depends on
+    in_hash: bool = True  # of the pack; False: no code depends on it (networks that find and fit the faces of photos)
     precomputes: bool = False  # a step calls it again and again: values of its weights alone are made once
     terms: tuple[str, ...] = ()  # terms of the energy that cannot be computed without it
     edits: tuple[str, ...] = ()  # controls that cannot be edited without it
@@ -103,7 +103,7 @@ _ENTRIES = (
         command=f"python -m pie_jax.training.rignet --pack DIR --control {control}")
       for control, word in _WORDS.items()),
     *(Part(
-        name=name, config=GraphConfig, network="pie_jax.nn.graph:Graph", inputs=_image, decides=False, use=use,
+        name=name, config=GraphConfig, network="pie_jax.nn.graph:Graph", inputs=_image, in_hash=False, use=use,
         disables=disables,
         published=f"google-ai-edge/mediapipe (GitHub): {file}", licence="Apache-2.0",
         command="python -m converters.tflite FILE --pack DIR")

@@ -95,7 +95,7 @@ class Pack:
 
     @property
     def hash(self) -> str:
-        """SHA-256 over the hashes of all parts: what a result must be stored with."""
+        """`pack_hash` of the manifest: what a result must be stored with."""
         return pack_hash(self.manifest)
 
     def require(self, *parts: str) -> None:
@@ -108,7 +108,7 @@ class Pack:
 
 
 def pack_hash(manifest: Mapping) -> str:
-    """SHA-256 over (part, hash) of every part of a manifest that decides what a code is, sorted by part."""
+    """SHA-256 over (part, hash) of every part of a manifest that a code depends on, sorted by part."""
     parts = {name: entry for name, entry in manifest.get("parts", {}).items()
-             if name not in PARTS or PARTS[name].decides}
+             if name not in PARTS or PARTS[name].in_hash}
     return hashlib.sha256("".join(f"{k} {parts[k]['sha256']}\n" for k in sorted(parts)).encode()).hexdigest()

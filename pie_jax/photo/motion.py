@@ -1,8 +1,14 @@
 """Where every pixel of an edited photo comes from: the motion of the fitted face, carried on to the head around it.
 
-A backward map. Inside the face it is the mesh's own; inside the eyes the eyeballs stay with the head, whatever the lids
-do; inside the mouth it stretches between the lips; the head around the face (ears, hair) turns as a rigid plane through
-its middle; shoulders, background and the frame stay. Between these a smooth field, screened by how sure each is.
+The map is backward: for a pixel of the result it names the place in the photo.
+
+- The face has the map of its mesh.
+- The eyeballs move with the head, whatever the lids do.
+- The inside of the mouth is stretched between the lips.
+- Ears and hair turn with the head, as a rigid plane through its middle.
+- Shoulders, background and frame stay.
+
+A smooth field joins these parts. It is a screened Poisson problem, solved from coarse to fine.
 """
 
 from __future__ import annotations

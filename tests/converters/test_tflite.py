@@ -65,3 +65,14 @@ def test_damaged_and_foreign_files_are_refused_in_one_line(shared_models, tmp_pa
             assert "\n" not in str(error)
     with pytest.raises(PackError, match="not one of MediaPipe's networks"):
         tflite.convert(read(shared_models / "face_landmark.tflite"), None)
+
+
+def test_a_folder_of_downloads_is_recognised(shared_models, tmp_path, capsys):
+    from converters.all import main
+
+    folder = tmp_path / "downloads"
+    folder.mkdir()
+    for number, name in enumerate(FILES.values()):
+        (folder / f"{number}.bin").symlink_to(shared_models / name)  # by content, never by name
+    assert main([str(folder), "--pack", str(tmp_path / "pack")]) == 0
+    assert set(load_pack(tmp_path / "pack").weights) == set(FILES)
