@@ -34,7 +34,7 @@ from pie_jax.portrait.edits import (
     photo_params_of,
     target_params,
 )
-from pie_jax.portrait.matching import photo_detail
+from pie_jax.portrait.matching import photo_detail, start_params
 
 _FRAME_MILLISECONDS = 80
 _GROUND = np.float32(0.6)
@@ -63,8 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         layers = photo_layers(pack, embedding, **request) if share == 1.0 else None
         image = (edit_portrait(pack, embedding, **how, **request) if layers is None or embedding.photo is None
                  else edited_portrait(embedding.photo, layers))
-        before = embedding.photo.params if share == 1.0 and embedding.photo is not None else embedding.params
-        target, asked = target_params(pack, before, **request)
+        target, asked = target_params(pack, start_params(pack.manifest, embedding, share), **request)
         if layers is not None:
             found = _write_photo(path, embedding, layers, request, arguments)
         else:

@@ -20,7 +20,7 @@ from pie_jax.errors import PackError
 from pie_jax.io import replace_file, save_png, shown, write_json
 from pie_jax.pack import Pack
 from pie_jax.portrait import Embedding, ReachWarning, edit_portrait, render_params, synthesise
-from pie_jax.portrait.matching import match
+from pie_jax.portrait.matching import match, start_params
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -80,8 +80,9 @@ def grid(pack: Pack, portrait: np.ndarray, embedding: Embedding, synthesis: np.n
     tiles = [figures.Tile(image=portrait, label="portrait", detail="the photo"),
              figures.Tile(image=synthesis, label="synthesis",
                           detail=f"{numbers['psnr_db'] or 0:.1f} dB, SSIM {numbers['ssim'] or 0:.2f}")]
-    if embedding.params is not None and pack.morphable is not None:
-        image, coverage = render_params(pack, embedding.params)
+    params = start_params(pack.manifest, embedding, None)
+    if params is not None and pack.morphable is not None:
+        image, coverage = render_params(pack, params)
         shown_image = image * coverage[..., None] + _GROUND * (1 - coverage[..., None])
         tiles.append(figures.Tile(image=shown_image, label="rendering", detail="its face parameters"))
     for label, detail, request in sample_edits(pack, embedding):
@@ -97,9 +98,10 @@ def grid(pack: Pack, portrait: np.ndarray, embedding: Embedding, synthesis: np.n
 
 def sample_edits(pack: Pack, embedding: Embedding) -> list[tuple[str, str, dict[str, Any]]]:
     """(label, detail, request) of one edit of each control, away from where the portrait is already."""
-    if embedding.params is None:
+    params = start_params(pack.manifest, embedding, None)
+    if params is None:
         return []
-    now = round(float(np.degrees(embedding.params.rotation[1]))) + 0.0  # + 0.0: no -0
+    now = round(float(np.degrees(params.rotation[1]))) + 0.0  # + 0.0: no -0
     yaw = max(_YAWS, key=lambda angle: abs(angle - now))
     edits: list[tuple[str, str, dict[str, Any]]] = [("pose", f"yaw {yaw:+.0f}° (was {now:+.0f}°)", {"yaw": yaw})]
     names = pack.morphable.expression_names if pack.morphable is not None else ()

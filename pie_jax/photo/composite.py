@@ -17,13 +17,13 @@ import numpy as np
 from pie_jax.arrays import Array
 from pie_jax.config import CameraConfig
 from pie_jax.face3d.morphable import FaceParams, MorphableModel
-from pie_jax.photo.fitted import FittedPhoto
+from pie_jax.photo.fitted import FittedPhoto, inside_photo
 from pie_jax.photo.motion import Holes, Motion, find_motion, holes_of, pixel_grid, sample, smooth_field
 
 GRID = 512  # px of the map from which the finest motion is read
 _STRIP = 2**19  # pixels of the full photo that are made at a time
 _SURE = 1e3
-_PERSON = 0.03  # matte above which a pixel is not background
+_BACKGROUND, _PERSON = 0.03, 0.4  # matte below which a pixel is background, above which it is the person
 _GROW = 13  # px of the map around the person that are not trusted as background
 _INNER = 41  # px of the map inside the face that are the person whatever the matte says
 _STILL_PX = (0.15, 0.6)  # px of the map: less is no motion, more is one
@@ -44,17 +44,18 @@ class Layers:
 def edit_layers(model: MorphableModel, fitted: FittedPhoto, target: FaceParams, camera: CameraConfig) -> Layers:
     """The layers of an edit to `target` [n]. `camera`: the pack's."""
     small = jnp.asarray(fitted.portrait, jnp.float32) / 255.0
-    return _layers(model, holes_of(model), small, jnp.asarray(fitted.matte, jnp.float32) / 255.0,
+    matte = jnp.asarray(fitted.matte, jnp.float32) / 255.0
+    return _layers(model, holes_of(model), inside_photo(fitted, GRID), small, matte,
                    jax.tree.map(jnp.asarray, fitted.params), jax.tree.map(jnp.asarray, target), camera=camera)
 
 
 @partial(jax.jit, static_argnames=("camera", "holes"))
-def _layers(model: MorphableModel, holes: Holes, portrait, matte, source, target, *, camera) -> Layers:
+def _layers(model: MorphableModel, holes: Holes, inside, portrait, matte, source, target, *, camera) -> Layers:
     motion = find_motion(model, holes, source, target, camera, resolution=GRID)
     small = jax.image.resize(to_linear(portrait), (GRID, GRID, 3), "linear")
     matte = jax.image.resize(matte, (GRID, GRID), "linear")
     near = jax.lax.reduce_window(matte, -jnp.inf, jax.lax.max, (_GROW, _GROW), (1, 1), "SAME")
-    sure = jnp.where(near < _PERSON, _SURE, 0.0)
+    sure = jnp.where((near < _BACKGROUND) & inside, _SURE, 0.0)  # background that the photo shows
     mean = jnp.sum(small * sure[..., None], axis=(0, 1)) / jnp.maximum(jnp.sum(sure), 1.0)
     mean = mean[None, None]
     return Layers(motion=motion, matte=matte, background=mean + smooth_field(small - mean, sure),

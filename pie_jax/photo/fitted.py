@@ -64,6 +64,13 @@ class FittedPhoto:
                    residual_px=float(arrays["residual_px"]))
 
 
+def inside_photo(fitted: FittedPhoto, resolution: int) -> np.ndarray:
+    """[resolution, resolution] bool: which pixels of the portrait lie in the photo, not beyond its border."""
+    middles = (np.arange(resolution) + 0.5) / resolution
+    places = fitted.square.to_photo(np.stack(np.meshgrid(middles, middles), axis=-1))
+    return np.all((places >= 0) & (places <= fitted.size), axis=-1)
+
+
 def can_fit(pack: Pack) -> bool:
     """Whether the pack has all networks that find, frame and fit a face."""
     return all(part in pack.weights for part in PARTS[:3]) and pack.morphable is not None

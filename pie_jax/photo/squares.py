@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
+
+_BLUR, _FADE = 0.02, 0.15  # of the side: how far outside the photo its reflection is blurred, gone
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +52,10 @@ class SquareReader:
         return self.copies[1].size
 
     def read(self, square: Square, resolution: int, *, mirror: bool = False) -> np.ndarray:
-        """[resolution, resolution, 3] in 0..1; outside the photo black, or with `mirror` the photo reflected."""
+        """[resolution, resolution, 3] in 0..1; outside the photo black, or with `mirror` its fading reflection.
+
+        As in FFHQ: the reflection is blurred, and farther out it goes over to the median colour of the photo.
+        """
         factor = 1
         while factor * 2 * resolution <= square.side:
             factor *= 2
@@ -58,7 +63,7 @@ class SquareReader:
             self.copies[factor] = self.copies[1].reduce(factor)
         copy, offset = self.copies[factor], np.zeros(2)
         if mirror:
-            copy, offset = _with_reflection(copy, square.corners() / factor)
+            copy, offset = _with_reflection(copy, square.corners() / factor, side=square.side / factor)
         ends = square.corners()[[0, 1, 3]] / factor - offset
         corner, across, down = ends[0], (ends[1] - ends[0]) / resolution, (ends[2] - ends[0]) / resolution
         values = np.stack([across, down, corner], axis=1)
@@ -67,14 +72,24 @@ class SquareReader:
         return np.asarray(out, np.float32) / 255.0
 
 
-def _with_reflection(image: Image.Image, corners: np.ndarray) -> tuple[Image.Image, np.ndarray]:
-    """The image grown by its reflection so that it holds `corners`, and where its old corner is not any more."""
+def _with_reflection(image: Image.Image, corners: np.ndarray, *, side: float) -> tuple[Image.Image, np.ndarray]:
+    """The image grown by its fading reflection so that it holds `corners`, and the new top left corner in its px."""
     low = np.minimum(np.floor(corners.min(axis=0)) - 2, 0).astype(int)
     high = np.maximum(np.ceil(corners.max(axis=0)) + 2, image.size).astype(int)
     if not low.any() and tuple(high) == image.size:
         return image, np.zeros(2)
     rows, columns = (reflected(np.arange(low[k], high[k]), image.size[k]) for k in (1, 0))
-    return Image.fromarray(np.asarray(image)[np.ix_(rows, columns)]), low.astype(float)
+    grown = Image.fromarray(np.asarray(image)[np.ix_(rows, columns)])
+    away = [np.maximum(np.maximum(-np.arange(low[k], high[k]), np.arange(low[k], high[k]) + 1 - image.size[k]), 0)
+            for k in (0, 1)]  # px outside the image, along x and y
+    distance = np.hypot(away[0][None], away[1][:, None]) / side
+    blurred = np.asarray(grown.filter(ImageFilter.GaussianBlur(_BLUR * side)), np.float32)
+    median = np.median(np.asarray(image.resize((64, 64))).reshape(-1, 3), axis=0)
+    share, fade = (np.clip(distance / reach, 0.0, 1.0)[..., None] for reach in (_BLUR, _FADE))
+    pixels = np.asarray(grown, np.float32)
+    pixels = pixels + (blurred - pixels) * share
+    pixels = pixels + (median - pixels) * fade
+    return Image.fromarray(np.round(pixels).astype(np.uint8)), low.astype(float)
 
 
 def reflected(index: np.ndarray, size: int) -> np.ndarray:

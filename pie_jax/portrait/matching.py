@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pie_jax.arrays import Absent
+from pie_jax.face3d.morphable import FaceParams
 from pie_jax.portrait.embedding import Embedding
 
 _FAIR, _POOR = 4.0, 8.0  # dB below what the pack's own people reach
@@ -21,6 +23,12 @@ def match(manifest: Mapping, numbers: Mapping) -> dict | None:
     short = own - numbers["psnr_db"]
     verdict = "good" if short <= _FAIR else "fair" if short <= _POOR else "poor"
     return {"psnr_db": round(numbers["psnr_db"], 2), "own_psnr_db": round(own, 2), "verdict": verdict}
+
+
+def start_params(manifest: Mapping, embedding: Embedding, detail: float | None) -> FaceParams | Absent:
+    """The FaceParams [n] that edits start from: the fitted photo's where its pixels are shown, else the synthesis's."""
+    shows_photo = embedding.photo is not None and photo_detail(manifest, embedding, detail) == 1.0
+    return embedding.photo.params if shows_photo and embedding.photo is not None else embedding.params
 
 
 def photo_detail(manifest: Mapping, embedding: Embedding, detail: float | None) -> float:

@@ -34,12 +34,17 @@ def test_a_quarter_turn_is_exact():
     np.testing.assert_allclose(read, np.rot90(np.asarray(picture)) / 255.0, atol=1 / 255)
 
 
-def test_outside_is_black_or_reflected():
-    picture = image(32, 32)
-    square = Square(x=0.0, y=16.0, side=32.0)
-    assert not SquareReader(picture).read(square, 32)[:, :16].any()
-    whole = SquareReader(picture).read(square, 32, mirror=True)
-    np.testing.assert_allclose(whole[:, :16], whole[:, 16:][:, ::-1], atol=1 / 255)
+def test_outside_is_black_or_a_reflection_that_fades():
+    y, x = np.mgrid[0:200, 0:200] / 199.0
+    ramp = np.stack([x, y, 1 - x], axis=-1)
+    picture = Image.fromarray(np.round(255 * ramp).astype(np.uint8))
+    square = Square(x=0.0, y=100.0, side=200.0)
+    assert not SquareReader(picture).read(square, 200)[:, :100].any()
+    whole = SquareReader(picture).read(square, 200, mirror=True)
+    np.testing.assert_allclose(whole[:, 100:], np.asarray(picture)[:, :100] / 255, atol=1e-6)  # inside nothing changes
+    np.testing.assert_allclose(whole[20:180, 99], whole[20:180, 100], atol=0.03)  # no seam
+    median = np.median(np.asarray(picture).reshape(-1, 3), axis=0) / 255
+    np.testing.assert_allclose(whole[:, :60], np.broadcast_to(median, (200, 60, 3)), atol=0.02)  # farther out: gone
 
 
 def test_large_squares_are_averaged_down():
