@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from converters import landmarks, morphable, regressor, rignet, stylegan, tflite, vgg
+from converters import landmarks, morphable, regressor, rignet, stylegan, tfjs, tflite, vgg
 from converters.converting import facts, validate, write
 from converters.morphable import bfm
 from converters.readers import Checkpoint, read
@@ -82,6 +82,8 @@ def _recognise(checkpoint: Checkpoint) -> Found:
             return Found(path=path, layout=layout, part=part, module=module)
     if (part := tflite.recognise(checkpoint)) is not None:
         return Found(path=path, layout="MediaPipe", part=part, module=tflite)
+    if (part := tfjs.recognise(checkpoint)) is not None:
+        return Found(path=path, layout="Human", part=part, module=tfjs)
     if (layout := rignet.recognise(checkpoint)) is not None:
         if layout == "dfr":
             return Found(path=path, layout=layout, part="dfr", module=rignet)

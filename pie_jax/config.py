@@ -153,6 +153,16 @@ class GraphConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class MouthConfig:
+    """The network that paints the inside of a mouth (see `nn.mouth`): a U-Net over halved pixels."""
+
+    width: int = 96  # px of the frame around the mouth
+    height: int = 64
+    across: int = 56  # px of it between the mouth's corners
+    channels: tuple[int, ...] = (40, 64, 96, 96)  # level by level, each half as large
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CameraConfig:
     """Pinhole camera of the face crop and where that crop lies in the portrait.
 

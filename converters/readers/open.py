@@ -11,13 +11,14 @@ from typing import Any
 
 from converters.readers.checkpoint import Checkpoint
 from converters.readers.machine import Machine
+from converters.readers.tfjs_file import is_tfjs, read_tfjs
 from converters.readers.torch_files import LEGACY_MAGIC, read_legacy, read_zip
 from converters.readers.unsafe_file import UnsafeFileError
 from converters.readers.zips import Archive
 from pie_jax.errors import PackError
 
 FORMATS = ("torch-zip", "torchscript", "torch-legacy", "tf-network", "persistence", "pickle", "t7", "mat", "hdf5",
-           "npz", "npy", "safetensors", "tflite", "obj-folder")
+           "npz", "npy", "safetensors", "tflite", "tfjs", "obj-folder")
 
 _NOT_WEIGHTS = "; download it again from its owner's page, or use another file"
 
@@ -82,6 +83,8 @@ def _read(path: Path, data: memoryview) -> tuple[str, Any]:
         from converters.readers.tflite_file import read_tflite
 
         return "tflite", read_tflite(data)
+    if is_tfjs(head):
+        return "tfjs", read_tfjs(path, data)
     if head.startswith(b"MATLAB 5.0"):
         from converters.readers.mat_file import read_mat
 

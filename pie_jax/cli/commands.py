@@ -32,6 +32,7 @@ COMMANDS = (
         "landmarks": "portrait to 66 landmarks",
         "perceptual": "features of the synthesis term",
         "recognition": "features of the identity",
+        "mouth": "insides of mouths, for photos",
         "dfr": "code to face parameters",
         "rignet": "the rig of one control",
         "codes": "codes that DFR and rigs are trained on",
@@ -49,7 +50,8 @@ COMMANDS = (
         "regressor": "Deep3DFaceRecon",
         "landmarks": "FAN 2D",
         "rignet": "RigNet and DFR",
-        "tflite": "MediaPipe's face detector, face mesh, person matte"}),
+        "tflite": "MediaPipe's face detector, face mesh, person matte",
+        "tfjs": "Human's face descriptor"}),
 )
 GROUPS = {"studio": "made people with exact truth", "train": "trainings, for any pack",
           "tune": "measure a trained pack and set its numbers", "convert": "published checkpoints into a pack"}

@@ -23,6 +23,7 @@ from pie_jax.io import read_json, replace_file, save_picture, save_png
 from pie_jax.io.images import shown
 from pie_jax.pack import Pack, find_pack, load_pack, read_manifest
 from pie_jax.photo.composite import Layers, edited_portrait
+from pie_jax.photo.fitted import FittedPhoto
 from pie_jax.portrait import Embedding, ReachWarning, edit_portrait, render_params
 from pie_jax.portrait.calibration import range_warnings
 from pie_jax.portrait.edits import (
@@ -46,12 +47,12 @@ def run(arguments: argparse.Namespace) -> int:
     command.configure(arguments.device)
     folder = find_pack(arguments.pack or _pack_of(arguments.embedding) or embedding.pack_name)
     share = photo_detail(read_manifest(folder), embedding, arguments.detail)
-    pack = load_pack(folder, parts=None if share < 1.0 or arguments.like is not None else ("morphable",))
+    pack = load_pack(folder, parts=None if share < 1.0 or arguments.like is not None else ("morphable", "mouth"))
     if arguments.components:
         print("\n".join(expression_names(pack)))
         return EXIT_OK
     check_pack(pack, embedding)
-    request = _request(arguments, pack, share)
+    request = _request(arguments, pack, embedding.photo if share == 1.0 else None)
     path = _out(arguments)
     how = {"order": arguments.order, "invert_response": not arguments.raw, "detail": share}
     if share < 1.0:
@@ -94,7 +95,7 @@ def _pack_of(embedding: str) -> str | None:
     return folder if isinstance(folder, str) and (pathlib.Path(folder) / "manifest.json").is_file() else None
 
 
-def _request(arguments: argparse.Namespace, pack: Pack, share: float) -> dict:
+def _request(arguments: argparse.Namespace, pack: Pack, photo: FittedPhoto | None) -> dict:
     """The arguments of `edit_portrait` that were given; another's portrait is read once here."""
     request = {name: getattr(arguments, name) for name in (*ANGLES, "light") if getattr(arguments, name) is not None}
     if arguments.expression:
@@ -102,8 +103,9 @@ def _request(arguments: argparse.Namespace, pack: Pack, share: float) -> dict:
             choose("--expression", name, expression_names(pack))
         request["expression"] = arguments.expression
     if arguments.like is not None:
-        read = photo_params_of if share == 1.0 else params_of
-        request["like"] = (read(pack, arguments.like), arguments.control)
+        other = (params_of(pack, arguments.like) if photo is None
+                 else photo_params_of(pack, arguments.like, own=photo))
+        request["like"] = (other, arguments.control)
     if arguments.sweep and arguments.sweep.name not in (*ANGLES, *LIGHT):
         choose("--sweep", arguments.sweep.name, (*ANGLES, *LIGHT, *expression_names(pack)))
     if not request and not arguments.sweep:

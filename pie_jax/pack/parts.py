@@ -16,6 +16,7 @@ from pie_jax.config import (
     GeneratorConfig,
     GraphConfig,
     LandmarkConfig,
+    MouthConfig,
     RegressorConfig,
     RigNetConfig,
     VGGConfig,
@@ -114,6 +115,18 @@ _ENTRIES = (
            "photos edited as photos: the generator alone paints them"),
           ("person_matte", "selfie_segmentation.tflite", "who is the person and what the background of a photo",
            "light that stays off the background"))),
+    Part(
+        name="face_descriptor", config=GraphConfig, network="pie_jax.nn.graph:Graph", inputs=_image, in_hash=False,
+        use="the judge of identity on photographs (benchmarks.photo)", disables="identity figures of photographs",
+        published="vladmandic/human (GitHub): models/faceres.json, faceres.bin", licence="Apache-2.0",
+        command="python -m converters.tfjs FILE --pack DIR"),
+    Part(
+        name="mouth", config=MouthConfig, network="pie_jax.nn.mouth:MouthNet", in_hash=False,
+        inputs=lambda config: ((1, config.height, config.width, 3), (1, config.height, config.width, 1)),
+        use="teeth and tongue where an edit opens a photo's mouth",
+        disables="open mouths of photos: lips are stretched over them",
+        published=_TRAINED_HERE, licence=_OURS,
+        command="python -m pie_jax.training.mouth --photos FOLDER --pack DIR"),
     Part(
         name="morphable", terms=("edit", "invariance"),
         use="embed, edit, rendering",

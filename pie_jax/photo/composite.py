@@ -14,11 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pie_jax.arrays import Array
-from pie_jax.config import CameraConfig
+from pie_jax.arrays import Absent, Array, Weights
+from pie_jax.config import CameraConfig, MouthConfig
 from pie_jax.face3d.morphable import FaceParams, MorphableModel
+from pie_jax.pack import Pack
 from pie_jax.photo.fitted import FittedPhoto, inside_photo
-from pie_jax.photo.motion import Holes, Motion, find_motion, holes_of, pixel_grid, sample, smooth_field
+from pie_jax.photo.motion import Holes, Motion, find_motion, holes_of, nearest, pixel_grid, sample, smooth_field
+from pie_jax.photo.mouth import paint_mouth
+from pie_jax.photo.windows import narrowest, widest
 
 GRID = 512  # px of the map from which the finest motion is read
 _STRIP = 2**19  # pixels of the full photo that are made at a time
@@ -27,6 +30,7 @@ _BACKGROUND, _PERSON = 0.03, 0.4  # matte below which a pixel is background, abo
 _GROW = 13  # px of the map around the person that are not trusted as background
 _INNER = 41  # px of the map inside the face that are the person whatever the matte says
 _STILL_PX = (0.15, 0.6)  # px of the map: less is no motion, more is one
+_JUMP_PX = 3.0  # px of the map: the field is not read between pixels that differ by more
 _LIGHT_STEP = 2e-3  # a factor of light nearer to 1 changes nothing
 
 
@@ -39,26 +43,35 @@ class Layers:
     matte: Array  # [R, R] 0..1, of the photo as it was
     background: Array  # [R, R, 3] the background, also behind the person
     behind: Array  # [R, R] 0..1: where that is taken instead of the photo
+    painted: Array  # [R, R, 3] the mouth's inside, which the photo does not show
+    painting: Array  # [R, R] 0..1: where that is taken
 
 
-def edit_layers(model: MorphableModel, fitted: FittedPhoto, target: FaceParams, camera: CameraConfig) -> Layers:
-    """The layers of an edit to `target` [n]. `camera`: the pack's."""
+def edit_layers(pack: Pack, fitted: FittedPhoto, target: FaceParams) -> Layers:
+    """The layers of an edit to `target` [n]. Without the part `mouth`, lips are stretched over an opening mouth."""
     small = jnp.asarray(fitted.portrait, jnp.float32) / 255.0
     matte = jnp.asarray(fitted.matte, jnp.float32) / 255.0
-    return _layers(model, holes_of(model), inside_photo(fitted, GRID), small, matte,
-                   jax.tree.map(jnp.asarray, fitted.params), jax.tree.map(jnp.asarray, target), camera=camera)
+    return _layers(pack.morphable, pack.weights.get("mouth"), inside_photo(fitted, GRID), small, matte,
+                   jnp.asarray(fitted.landmarks),
+                   jax.tree.map(jnp.asarray, fitted.params), jax.tree.map(jnp.asarray, target),
+                   holes=holes_of(pack.morphable), camera=pack.configs.camera, mouth=pack.configs.of("mouth"))
 
 
-@partial(jax.jit, static_argnames=("camera", "holes"))
-def _layers(model: MorphableModel, holes: Holes, inside, portrait, matte, source, target, *, camera) -> Layers:
-    motion = find_motion(model, holes, source, target, camera, resolution=GRID)
+@partial(jax.jit, static_argnames=("camera", "holes", "mouth"))
+def _layers(model: MorphableModel, mouth_weights: Weights | Absent, inside, portrait, matte, landmarks, source, target,
+            *, holes: Holes, camera: CameraConfig, mouth: MouthConfig | Absent) -> Layers:
+    motion = find_motion(model, holes, source, target, camera, resolution=GRID, landmarks=landmarks)
     small = jax.image.resize(to_linear(portrait), (GRID, GRID, 3), "linear")
     matte = jax.image.resize(matte, (GRID, GRID), "linear")
-    near = jax.lax.reduce_window(matte, -jnp.inf, jax.lax.max, (_GROW, _GROW), (1, 1), "SAME")
+    near = widest(matte, _GROW)
     sure = jnp.where((near < _BACKGROUND) & inside, _SURE, 0.0)  # background that the photo shows
     mean = jnp.sum(small * sure[..., None], axis=(0, 1)) / jnp.maximum(jnp.sum(sure), 1.0)
     mean = mean[None, None]
+    painted, painting = jnp.zeros_like(small), jnp.zeros_like(matte)
+    if mouth is not None:
+        painted, painting = paint_mouth(mouth, mouth_weights, to_srgb(small), motion)
     return Layers(motion=motion, matte=matte, background=mean + smooth_field(small - mean, sure),
+                  painted=to_linear(painted), painting=painting,
                   behind=jnp.clip((near - _PERSON) * 6.0, 0.0, 1.0))
 
 
@@ -110,9 +123,11 @@ def _compose(image: Array, layers: Layers, places: Array, affine: Array) -> tupl
     image [H, W, 3] uint8; affine [2, 3]: 0..1 of the portrait -> its px.
     """
     motion, grid = layers.motion, places * GRID
-    read = sample(jnp.concatenate([motion.source * GRID - pixel_grid(GRID), motion.light - 1.0, _inner(motion.face)],
-                                  axis=-1), grid)
-    displacement, light, inner = read[..., :2], read[..., 2:5], read[..., 5:]
+    field = motion.source * GRID - pixel_grid(GRID)
+    read = sample(jnp.concatenate([field, motion.light - 1.0, _inner(motion), _jumps(field)], axis=-1), grid)
+    displacement, light, inner = read[..., :2], read[..., 2:5], read[..., 5:6]
+    own_field = jnp.stack([nearest(field[..., k], grid) for k in (0, 1)], axis=-1)
+    displacement = jnp.where(read[..., 6:] > 0, own_field, displacement)
     source = places + displacement / GRID
     person = to_linear(_pixels(image, _apply(affine, source)))
     own = _pixels(image, _apply(affine, places))
@@ -120,12 +135,14 @@ def _compose(image: Array, layers: Layers, places: Array, affine: Array) -> tupl
     lit = jnp.where(jnp.abs(light) > _LIGHT_STEP, light, 0.0) * alpha
     far = jnp.linalg.norm(displacement, axis=-1, keepdims=True)
     moved = jnp.clip((far - _STILL_PX[0]) / (_STILL_PX[1] - _STILL_PX[0]), 0.0, 1.0)
-    behind = sample(jnp.concatenate([layers.background, layers.behind[..., None]], axis=-1), grid)
-    back = behind[..., :3] * behind[..., 3:] + to_linear(own) * (1.0 - behind[..., 3:])
+    behind = sample(jnp.concatenate([layers.background, layers.behind[..., None], layers.painted,
+                                     layers.painting[..., None]], axis=-1), grid)
+    person = person + (behind[..., 4:7] - person) * behind[..., 7:]
+    back = behind[..., :3] * behind[..., 3:4] + to_linear(own) * (1.0 - behind[..., 3:4])
     person = person * (1.0 + lit)
     layered = alpha * person + (1.0 - alpha) * back
     edited = moved * layered + (1.0 - moved) * to_linear(own) * (1.0 + lit)
-    touched = moved * jnp.maximum(alpha, behind[..., 3:])  # what moves over the background, or away from it
+    touched = moved * jnp.maximum(alpha, behind[..., 3:4])  # what moves over the background, or away from it
     changes = (touched[..., 0] > 0) | (jnp.abs(lit).max(axis=-1) > 0)
     return jnp.where(changes[..., None], to_srgb(jnp.clip(edited, 0.0, 1.0)), own), changes
 
@@ -136,17 +153,31 @@ def sources(layers: Layers) -> tuple[jax.Array, jax.Array]:
     motion = layers.motion
     displacement = motion.source * GRID - pixel_grid(GRID)
     moved = jnp.clip((jnp.linalg.norm(displacement, axis=-1) - _STILL_PX[0]) / (_STILL_PX[1] - _STILL_PX[0]), 0.0, 1.0)
-    alpha = jnp.maximum(sample(layers.matte[..., None], motion.source * GRID)[..., 0], _inner(motion.face)[..., 0])
+    alpha = jnp.maximum(sample(layers.matte[..., None], motion.source * GRID)[..., 0], _inner(motion)[..., 0])
     lit = (jnp.abs(motion.light - 1.0).max(axis=-1) * alpha > _LIGHT_STEP).astype(moved.dtype)
-    hidden = jnp.maximum(1.0 - motion.seen, (motion.opened > 0) * motion.mouth)
+    hidden = jnp.maximum(1.0 - motion.seen, jnp.maximum(layers.painting, motion.opened * motion.mouth))
     filled = moved * jnp.maximum(hidden, (1.0 - alpha) * layers.behind)
     moved = moved * jnp.maximum(alpha, layers.behind)
     return jnp.maximum(moved, lit) - filled, filled
 
 
-def _inner(face: Array) -> Array:
-    """[R, R, 1]: the face without a border, on which the mesh and the person may not agree."""
-    return -jax.lax.reduce_window(-face, -jnp.inf, jax.lax.max, (_INNER, _INNER), (1, 1), "SAME")[..., None]
+def moved_matte(layers: Layers) -> np.ndarray:
+    """The person's matte in the edited portrait, [GRID, GRID] uint8: for edits of an edit."""
+    moved = sample(layers.matte[..., None], layers.motion.source * GRID)[..., 0]
+    return np.round(np.asarray(moved) * 255.0).astype(np.uint8)
+
+
+def _inner(motion: Motion) -> Array:
+    """[R, R, 1]: the face that the photo shows, without a border on which the mesh and the person may not agree."""
+    return narrowest((motion.face > 0) & (motion.seen > 0.5), _INNER).astype(motion.face.dtype)[..., None]
+
+
+def _jumps(field: Array) -> Array:
+    """[R, R, 1]: 1 where a displacement [R, R, 2] is another from a pixel to its neighbour, as where lids meet."""
+    padded = jnp.pad(field, ((1, 1), (1, 1), (0, 0)), mode="edge")
+    around = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
+    most = jnp.stack([jnp.abs(other - field).max(axis=-1) for other in around]).max(axis=0)
+    return (most > _JUMP_PX).astype(field.dtype)[..., None]
 
 
 def _apply(affine, places):

@@ -17,7 +17,7 @@ from PIL import Image
 
 from pie_jax.arrays import Array, Weights
 from pie_jax.config import GraphConfig
-from pie_jax.nn.face_mesh import LANDMARKS, mesh_points
+from pie_jax.nn.face_mesh import landmarks_of, mesh_points
 from pie_jax.nn.graph import Graph
 from pie_jax.nn.layers import apply
 from pie_jax.pack import Pack
@@ -51,7 +51,7 @@ class Face:
     @property
     def landmarks(self) -> np.ndarray:
         """The project's 66 points [66, 2], px."""
-        return self.points[LANDMARKS, :2]
+        return landmarks_of(self.points)
 
     @property
     def box(self) -> tuple[float, float, float, float]:

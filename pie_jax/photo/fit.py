@@ -50,7 +50,7 @@ def fit_photos(pack: Pack, portraits: Array, landmarks: Array) -> Fit:
     """
     pack.require("morphable")
     camera = pack.configs.camera
-    points = (jnp.asarray(landmarks) - jnp.asarray([camera.crop_x, camera.crop_y])[None, None]) / camera.crop_size
+    points = _crop_points(camera, landmarks)
     crops = face_crop(jnp.asarray(portraits), camera, resolution=_RENDER)
     params, residual = _fit(pack.morphable, crops, points, camera=crop_camera(camera))
     return Fit(params=jax.tree.map(np.asarray, params), residual_px=np.asarray(residual))
@@ -61,9 +61,37 @@ def _fit(model: MorphableModel, crops: Array, points: Array, *, camera: CameraCo
     start = _start(model, points, camera)
     shaped = _descend(start, partial(_shape_loss, model, points, camera), _SHAPE_STEPS, _RATE, _SHAPE_SCALES)
     lit = _descend(shaped, partial(_light_loss, model, crops, camera), _LIGHT_STEPS, _LIGHT_RATE, _LIGHT_SCALES)
-    found = project_landmarks(model, lit, camera, resolution=224)
-    residual = jnp.linalg.norm(found - 224.0 * points, axis=-1).mean(axis=-1)
-    return lit, residual
+    return lit, _residual(model, lit, points, camera)
+
+
+def fit_as(pack: Pack, landmarks: Array, identity: Array) -> Fit:
+    """Pose and expression of faces by 66 points [B, 66, 2] in 0..1 of their portraits; `identity` [B, 80] is known.
+
+    Expressions of one person compare better so than when each photo has found an identity of its own. Light and
+    texture stay at the model's mean. Raises PackError: the pack has no morphable model.
+    """
+    pack.require("morphable")
+    params, residual = _fit_as(pack.morphable, _crop_points(pack.configs.camera, landmarks), jnp.asarray(identity),
+                               camera=crop_camera(pack.configs.camera))
+    return Fit(params=jax.tree.map(np.asarray, params), residual_px=np.asarray(residual))
+
+
+@partial(jax.jit, static_argnames="camera")
+def _fit_as(model: MorphableModel, points: Array, identity: Array, *, camera: CameraConfig):
+    start = dataclasses.replace(_start(model, points, camera), identity=identity)
+    params = _descend(start, partial(_shape_loss, model, points, camera), _SHAPE_STEPS, _RATE,
+                      _SHAPE_SCALES | {"identity": 0.0})
+    return params, _residual(model, params, points, camera)
+
+
+def _crop_points(camera: CameraConfig, landmarks: Array) -> jax.Array:
+    """Points in 0..1 of the portrait -> in 0..1 of its face crop."""
+    return (jnp.asarray(landmarks) - jnp.asarray([camera.crop_x, camera.crop_y])[None, None]) / camera.crop_size
+
+
+def _residual(model: MorphableModel, params: FaceParams, points: Array, camera: CameraConfig) -> jax.Array:
+    found = project_landmarks(model, params, camera, resolution=224)
+    return jnp.linalg.norm(found - 224.0 * points, axis=-1).mean(axis=-1)
 
 
 def _start(model: MorphableModel, points: Array, camera: CameraConfig) -> FaceParams:

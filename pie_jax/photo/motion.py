@@ -25,6 +25,7 @@ from pie_jax.config import CameraConfig
 from pie_jax.face3d import geometry, raster
 from pie_jax.face3d.morphable import FaceParams, MorphableModel, shape, vertex_normals
 from pie_jax.face3d.render import irradiance, project
+from pie_jax.photo.windows import narrowest, widest, window_mean
 
 HIDDEN = 0.02  # of the depth: a point farther behind what is drawn is not seen
 _SHELL_DEPTH = -0.35  # model units: the plane of ears and hairline
@@ -34,6 +35,17 @@ _SWEEPS = 12  # over each level of it
 _SURE = 1e3  # how much the field holds to the mesh, and to the frame
 _REACH = {"head": 0.25, "still": 0.2, "light": 0.3}  # in portraits: how far from the mesh the field goes over to the
 # rigid head, to rest, and light to none
+_CORNERS, _UPPER_LIP, _LOWER_LIP = (48, 54), (60, 61, 62), (65, 64, 63)  # of the 66 landmarks
+_BEND_REACH, _BEND_LOOSE = 0.3, (0.5, 0.02)  # model units; how little the field holds to jaw, and to other points
+_CLOSING = ("blink", "squint")
+_UPPER_LIDS, _LOWER_LIDS = (37, 38, 43, 44), (41, 40, 47, 46)  # of the 66 landmarks, those that meet side by side
+_OVERLAP = -0.25  # of an open eye's height: closed lids lie one over the other
+_BEHIND = 0.08  # model units: what closes a hole behind its border; half of it, the upper lid before the lower
+_BORDER = 12  # px of the map over which the mesh's motion goes over to the smooth field
+_LID = 5  # px
+_SHARES = (0.75, 0.5, 0.25, 0.0)
+_CLOSED = 0.03  # widths of the mouth: so far the fitted lips of a closed one are apart
+_OPENED = (1.2, 2.0)  # times as far apart as they were: the photo's own inside is stretched no more, is not seen
 
 
 @jax.tree_util.register_dataclass
@@ -46,7 +58,8 @@ class Motion:
     light: Array  # [..., R, R, 3] factor of its light, linear
     face: Array  # [..., R, R] 0..1: mesh, eyes and mouth
     mouth: Array  # [..., R, R] 0..1: inside of the lips
-    opened: Array  # [...] how much wider the mouth is than in the photo, in heights of the face
+    mouth_corners: Array  # [..., 2, 2] left and right
+    opened: Array  # [...] 0..1: the mouth shows what it does not in the photo
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,6 +72,7 @@ class Holes:
     vertices: np.ndarray  # [N] of the mesh, one loop after the other
     triangles: np.ndarray  # [T, 3] of the mesh's vertices
     region: np.ndarray  # [T] 1 and 2: eyes, 3: mouth
+    upper_lids: np.ndarray  # [N] vertices of the eyes' upper borders
 
 
 def holes_of(model: MorphableModel) -> Holes:
@@ -91,7 +105,9 @@ def _holes_of(triangle_bytes: bytes, place_bytes: bytes) -> Holes:
         fan = _strip(loop, places)
         fans.append(fan)
         regions.append(np.full(len(fan), region))
-    return Holes(np.concatenate(loops), np.concatenate(fans).astype(np.int32), np.concatenate(regions))
+    lids = np.concatenate([[v for v in loop if places[v, 1] > (places[loop, 1].max() + places[loop, 1].min()) / 2]
+                           for loop in loops[:2]]).astype(np.int32)
+    return Holes(np.concatenate(loops), np.concatenate(fans).astype(np.int32), np.concatenate(regions), lids)
 
 
 def _strip(loop: list[int], places: np.ndarray) -> np.ndarray:
@@ -112,50 +128,159 @@ def _strip(loop: list[int], places: np.ndarray) -> np.ndarray:
 
 
 def find_motion(model: MorphableModel, holes: Holes, source: FaceParams, target: FaceParams, camera: CameraConfig, *,
-                resolution: int) -> Motion:
-    """The motion from `source` to `target`, FaceParams [n] of one photo, on a grid of `resolution` px."""
+                resolution: int, landmarks: Array | None = None) -> Motion:
+    """The motion from `source` to `target`, FaceParams [n] of one photo, on a grid of `resolution` px.
+
+    landmarks [66, 2], 0..1 of the portrait: where the photo shows them. The mesh is bent on to them, before and after.
+    """
+    target = lids_met(model, source, target)
     own, wanted = (shape(model, p) for p in (source, target))
     rest = shape(model, dataclasses.replace(source, expression=jnp.zeros_like(source.expression)))
     px = {"own": project(own, source, camera, resolution=resolution),
           "wanted": project(wanted, target, camera, resolution=resolution),
           "rest_own": project(rest, source, camera, resolution=resolution),
           "rest_wanted": project(rest, target, camera, resolution=resolution)}
-    triangles = jnp.concatenate([jnp.asarray(model.triangles), jnp.asarray(holes.triangles)])
+    if landmarks is not None:
+        bend = _bend(model, landmarks * resolution - px["own"][model.landmark_vertices, :2])
+        px = {name: places.at[:, :2].add(bend) for name, places in px.items()}
+    within, closing = np.unique(holes.triangles, return_inverse=True)  # what closes a hole lies behind its border
+    triangles = jnp.concatenate([jnp.asarray(model.triangles),
+                                 jnp.asarray(closing.reshape(-1, 3) + len(model.mean_shape), jnp.int32)])
     region = jnp.concatenate([jnp.zeros(len(model.triangles), jnp.int32), jnp.asarray(holes.region, jnp.int32)])
-
+    lids = jnp.asarray(holes.upper_lids)
+    px = {name: places.at[lids, 2].add(-_BEHIND / 2) for name, places in px.items()}
+    px = {name: jnp.concatenate([places, places[within] + jnp.asarray([[0.0, 0.0, _BEHIND]])])
+          for name, places in px.items()}
     before = raster.rasterize(px["own"], triangles, height=resolution, width=resolution)
     after = raster.rasterize(px["wanted"], triangles, height=resolution, width=resolution)
     moved = (px["own"] - px["wanted"])[:, :2]
     rigid = (px["rest_own"] - px["rest_wanted"])[:, :2]
-    irradiances = [irradiance(vertex_normals(geometry.rotate(v, p.rotation), model.triangles), p.illumination)
-                   for v, p in ((own, source), (wanted, target))]
+    irradiances = [jnp.concatenate([lit, lit[within]]) for lit in (
+        irradiance(vertex_normals(geometry.rotate(v, p.rotation), model.triangles), p.illumination)
+        for v, p in ((own, source), (wanted, target)))]
     drawn = raster.interpolate(after, triangles, jnp.concatenate(
         [moved, rigid, px["own"][:, 2:], *irradiances], axis=-1))
     hit = after.triangle_id >= 0
-    part = jnp.where(hit, region[jnp.maximum(after.triangle_id, 0)], -1)
+    part = jnp.where(hit, _region_of(after, region), -1)
     eye, mouth = (part == 1) | (part == 2), part == 3
-    displacement = jnp.where(eye[..., None], drawn[..., 2:4], drawn[..., :2])
     grid = pixel_grid(resolution)
+    was_eye = (_region_of(before, region) == 1) | (_region_of(before, region) == 2)
+    drawn = _once(drawn)
+    displacement = _once(jnp.where(eye[..., None], _in_eye(was_eye, grid, drawn[..., 2:4], drawn[..., :2]),
+                                   drawn[..., :2]))
+    wide_open = nearest(_opened(was_eye), grid + displacement)
+    closed = eye & ~_opened(eye) & wide_open  # what is left between lids that met
+    displacement, eye = _once(_filled_from_above(displacement, closed)), eye & ~closed
     seen_depth = sample(before.depth[..., None], grid + displacement)[..., 0]
     visible = hit & ((drawn[..., 4] <= seen_depth * (1 + HIDDEN)) | mouth | eye)
     light = jnp.clip(drawn[..., 8:11] / jnp.maximum(drawn[..., 5:8], 1e-2), 0.2, 5.0)
 
     shell, head = _rigid_head(px["wanted"], source, target, camera, grid, resolution)
     pull = {name: 1.0 / (reach * resolution) ** 2 for name, reach in _REACH.items()}
-    sure = jnp.where(visible, _SURE, jnp.where(hit, 0.0, pull["head"] * head + pull["still"] * (1 - head)))
+    trust = _inside(visible)
+    sure = jnp.where(visible, _SURE * trust, jnp.where(hit, 0.0, pull["head"] * head + pull["still"] * (1 - head)))
     known = jnp.where(visible[..., None], displacement, jnp.where(hit[..., None], 0.0, shell * head[..., None]))
-    field = jnp.where(visible[..., None], displacement, smooth_field(known, sure))
+    smooth = _once(smooth_field(*_once((known, sure))))
+    field = smooth + trust[..., None] * (jnp.where(visible[..., None], _softened(displacement, eye), smooth) - smooth)
     light = jnp.where(hit[..., None], light, 1.0 + smooth_field(
         jnp.where(hit[..., None], light - 1.0, 0.0), jnp.where(hit, _SURE, pull["light"])))
-    height = px["wanted"][:, 1].max() - px["wanted"][:, 1].min()
-    opened = (_gap(px["wanted"], holes) - _gap(px["own"], holes)) / height
+    lips = {name: px[name][model.landmark_vertices, :2] for name in ("own", "wanted")}
+    opened = jnp.clip((_gap(lips["wanted"]) / (_gap(lips["own"]) + _CLOSED) - _OPENED[0])
+                      / (_OPENED[1] - _OPENED[0]), 0.0, 1.0)
     return Motion(source=(grid + field) / resolution, seen=jnp.where(hit, visible, 1.0).astype(field.dtype),
-                  light=light, face=hit.astype(field.dtype), mouth=mouth.astype(field.dtype), opened=opened)
+                  light=light, face=hit.astype(field.dtype), mouth=mouth.astype(field.dtype),
+                  mouth_corners=lips["wanted"][jnp.asarray(_CORNERS)] / resolution, opened=opened)
 
 
-def _gap(px, holes: Holes):
-    loop = px[jnp.asarray(np.unique(holes.triangles[holes.region == 3])), 1]
-    return loop.max() - loop.min()
+def _once(values):
+    """`values`, computed once: fused into all that reads them, they are computed again for each."""
+    return jax.lax.optimization_barrier(values)
+
+
+def _bend(model: MorphableModel, offsets):
+    """Offsets [66, 2] of the landmarks -> offsets [V, 2] of the vertices: a smooth field over the mean face."""
+    places = jnp.asarray(model.mean_shape)
+    known = places[model.landmark_vertices]
+
+    def kernel(a):
+        squared = jnp.square(a[:, None] - known[None]).sum(axis=-1)
+        return jnp.exp(-jnp.sqrt(squared + 1e-12) / _BEND_REACH)
+
+    loose = jnp.where(jnp.arange(len(known)) < 17, _BEND_LOOSE[0], _BEND_LOOSE[1])  # the jaw slides
+    return kernel(places) @ jnp.linalg.solve(kernel(known) + jnp.diag(loose), offsets)
+
+
+def lids_met(model: MorphableModel, source: FaceParams, target: FaceParams) -> FaceParams:
+    """`target` with lids that close until they meet and no further, by the model's components of that name."""
+    names = model.expression_names
+    closing = np.array([name.startswith(_CLOSING) for name in names]) if names else np.zeros(1, bool)
+    if not closing.any():
+        return target
+    rows = model.landmark_vertices
+    small = dataclasses.replace(model, mean_shape=model.mean_shape[rows], identity_basis=model.identity_basis[rows],
+                                expression_basis=model.expression_basis[rows])
+    upper, lower = (jnp.asarray(lid) for lid in (_UPPER_LIDS, _LOWER_LIDS))
+
+    def gaps(expression):
+        points = shape(small, dataclasses.replace(target, expression=expression))
+        return (points[upper, 1] - points[lower, 1]).reshape(2, 2).mean(axis=1)  # of each eye
+
+    still = jnp.where(closing, source.expression, target.expression)
+    open_, asked, least = gaps(still), gaps(target.expression), _OVERLAP * gaps(jnp.zeros_like(still))
+    share = jnp.where(asked < least, (open_ - least) / jnp.maximum(open_ - asked, 1e-6), 1.0)
+    share = jnp.clip(share, 0.0, 1.0).max()
+    return dataclasses.replace(target, expression=still + share * (target.expression - still))
+
+
+def _inside(mask):
+    """[R, R] 0..1: how far within a mask [R, R] bool; 0 along its border and outside, 1 from `_BORDER` px on."""
+    share = window_mean(mask.astype(jnp.float32), 2 * _BORDER + 1)
+    return jnp.clip(2.0 * share - 1.0, 0.0, 1.0)
+
+
+def _softened(displacement, eye):
+    """`displacement` [R, R, 2] without its jump along the lids: there it goes over within `_LID` px."""
+    lid = widest(eye, _LID) & ~narrowest(eye, _LID)
+    return jnp.where(lid[..., None], window_mean(displacement, _LID), displacement)
+
+
+def _filled_from_above(displacement, missing):
+    """`displacement` [R, R, 2] where a mask is set: the place in the photo is that of the pixel above the mask."""
+    size = missing.shape[0]
+    row = jnp.broadcast_to(jnp.arange(size)[:, None], missing.shape)
+    known, above = jnp.where(missing, -1, row), row
+    for up in range(1, _LID + 1):
+        above = jnp.where(missing & (known < 0) & (above == row), jnp.roll(known, up, axis=0), above)
+        above = jnp.where(above < 0, row, above)
+    flat = above * size + jnp.arange(size)[None]
+    filled = displacement.reshape(-1, 2)[flat] - jnp.stack([jnp.zeros_like(row), row - above], axis=-1)
+    return jnp.where(missing[..., None], filled, displacement)
+
+
+def _opened(mask):
+    """The parts of a mask that are at least `_LID` px wide and high."""
+    return widest(narrowest(mask, _LID), _LID)
+
+
+def _region_of(fragments, region):
+    """[R, R] the region of what was drawn; that of triangle 0, the skin, where nothing was."""
+    return region[jnp.maximum(fragments.triangle_id, 0)]
+
+
+def _in_eye(was_eye, grid, rigid, stretched):
+    """As little of `stretched` beside `rigid` as it takes to read the eyeball inside the photo's own lids."""
+    found = stretched
+    for share in _SHARES:
+        mixed = rigid + share * (stretched - rigid)
+        found = jnp.where(nearest(was_eye, grid + mixed)[..., None], mixed, found)
+    return found
+
+
+def _gap(landmarks):
+    """How far the lips are apart, in widths of the mouth."""
+    upper, lower = landmarks[jnp.asarray(_UPPER_LIP)], landmarks[jnp.asarray(_LOWER_LIP)]
+    left, right = landmarks[jnp.asarray(_CORNERS)]
+    return jnp.linalg.norm((lower - upper).mean(axis=0)) / jnp.linalg.norm(right - left)
 
 
 def _rigid_head(wanted, source: FaceParams, target: FaceParams, camera: CameraConfig, grid, resolution: int):
@@ -201,6 +326,14 @@ def sample(image: Array, places: Array) -> jax.Array:
     top = flat[first] * (1 - share[..., :1]) + flat[first + 1] * share[..., :1]
     bottom = flat[first + width] * (1 - share[..., :1]) + flat[first + width + 1] * share[..., :1]
     return top * (1 - share[..., 1:]) + bottom * share[..., 1:]
+
+
+def nearest(mask: Array, places: Array) -> jax.Array:
+    """A mask [H, W] at the pixels that hold `places` [..., 2] (x, y px); beyond the border, the pixel nearest to it."""
+    height, width = mask.shape
+    x = jnp.clip(places[..., 0].astype(jnp.int32), 0, width - 1)
+    y = jnp.clip(places[..., 1].astype(jnp.int32), 0, height - 1)
+    return mask.reshape(-1)[y * width + x]
 
 
 def smooth_field(known: Array, sure: Array) -> jax.Array:

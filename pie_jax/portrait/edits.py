@@ -24,6 +24,7 @@ from pie_jax.face3d.render import light_ambient, render
 from pie_jax.io import is_picture, load_portrait
 from pie_jax.pack import Pack, inference
 from pie_jax.photo.composite import Layers, edit_layers, edited_portrait
+from pie_jax.photo.fit import fit_as
 from pie_jax.photo.fitted import PARTS as FITTED_PARTS
 from pie_jax.photo.fitted import FittedPhoto, can_fit, open_photo
 from pie_jax.portrait.calibration import apply_rig, range_warnings, solve_edit
@@ -33,6 +34,7 @@ from pie_jax.portrait.matching import photo_detail
 
 AXES = ("pitch", "yaw", "roll")  # the columns of FaceParams.rotation
 LARGEST_ANGLE = 90.0
+ONE_PERSON = 1.06  # times the distance of the points: two photos of one person with one identity
 _AMBIENT = (0.1, 1.5)  # the portrait's own ambient light is kept, within what a photo can have
 
 
@@ -40,7 +42,7 @@ class ReachWarning(UserWarning):
     """An edit asks for more than this pack was measured to do."""
 
 
-Like: TypeAlias = "Embedding | FaceParams | np.ndarray | str | os.PathLike[str]"
+Like: TypeAlias = "Embedding | FittedPhoto | FaceParams | np.ndarray | str | os.PathLike[str]"
 
 
 def edit_portrait(pack: Pack | str | os.PathLike, embedding: Embedding, *, yaw: float | None = None,
@@ -122,20 +124,36 @@ def edit_photo(pack: Pack | str | os.PathLike, photo: FittedPhoto, **request) ->
     return edited_portrait(photo, _layers_of(as_pack(pack), photo, **request))
 
 
-def photo_params_of(pack: Pack, other: Like) -> FaceParams:
-    """As `params_of`, but a photo is found and fitted where the pack can: fits go with fits."""
+def photo_params_of(pack: Pack, other: Like, *, own: FittedPhoto | None = None) -> FaceParams:
+    """As `params_of`, but a photo is found and fitted where the pack can: fits go with fits.
+
+    own: the photo that is edited. Where its identity explains the other photo's points as well as an identity of their
+    own, they are taken for one person, and pose and expression are the ones that go with this identity.
+    """
+    fitted = other if isinstance(other, FittedPhoto) else None
     if isinstance(other, str | os.PathLike) and is_picture(pathlib.Path(other)) and can_fit(pack):
-        return open_photo(pack, other).params
-    return params_of(pack, other)
+        fitted = open_photo(pack, other)
+    elif isinstance(other, str | os.PathLike) and not is_picture(pathlib.Path(other)):
+        other = Embedding.load(other)
+    if isinstance(other, Embedding):
+        fitted = other.photo
+    if fitted is None:
+        return params_of(pack, other)
+    if own is not None:
+        alike = fit_as(pack, fitted.landmarks[None], own.params.identity[None])
+        if alike.residual_px[0] <= ONE_PERSON * fitted.residual_px:
+            return dataclasses.replace(jax.tree.map(lambda a: a[0], alike.params), texture=fitted.params.texture,
+                                       illumination=fitted.params.illumination)
+    return fitted.params
 
 
 def _layers_of(pack: Pack, photo: FittedPhoto, **request) -> Layers:
     pack.require("morphable")
     if request.get("like") is not None:
         other, controls = request["like"]
-        request["like"] = photo_params_of(pack, other), controls
+        request["like"] = photo_params_of(pack, other, own=photo), controls
     target, _ = target_params(pack, photo.params, **request)
-    return edit_layers(pack.morphable, photo, target, pack.configs.camera)
+    return edit_layers(pack, photo, target)
 
 
 def edit_latent(pack: Pack, embedding: Embedding, *, order: Sequence[str] = CONTROLS, invert_response: bool = True,
@@ -228,6 +246,8 @@ def params_of(pack: Pack, other: Like) -> FaceParams:
             other = Embedding.load(path)
         else:
             other = load_portrait(path, resolution=pack.configs.generator.resolution)
+    if isinstance(other, FittedPhoto):
+        return other.params
     if isinstance(other, Embedding):
         params = other.photo.params if other.photo is not None else other.portrait_params or other.params
         if params is None:

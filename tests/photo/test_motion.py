@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from pie_jax.face3d.morphable import shape
-from pie_jax.face3d.render import light, project
-from pie_jax.photo.motion import find_motion, holes_of, pixel_grid, sample, smooth_field
+from pie_jax.face3d.render import light, project, project_landmarks
+from pie_jax.photo.motion import find_motion, holes_of, lids_met, pixel_grid, sample, smooth_field
 
 R = 128
 
@@ -54,7 +54,7 @@ def test_an_opened_mouth_and_raised_brows_leave_the_eyes_alone(photo_pack, moved
     change = np.zeros(64, np.float32)
     change[names.index("jaw_open")], change[names.index("brow_raise")] = 1.0, 2.0
     motion = moved(source, dataclasses.replace(source, expression=source.expression + change))
-    assert float(motion.opened) > 0.02 and float(np.asarray(motion.mouth).sum()) > 5
+    assert float(motion.opened) == 1 and float(np.asarray(motion.mouth).sum()) > 5
     eyes = np.asarray(project(shape(photo_pack.morphable, source), source, photo_pack.configs.camera, resolution=R))
     holes = holes_of(photo_pack.morphable)
     for region in (1, 2):
@@ -83,3 +83,29 @@ def test_samples_lie_between_pixels():
     image = jnp.arange(12.0).reshape(3, 4, 1)
     places = jnp.asarray([[0.5, 0.5], [1.0, 0.5], [0.5, 1.0], [3.5, 2.5], [-5.0, 9.0]])
     np.testing.assert_allclose(sample(image, places)[:, 0], [0.0, 0.5, 2.0, 11.0, 8.0])
+
+
+def test_lids_close_until_they_meet(photo_pack, source):
+    model, names = photo_pack.morphable, photo_pack.morphable.expression_names
+    blink = names.index("blink")
+
+    def asked(value):
+        return dataclasses.replace(source, expression=np.eye(64, dtype=np.float32)[blink] * value)
+
+    met = [float(lids_met(model, source, asked(value)).expression[blink]) for value in (0.5, 4.0, 8.0)]
+    assert met[0] == pytest.approx(0.5) and 1.0 < met[1] < 4.0 and met[2] == pytest.approx(met[1], rel=0.02)
+
+
+def test_the_mesh_is_bent_on_to_the_points_of_the_photo(photo_pack, source):
+    camera, holes = photo_pack.configs.camera, holes_of(photo_pack.morphable)
+    own = np.asarray(project_landmarks(photo_pack.morphable, source, camera, resolution=1))
+    shifted = own + np.float32([0.02, 0.0])
+    turned = dataclasses.replace(source, rotation=source.rotation + np.float32([0, 0.15, 0]))
+    plain, bent = (find_motion(photo_pack.morphable, holes, source, turned, camera, resolution=R, landmarks=points)
+                   for points in (own, shifted))
+    nose = jnp.asarray(own[30] * R)
+    away = np.asarray(sample(bent.face[..., None], nose + jnp.asarray([0.02 * R, 0])))
+    assert float(away[0]) == 1
+    both = [np.asarray(sample(motion.source - pixel_grid(R) / R, place)) for motion, place in (
+        (plain, nose), (bent, nose + jnp.asarray([0.02 * R, 0])))]
+    np.testing.assert_allclose(both[0], both[1], atol=0.004)  # it moves as before, from where it is
