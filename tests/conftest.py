@@ -47,8 +47,8 @@ def fitted(photo_pack, photo):
     """That photo found, framed and fitted."""
     from pie_jax.photo.fitted import fit_photo, frame_photo
 
-    square, face = frame_photo(photo_pack, photo)
-    return fit_photo(photo_pack, photo, square, face)
+    square, landmarks = frame_photo(photo_pack, photo)
+    return fit_photo(photo_pack, photo, square, landmarks)
 
 
 @pytest.fixture(scope="session")

@@ -18,13 +18,13 @@ import numpy as np
 
 from benchmarks.photo.portraits import pictures
 from pie_jax.cli import command
-from pie_jax.errors import NoFaceError
 from pie_jax.face3d.render import project_landmarks
 from pie_jax.io import load_photo
 from pie_jax.nn.face_mesh import LANDMARKS, face_axes
 from pie_jax.pack import load_pack
+from pie_jax.photo.align import framing
+from pie_jax.photo.detect import find_faces
 from pie_jax.photo.fit import fit_photos
-from pie_jax.photo.fitted import frame_photo
 from pie_jax.photo.squares import SquareReader
 
 _ROUNDS, _BATCH, _SIZE = 3, 16, 128
@@ -43,12 +43,11 @@ def main(argv: Sequence[str]) -> int:
     points, portraits = [], []
     for path in pictures(pathlib.Path(arguments.portraits), arguments.count):
         photo = load_photo(path, notice=lambda text: None)
-        try:
-            square, face = frame_photo(pack, photo, where=str(path))
-        except NoFaceError as error:
-            print(error, file=sys.stderr)
+        faces = find_faces(pack, photo)
+        if not faces:
             continue
-        points.append(square.from_photo(face.points[LANDMARKS, :2]))
+        square = framing(faces[0].landmarks)
+        points.append(square.from_photo(faces[0].points[LANDMARKS, :2]))
         portraits.append(SquareReader(photo).read(square, _SIZE, mirror=True))
     whole = len(points) // _BATCH * _BATCH
     offsets = np.zeros((len(LANDMARKS), 2))

@@ -29,7 +29,7 @@ EDITS = {"yaw": (Edit(quantity="yaw", asked=-15.0), Edit(quantity="yaw", asked=1
          "light": (Edit(quantity="azimuth", asked=-45.0), Edit(quantity="azimuth", asked=45.0)),
          "jaw_open": (Edit(quantity="jaw_open", asked=1.5),), "smile": (Edit(quantity="smile", asked=1.5),),
          "blink": (Edit(quantity="blink", asked=2.0),)}
-_LEAST = 0.75  # standard deviations that an expression changes by
+_SAME = 30.0  # dB: a person who shows already what is asked says nothing of the edit
 _MOUTH = slice(48, 66)  # of the landmarks
 _MARGIN = 0.35  # around their box, in its width: the region of an open mouth
 
@@ -44,14 +44,14 @@ def measure(pack: Pack, head, *, count: int, resolution: int) -> Iterator[tuple]
         if not faces:
             yield {"kind": "studio", "seed": seed, "edit": "", "found": False}, ()
             continue
-        photo = fit_photo(pack, to_image(person.image), whole((resolution, resolution)), faces[0])
+        photo = fit_photo(pack, to_image(person.image), whole((resolution, resolution)), faces[0].landmarks)
         shrunk = np.asarray(to_image(person.image).resize((small, small), Image.Resampling.LANCZOS), np.float32)
         embedding = embed_portraits(pack, shrunk[None] / 255.0)[0]
         for name, edits in EDITS.items():
             for edit in edits:
-                if edit.control == "expression" and edit.asked - _value(scene.params, edit) < _LEAST:
-                    continue  # the person shows it already
-                yield _row(pack, head, person, photo, embedding, name, edit)
+                row, shown = _row(pack, head, person, photo, embedding, name, edit)
+                if row["unedited_db"] < _SAME:
+                    yield row, shown
 
 
 def _row(pack, head, person, photo, embedding, name: str, edit: Edit):
@@ -61,10 +61,11 @@ def _row(pack, head, person, photo, embedding, name: str, edit: Edit):
     kept = dataclasses.replace(scene.params, translation=person.scene.params.translation)
     truth = framed if edit.control != "pose" else drawn(head, dataclasses.replace(scene, params=kept), resolution)
     edited = edit_photo(pack, photo, **request_of(edit, photo, person))
-    gain = _region_psnr(edited, truth, name) - _region_psnr(person.image, truth, name)
+    unedited = _region_psnr(person.image, truth, name)
     painted = edit_portrait(pack, embedding, detail=0.0, **edit.request)
     large = np.asarray(to_image(painted).resize((resolution, resolution), Image.Resampling.BICUBIC)) / 255.0
-    row = {"kind": "studio", "seed": person.seed, "edit": edit.name, "of": name, "found": True, "gain_db": gain,
+    row = {"kind": "studio", "seed": person.seed, "edit": edit.name, "of": name, "found": True,
+           "unedited_db": unedited, "gain_db": _region_psnr(edited, truth, name) - unedited,
            "over_generator_db": _region_psnr(edited, truth, name) - _region_psnr(large, framed, name)}
     return row, (person.image, edited, truth.image)
 

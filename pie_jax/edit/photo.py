@@ -5,8 +5,9 @@ from __future__ import annotations
 import pathlib
 
 import numpy as np
+from PIL import Image
 
-from pie_jax.io import load_photo, read_json, save_picture
+from pie_jax.io import load_with_profile, read_json, save_picture, to_profile
 from pie_jax.photo.composite import Layers, edited_photo, sources
 from pie_jax.photo.fitted import FittedPhoto
 
@@ -31,10 +32,17 @@ def full_name(path: pathlib.Path) -> pathlib.Path:
 
 
 def write_full(path: pathlib.Path, photo: pathlib.Path, fitted: FittedPhoto, layers: Layers, *, facts: dict) -> None:
-    """The whole photo with its edit, as large as it is. InputError: it cannot be read. ResourceError: no space."""
-    pixels = np.array(load_photo(photo, notice=lambda text: None))
-    edited, _ = edited_photo(pixels, fitted, layers)
-    save_picture(path, edited, metadata=facts)
+    """The whole photo with its edit, as large as it is and in its own colour profile.
+
+    InputError: it cannot be read. ResourceError: no space.
+    """
+    image, own, profile = load_with_profile(photo)
+    edited, changed = edited_photo(np.array(image), fitted, layers)
+    if own is not None and profile is not None:
+        kept = np.array(own)
+        kept[changed] = np.asarray(to_profile(Image.fromarray(edited), profile))[changed]
+        edited = kept
+    save_picture(path, edited, metadata=facts, profile=profile)
 
 
 def shares(layers: Layers) -> dict[str, float]:

@@ -35,7 +35,10 @@ def parser() -> command.Parser:
     command.add_common(p)
     p.add_argument("--no-align", dest="align", action="store_false",
                    help="take the middle square of each photo; without it faces are framed as FFHQ frames them")
-    p.add_argument("--face", type=int, metavar="N", help="which face of a photo, the largest is 1; default: that one")
+    p.add_argument("--face", type=_face, metavar="N|all",
+                   help="which face of a photo, the largest is 1; all: a folder for each; default: the largest")
+    p.add_argument("--landmarks", metavar="FILE",
+                   help="JSON or NPZ: photo's file name to its 66, 68 or 478 points in px; no face is looked for")
     p.add_argument("--preset", default=DEFAULT_PRESET, metavar="NAME",
                    help=f"optimiser and steps of both stages: {', '.join(PRESETS)}")
     p.add_argument("--steps", metavar="W,WPLUS", help="steps in W and in W+, instead of the preset's")
@@ -59,6 +62,14 @@ def parser() -> command.Parser:
     return p
 
 
+def _face(text: str) -> int | str:
+    if text == "all":
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, or all, got {text!r}")
+    return int(text)
+
+
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Checked arguments; UsageError (or SystemExit after --help and --version)."""
     arguments = parser().parse_args(argv)
@@ -68,8 +79,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         arguments.sample = "photo"
     if not arguments.photos and not arguments.list and not arguments.demo:
         raise UsageError("no photo given; name files or folders, or use --demo")
-    if arguments.face is not None and arguments.face < 1:
-        raise UsageError(f"--face: expected 1 or more, got {arguments.face}")
     if arguments.batch < 1:
         raise UsageError(f"--batch: expected 1 or more, got {arguments.batch}")
     if arguments.devices is not None and arguments.devices < 1:

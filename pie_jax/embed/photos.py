@@ -16,6 +16,8 @@ import pathlib
 import tempfile
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from pie_jax.config import EmbedConfig, to_dict
 from pie_jax.errors import InputError, PieError, ResourceError, UsageError
 from pie_jax.io import is_picture, read_json, shown
@@ -34,6 +36,8 @@ class Photo:
     error: PieError | None = None
     load_seconds: float = 0.0
     framing: str = ""  # how its square is found, as far as a result depends on it
+    face: int | None = None  # which of its faces, from 1; None: the largest
+    landmarks: np.ndarray | None = None  # [66, 2] px, where the user knows them
 
     @property
     def folder(self) -> pathlib.Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import pathlib
 import shlex
@@ -31,6 +32,8 @@ from pie_jax.pack import Pack, configs_of, find_pack, load_pack, pack_hash, read
 from pie_jax.pack.parts import PARTS
 from pie_jax.photo import fitted
 from pie_jax.photo.align import whole
+from pie_jax.photo.detect import find_faces
+from pie_jax.photo.landmarks_file import read_landmarks
 from pie_jax.photo.squares import SquareReader
 from pie_jax.portrait import Checkpoint, EmbedProgress, embed_portraits
 from pie_jax.runtime import local_devices
@@ -53,10 +56,15 @@ def run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
         photos = share.of(every)
         if share.count > 1:
             progress.note(f"process {share.index} of {share.count}: {len(photos)} of {len(every)} photos")
-        framing = _framing(arguments, manifest)
+        _check_framing(arguments, manifest)
+        known = read_landmarks(arguments.landmarks) if arguments.landmarks else {}
         for photo in photos:
-            photo.framing = framing
+            photo.face = arguments.face if isinstance(arguments.face, int) else None
+            photo.landmarks = known.get(photo.path.name, known.get(photo.path.stem))
+            photo.framing = _framing(arguments, manifest, photo)
             _open(photo, configs.generator.resolution, progress)
+        if arguments.face == "all":
+            photos = _each_face(photos, folder, arguments, manifest)
         if photos and all(photo.error for photo in photos):
             _say_bad(photos, progress)
             return _exit_code(photos)
@@ -99,15 +107,41 @@ def _open(photo: Photo, resolution: int, progress: Progress) -> None:
     photo.load_seconds = time.perf_counter() - began
 
 
-def _framing(arguments: argparse.Namespace, manifest: Mapping) -> str:
-    """How the squares of the photos are found; "" in the middle, because the pack cannot look for faces."""
-    missing = [part for part in fitted.PARTS if part not in manifest.get("parts", {})]
-    if missing:
-        if arguments.face is not None:
-            raise PackError(f"--face: the pack has no {missing[0]}; train or convert it into the pack first "
+def _missing(manifest: Mapping) -> list[str]:
+    """The parts that the pack lacks for looking at faces."""
+    return [part for part in fitted.PARTS if part not in manifest.get("parts", {})]
+
+
+def _check_framing(arguments: argparse.Namespace, manifest: Mapping) -> None:
+    missing = _missing(manifest)
+    for flag in ("face", "landmarks"):
+        if missing and getattr(arguments, flag) is not None:
+            raise PackError(f"--{flag}: the pack has no {missing[0]}; train or convert it into the pack first "
                             f"({PARTS[missing[0]].command})")
+
+
+def _framing(arguments: argparse.Namespace, manifest: Mapping, photo: Photo) -> str:
+    """How the square of a photo is found; "" in the middle, because the pack cannot look for faces."""
+    if _missing(manifest):
         return ""
-    return f"face {arguments.face or 1}" if arguments.align else f"middle, face {arguments.face or 1}"
+    face = f"face {photo.face or 1}"
+    if photo.landmarks is not None:
+        face = f"points {hashlib.sha256(photo.landmarks.tobytes()).hexdigest()[:16]}"
+    return face if arguments.align else f"middle, {face}"
+
+
+def _each_face(photos: Sequence[Photo], folder: pathlib.Path, arguments: argparse.Namespace,
+               manifest: Mapping) -> list[Photo]:
+    """Each photo once for each of its faces, the largest first."""
+    command.configure(arguments.device)
+    pack, faces = load_pack(folder, parts=("face_detector", "face_mesh")), []
+    for photo in photos:
+        found = [] if photo.error else find_faces(pack, load_photo(photo.path, notice=lambda text: None))
+        for number in range(1, max(len(found), 1) + 1):  # without a face it is the one that says so
+            one = dataclasses.replace(photo, face=number)
+            one.framing = _framing(arguments, manifest, one)
+            faces.append(one)
+    return faces
 
 
 def _exit_code(photos: Sequence[Photo]) -> int:
@@ -253,10 +287,10 @@ class _Work:
         if not photo.framing:
             return load_portrait(photo.path, resolution=resolution, notice=silent), None
         image = load_photo(photo.path, notice=silent)
-        square, face = fitted.frame_photo(
-            pack, image, align=self.arguments.align, face=self.arguments.face, where=shown(photo.path),
-            tell=lambda text: self.progress.note(f"note: {text}"))
-        photograph = fitted.fit_photo(pack, image, square, face)
+        square, landmarks = fitted.frame_photo(
+            pack, image, align=self.arguments.align, face=photo.face, landmarks=photo.landmarks,
+            where=shown(photo.path), tell=lambda text: self.progress.note(f"note: {text}"))
+        photograph = fitted.fit_photo(pack, image, square, landmarks)
         if square == whole(image.size):
             return load_portrait(photo.path, resolution=resolution, notice=silent), photograph
         return SquareReader(image).read(square, resolution, mirror=True), photograph

@@ -6,6 +6,7 @@ is checked before any pixel is decoded, and a file that ends early is an error, 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -21,8 +22,9 @@ from pie_jax.errors import InputError
 from pie_jax.io.atomic import replace_file
 from pie_jax.io.text import cause_of, shown
 
-FORMATS = ("JPEG", "PNG", "WEBP")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+_EXTRA = {"AVIF": (".avif",), "HEIF": (".heic", ".heif")}  # read where Pillow, or the extra `heif`, reads them
+FORMATS = ("JPEG", "PNG", "WEBP", *_EXTRA)
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", *(suffix for suffixes in _EXTRA.values() for suffix in suffixes))
 MAX_PIXELS = 64_000_000
 MAX_SIDE = 16_384
 MIN_SIDE = 32
@@ -32,6 +34,7 @@ ALPHA_BACKGROUND = (255, 255, 255)  # transparent pixels are composed on white
 Notice = Callable[[str], None]
 
 _PNG_END = b"IEND\xaeB`\x82"  # the last chunk's name and its checksum, always the same
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"heim", b"heis")
 _OTHER_KINDS = (
     (b"GIF8", "a GIF"),
     (b"II*\x00", "a TIFF"),
@@ -81,6 +84,39 @@ def load_portrait(path: str | os.PathLike, *, resolution: int, notice: Notice | 
     return _square_01(image, resolution)
 
 
+def load_with_profile(path: str | os.PathLike) -> tuple[Image.Image, Image.Image | None, bytes | None]:
+    """A photo as `load_photo` gives it; where it has an RGB colour profile, its pixels in that and the profile too."""
+    path, silent = pathlib.Path(path), lambda text: None
+    photo = load_photo(path, notice=silent)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data = _read_bytes(path)
+        with Image.open(io.BytesIO(data), formats=_readable(data)) as image:
+            profile = image.info.get("icc_profile")
+            if not profile or image.mode != "RGB" or "transparency" in image.info:
+                return photo, None, None
+            own = _upright(path, image, silent).convert("RGB")
+    return (photo, own, profile) if _is_rgb_profile(profile) else (photo, None, None)
+
+
+def _is_rgb_profile(profile: bytes) -> bool:
+    try:
+        return getattr(ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile, "xcolor_space").strip() == "RGB"  # noqa: B009
+    except Exception:  # a broken one is not kept
+        return False
+
+
+def to_profile(image: Image.Image, profile: bytes) -> Image.Image:
+    """An sRGB image in the colours of another RGB profile. InputError: the profile only describes what is shown."""
+    try:
+        converted = ImageCms.profileToProfile(image, ImageCms.createProfile("sRGB"),
+                                              ImageCms.ImageCmsProfile(io.BytesIO(profile)), outputMode="RGB",
+                                              renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC)
+        return image if converted is None else converted
+    except Exception as error:
+        raise InputError(f"the photo's colour profile cannot be written ({cause_of(error)})") from error
+
+
 def load_photo(path: str | os.PathLike, *, notice: Notice | None = None) -> Image.Image:
     """A whole photo, upright, in sRGB, mode RGB; arguments and errors as in `load_portrait`."""
     path = pathlib.Path(path)
@@ -120,7 +156,7 @@ def _decode(path: pathlib.Path, data: bytes, tell: Notice) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(data), formats=_readable(data)) as image:
                 _check_size(path, image.size)
                 if image.format == "PNG":
                     if _PNG_END not in data:
@@ -144,6 +180,17 @@ def _decode(path: pathlib.Path, data: bytes, tell: Notice) -> Image.Image:
                          "again") from None
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = truncated_allowed
+
+
+def _readable(data: bytes) -> tuple[str, ...]:
+    """Those of FORMATS that this Pillow reads; its plugin for HEIF is asked for when it is needed."""
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
+        with contextlib.suppress(ImportError):
+            import pillow_heif
+
+            pillow_heif.register_heif_opener()
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _check_size(path: pathlib.Path, size: tuple[int, int]) -> None:
@@ -230,17 +277,21 @@ def _kind(data: bytes) -> str:
     for magic, name in _OTHER_KINDS:
         if data.startswith(magic):
             return f"is {name}, which is not read"
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
+        return "is a HEIF picture, which is read with pip install 'pie_jax[heif]'"
     if data[4:8] == b"ftyp":
-        return "is a HEIC, AVIF or video file, which is not read"
+        return "is a video, or an AVIF file that this Pillow does not read"
     return "is not an image, or is damaged"
 
 
-def encode_png(image: np.ndarray | Image.Image, *, metadata: dict | None = None) -> bytes:
+def encode_png(image: np.ndarray | Image.Image, *, metadata: dict | None = None,
+               profile: bytes | None = None) -> bytes:
     """PNG bytes with a provenance note and nothing of the input's own tags.
 
     Args:
       image: [H, W, 3] in 0..1 (clipped) or a Pillow image.
       metadata: JSON-able facts stored in the text chunk `pie_jax`.
+      profile: the ICC profile that its colours are in; None: sRGB.
     """
     image = _as_picture(image)
     notes = PngImagePlugin.PngInfo()
@@ -249,7 +300,7 @@ def encode_png(image: np.ndarray | Image.Image, *, metadata: dict | None = None)
     if metadata:
         notes.add_itxt("pie_jax", json.dumps(metadata, sort_keys=True))
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", pnginfo=notes)
+    image.save(buffer, "PNG", pnginfo=notes, icc_profile=profile)
     return buffer.getvalue()
 
 
@@ -263,15 +314,19 @@ def _as_picture(image: np.ndarray | Image.Image) -> Image.Image:
     return Image.fromarray(np.round(values * 255.0).astype(np.uint8))
 
 
-def save_picture(path: str | os.PathLike, image: np.ndarray | Image.Image, *, metadata: dict | None = None) -> None:
-    """Write PNG or, by the name's ending, JPEG; metadata as in `encode_png` (JPEG: a comment). Raises ResourceError."""
+def save_picture(path: str | os.PathLike, image: np.ndarray | Image.Image, *, metadata: dict | None = None,
+                 profile: bytes | None = None) -> None:
+    """Write PNG or, by the name's ending, JPEG; knobs as in `encode_png` (metadata of a JPEG: a comment).
+
+    Raises ResourceError: it cannot be written.
+    """
     path = pathlib.Path(path)
     if path.suffix.lower() not in (".jpg", ".jpeg"):
-        save_png(path, image, metadata=metadata)
+        replace_file(path, encode_png(image, metadata=metadata, profile=profile))
         return
     buffer = io.BytesIO()
     note = json.dumps({"made_by": "pie_jax", **(metadata or {})}, sort_keys=True)
-    _as_picture(image).save(buffer, "JPEG", quality=95, subsampling=0, comment=note.encode())
+    _as_picture(image).save(buffer, "JPEG", quality=95, subsampling=0, comment=note.encode(), icc_profile=profile)
     replace_file(path, buffer.getvalue())
 
 

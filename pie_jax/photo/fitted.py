@@ -77,18 +77,28 @@ def can_fit(pack: Pack) -> bool:
 
 
 def frame_photo(pack: Pack, photo: Image.Image, *, align: bool = True, face: int | None = None, where: str = "photo",
-                tell: Callable[[str], None] = lambda line: None) -> tuple[Square, Face]:
-    """The square that an RGB photo is embedded by, and its face.
+                landmarks: np.ndarray | None = None,
+                tell: Callable[[str], None] = lambda line: None) -> tuple[Square, np.ndarray]:
+    """The square that an RGB photo is embedded by, and the 66 points [66, 2] of its face, px of the photo.
 
     Args:
       align: False takes the middle square as it is.
       face: which one, from 1, the largest first; default the largest.
+      landmarks: the face's 66 points [66, 2], px of the photo, where they are known: none is looked for.
       where: the photo's name, for messages. tell: called with what the user should know.
 
     Raises:
       NoFaceError: nothing in it is a face. UsageError: there are not so many.
     """
-    faces = find_faces(pack, photo)
+    if landmarks is None:
+        landmarks = _chosen(find_faces(pack, photo), face, where=where, tell=tell).landmarks
+    square = framing(landmarks)
+    if not align or is_framed(square, photo.size):
+        square = whole(photo.size)
+    return square, landmarks
+
+
+def _chosen(faces: list[Face], face: int | None, *, where: str, tell: Callable[[str], None]) -> Face:
     if not faces:
         raise NoFaceError(f"{where}: no face found; give a photo with a face at least 40 px from eyes to chin, turned "
                           "less than a profile")
@@ -96,11 +106,7 @@ def frame_photo(pack: Pack, photo: Image.Image, *, align: bool = True, face: int
         raise UsageError(f"--face {face}: {where} shows {len(faces)} face{'s' * (len(faces) > 1)}")
     if face is None and len(faces) > 1:
         tell(f"{where}: {len(faces)} faces, took the largest (--face N takes another)")
-    chosen = faces[(face or 1) - 1]
-    square = framing(chosen.landmarks)
-    if not align or is_framed(square, photo.size):
-        square = whole(photo.size)
-    return square, chosen
+    return faces[(face or 1) - 1]
 
 
 def open_photo(pack: Pack, path: str | os.PathLike, *, align: bool = True, face: int | None = None) -> FittedPhoto:
@@ -110,17 +116,20 @@ def open_photo(pack: Pack, path: str | os.PathLike, *, align: bool = True, face:
     return fit_photo(pack, image, square, found)
 
 
-def fit_photo(pack: Pack, photo: Image.Image, square: Square, face: Face) -> FittedPhoto:
-    """Fit the face of an RGB photo in its square. PackError: the pack has no morphable model or no matte."""
+def fit_photo(pack: Pack, photo: Image.Image, square: Square, landmarks: np.ndarray) -> FittedPhoto:
+    """Fit the face of an RGB photo, its points [66, 2] in px of the photo, in its square.
+
+    PackError: the pack has no morphable model or no matte.
+    """
     pack.require("morphable", "person_matte")
     resolution = int(2 ** np.clip(np.ceil(np.log2(square.side)), np.log2(_SMALLEST), np.log2(LARGEST)))
     portrait = SquareReader(photo).read(square, resolution, mirror=True)
-    landmarks = square.from_photo(face.landmarks).astype(np.float32)
-    fit = fit_photos(pack, portrait[None], landmarks[None])
+    points = square.from_photo(landmarks).astype(np.float32)
+    fit = fit_photos(pack, portrait[None], points[None])
     config = pack.configs.of("person_matte")
     matte = _matte(config, pack.weights["person_matte"], jnp.asarray(portrait))
     return FittedPhoto(portrait=_to_bytes(portrait), params=jax.tree.map(lambda a: a[0], fit.params),
-                       landmarks=landmarks, matte=_to_bytes(np.asarray(matte)), square=square, size=photo.size,
+                       landmarks=points, matte=_to_bytes(np.asarray(matte)), square=square, size=photo.size,
                        residual_px=float(fit.residual_px[0]))
 
 

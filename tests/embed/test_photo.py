@@ -78,3 +78,30 @@ def test_the_sample_photo(embed, pack_folder, photo):
     photo.save(pack_folder / "photo.png")
     assert embed("--demo", "photo")[0] == 0 and Embedding.load("out/photo").photo is not None
     assert find_pack("demo").joinpath("photo.png").is_file()
+
+
+def test_every_face_gets_a_folder_of_its_own(embed, photo):
+    both = Image.new("RGB", (900, 512))
+    both.paste(photo.resize((512, 512)), (0, 0))
+    both.paste(photo.resize((300, 300)), (560, 100))
+    both.save("two.png")
+    Image.new("RGB", (200, 240), (200, 180, 160)).save("wall.png")
+    code, out, err = embed("two.png", "wall.png", "--face", "all")
+    assert code == 1 and "wall.png: no face found" in err
+    squares = [Embedding.load(f"out/{name}").photo.square for name in ("two", "two-2")]
+    assert squares[0].x < 450 < 550 < squares[1].x
+    assert embed("two.png", "--face", "all")[2].count("already done") == 2
+
+
+def test_points_of_the_users_own(embed, photo):
+    photo.save("me.png")
+    photo.save("other.png")
+    assert embed("me.png")[0] == 0
+    before = Embedding.load("out/me").photo
+    points = before.square.to_photo(before.landmarks) + [6.0, 0.0]
+    pathlib.Path("points.json").write_text(json.dumps({"me.png": points.tolist()}))
+    assert embed("me.png", "other.png", "--landmarks", "points.json")[0] == 0
+    moved, other = (Embedding.load(f"out/{name}").photo for name in ("me", "other"))
+    assert moved.square.x == pytest.approx(before.square.x + 6, abs=0.01) and other.square == before.square
+    code, _, err = embed("me.png", "--landmarks", "gone.json")
+    assert code == 3 and "gone.json: cannot be read" in err

@@ -45,8 +45,8 @@ def test_the_largest_of_several_with_a_word(photo_pack, photo):
     both.paste(photo.resize((300, 300)), (560, 100))
     faces, told = find_faces(photo_pack, both), []
     assert len(faces) == 2 and faces[0].size > faces[1].size
-    square, face = frame_photo(photo_pack, both, where="a.png", tell=told.append)
-    assert square.x < 450 and "2 faces, took the largest" in told[0]
+    square, landmarks = frame_photo(photo_pack, both, where="a.png", tell=told.append)
+    assert square.x < 450 and landmarks.shape == (66, 2) and "2 faces, took the largest" in told[0]
     assert frame_photo(photo_pack, both, face=2)[0].x > 550
     with pytest.raises(UsageError, match="--face 3: a.png shows 2 faces"):
         frame_photo(photo_pack, both, face=3, where="a.png")
