@@ -303,7 +303,40 @@ def photos() -> str:
         for row in rows])
 
 
+_PHOTO_LINES = (
+    ("pairs_gain_db", "smile of another photo of the same person: gain over the unedited photo, dB, {pairs} pairs"),
+    ("pairs_better", "of them better than unedited"), ("pairs_teeth_gain_db", "gain where teeth show, dB"),
+    ("pairs_landmarks_px224", "landmarks off the true smile's, px of 224"),
+    ("pairs_identity", "identity beside the true smile, as a share of the photos' own"),
+    ("identity_after", "identity beside the unedited photo"),
+    ("there_and_back_db", "turned by 15 degrees and back, dB"),
+    ("outside_changed", "pixels changed outside of what moves or is relit"),
+    ("studio_gain_db", "made people: gain over the unedited picture, dB"),
+    ("studio_over_generator_db", "made people: over the generator's own edit, dB"),
+    ("detect_rate", "faces found, of {detect_pictures} pictures"),
+    ("detect_points_of_eyes", "points off, in distances of the eyes"),
+    ("false_accepts", "faces found in {without_a_face} pictures without one"),
+    ("fit_px224", "points of the fit off, px of 224"), ("fit_seconds", "fit of one photo, s"),
+    ("fit_seconds_of_16", "fit of a photo in a batch of 16, s"), ("edit_ms_512", "edit at 512 px, ms"),
+    ("edit_ms_1024", "edit at 1024 px, ms"), ("embed_seconds", "embed of a photo of 12 megapixels, s"),
+    ("edit_seconds", "edit of it from the command line, s"))
+
+
+def photo_edits() -> str:
+    """Edits of photographs against the truth."""
+    found = next(row for row in reversed(rows_of("photo/rows.jsonl")) if row["kind"] == "summary")
+
+    def text(value) -> str:
+        if isinstance(value, dict):
+            return ", ".join(f"{name} {text(each)}" for name, each in value.items() if each is not None)
+        return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+    return markdown(("figure", "value"), [(words.format(**found), text(found[name])) for name, words in _PHOTO_LINES
+                                          if name in found])
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "photo-edits": photo_edits,
     "presets": functools.partial(presets, "fast", "paper"),
     "presets-quick": functools.partial(presets, "quick", "fast"),
     "fidelity": fidelity, "edits": edits, "mouth": mouth, "response": response, "ablation": ablation, "joint": joint,

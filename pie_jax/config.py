@@ -325,12 +325,20 @@ _RENAMED = {"near_codes": "nearest_random_codes"}  # fields of configs that olde
 
 def from_dict(cls: type[_Config], data: Mapping[str, Any]) -> _Config:
     """The inverse of `to_dict`; ValueError names an unknown field."""
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{cls.__name__}: expected an object, got {data!r:.60}")
     hints = typing.get_type_hints(cls)
     data = {_RENAMED.get(name, name): value for name, value in data.items()}
     unknown = sorted(set(data) - set(hints))
     if unknown:
         raise ValueError(f"{cls.__name__}: unknown field {unknown[0]!r}")
-    return cls(**{name: _decode(hints[name], value) for name, value in data.items()})
+    made = {}
+    for name, value in data.items():
+        try:
+            made[name] = _decode(hints[name], value)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return cls(**made)
 
 
 def _decode(hint, value):
@@ -338,8 +346,13 @@ def _decode(hint, value):
     if dataclasses.is_dataclass(hint):
         return from_dict(typing.cast(Any, hint), value)
     if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"expected a list, got {value!r:.60}")
         inner = typing.get_args(hint)[0]
         return tuple(_decode(inner, v) for v in value)
     if origin in (typing.Union, types.UnionType):
         return value
+    kinds = {int: int, float: int | float, str: str, bool: bool}.get(hint)
+    if kinds is not None and (not isinstance(value, kinds) or isinstance(value, bool) is not (hint is bool)):
+        raise ValueError(f"expected {hint.__name__}, got {value!r:.60}")
     return value

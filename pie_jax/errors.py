@@ -4,6 +4,7 @@ Every message is one line: the file or argument, the cause, the next step.
 """
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -47,6 +48,15 @@ class ResourceError(PieError):
     """Not enough memory, disk or permission to go on."""
 
     exit_code = 7
+
+
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
+
+
+def of_the_whole_run(error: BaseException) -> bool:
+    """Whether an error of one file is one of the disk that all are written to: full, broken, or read-only."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(cause, OSError) and cause.errno in _OF_THE_DISK
 
 
 EXIT_OK = 0

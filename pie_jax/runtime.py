@@ -7,6 +7,7 @@ import ctypes
 import dataclasses
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,8 +51,23 @@ def made_for(chosen: Backend) -> Iterator[None]:
         yield
 
 
-def cache_folder() -> Path:
-    """Where compiled programs are kept: JAX_COMPILATION_CACHE_DIR, else pie_jax/xla in the user's cache folder."""
+def cache_folder() -> Path | None:
+    """Where compiled programs are kept: JAX_COMPILATION_CACHE_DIR, else pie_jax/xla in the user's cache folder.
+
+    None: neither is there, as for a user without a home folder.
+    """
+    try:
+        return _cache_folder()
+    except RuntimeError:  # pathlib knows no home
+        return None
+
+
+def keeps_programs() -> bool:
+    """Whether compiled programs are kept for the next run of a command, once `configure` was called."""
+    return jax.config.jax_compilation_cache_dir is not None
+
+
+def _cache_folder() -> Path:
     chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     if chosen:
         return Path(chosen)
@@ -92,12 +108,14 @@ def configure(*, cache: bool = True, precision: str = "default", device: str | N
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     jax.config.update("jax_default_matmul_precision", None if precision == "default" else precision)
     if cache:
-        _use_cache(cache_folder())
+        folder = cache_folder()
+        if folder is not None:
+            _use_cache(folder)
     jax.config.update("jax_cpu_enable_async_dispatch", False)  # read with the first device, see _keep_memory
     try:
         chosen = jax.devices(_PLATFORMS[device])[0] if device is not None else jax.devices()[0]
-    except RuntimeError as error:
-        cause = " ".join(str(error).split())[:200]
+    except Exception as error:  # JAX answers mistakes of the environment with many kinds
+        cause = " ".join(str(error).split())[:200] or type(error).__name__
         raise ResourceError(f"device {device or 'default'}: not available here ({cause}); install JAX for it "
                             "or choose cpu") from error
     if device is not None:
@@ -144,8 +162,10 @@ def _use_cache(folder: Path) -> None:
     except OSError:
         writable = False
     if not writable:
+        jax.config.update("jax_compilation_cache_dir", None)  # JAX has taken it from the environment
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
+    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 

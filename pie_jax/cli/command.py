@@ -7,8 +7,8 @@ answer at once.
 from __future__ import annotations
 
 import argparse
-import errno
 import functools
+import io
 import os
 import pathlib
 import sys
@@ -18,7 +18,16 @@ from typing import Any, NoReturn
 
 from pie_jax import __version__
 from pie_jax.cli.commands import COMMANDS
-from pie_jax.errors import EXIT_INTERRUPTED, EXIT_OK, PieError, ResourceError, UsageError, choose, nearest
+from pie_jax.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    PieError,
+    ResourceError,
+    UsageError,
+    choose,
+    nearest,
+    of_the_whole_run,
+)
 
 DEVICES = ("auto", "cpu", "gpu", "tpu")
 
@@ -42,6 +51,11 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             options = [text for action in self._actions for text in action.option_strings]
             self.error(f"unknown argument {unknown[0]!r}{did_you_mean(unknown[0].split('=')[0], options)}")
+        for name, value in vars(arguments).items():  # --pack=~/p: the shell leaves it as it is
+            if isinstance(value, str):
+                setattr(arguments, name, os.path.expanduser(value))
+            elif isinstance(value, list) and all(isinstance(each, str) for each in value):
+                setattr(arguments, name, [os.path.expanduser(each) for each in value])
         return arguments
 
 
@@ -119,6 +133,10 @@ def configure(device: str) -> None:
     from pie_jax import runtime
 
     runtime.configure(device=None if device == "auto" else device)
+    if not runtime.keeps_programs():
+        print("note: compiled programs are not kept, so every command compiles anew: "
+              f"{runtime.cache_folder() or 'there is no home folder'} cannot be written; set "
+              "JAX_COMPILATION_CACHE_DIR to a folder that can", file=sys.stderr)
 
 
 def guarded_main(main: Callable[[list[str]], int | None]) -> Callable[..., int]:
@@ -138,6 +156,9 @@ def guarded(work: Callable[[], int], *, debug: bool) -> int:
     """
     if not debug:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for stream in (sys.stdout, sys.stderr):  # no name of a file may stop work, whatever the terminal can show
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return work()
     except PieError as error:
@@ -154,7 +175,7 @@ def guarded(work: Callable[[], int], *, debug: bool) -> int:
         if "RESOURCE_EXHAUSTED" in text or "Out of memory" in text:
             return _report(error, f"not enough device memory; use a smaller --batch ({text})",
                            ResourceError.exit_code, debug)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
+        if isinstance(error, OSError) and of_the_whole_run(error):
             return _report(error, f"{error.filename or 'disk'}: {error.strerror}; free space and run again",
                            ResourceError.exit_code, debug)
         return _report(error, f"unexpected {type(error).__name__}: {text}; run again with --debug and report it", 1,

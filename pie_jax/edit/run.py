@@ -55,6 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
     request = _request(arguments, pack, embedding.photo if share == 1.0 else None)
     path = _out(arguments)
     how = {"order": arguments.order, "invert_response": not arguments.raw, "detail": share}
+    for value in (arguments.sweep.first, arguments.sweep.last) if arguments.sweep else ():  # before the first frame
+        target_params(pack, start_params(pack.manifest, embedding, share),
+                      **{k: v for k, v in _with_value(request, arguments.sweep.name, value).items() if k != "like"})
     if share < 1.0:
         _warn(pack, request, arguments.sweep)
     if arguments.sweep:

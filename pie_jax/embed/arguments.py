@@ -22,6 +22,8 @@ Exit codes: 0 ok, 1 some photos failed, 2 usage, 3 bad input, 4 pack missing or 
 7 no space, memory or permission, 130 interrupted.
 """
 
+MOST_SAMPLES = 1024
+
 
 def parser() -> command.Parser:
     """All flags with their defaults."""
@@ -84,8 +86,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if arguments.devices is not None and arguments.devices < 1:
         raise UsageError(f"--devices: expected 1 or more, got {arguments.devices}")
     check_share(arguments)
-    if arguments.samples is not None and arguments.samples < 1:
-        raise UsageError(f"--samples: expected 1 or more, got {arguments.samples}")
+    if arguments.samples is not None and not 1 <= arguments.samples <= MOST_SAMPLES:
+        raise UsageError(f"--samples: expected 1 to {MOST_SAMPLES}, got {arguments.samples}")
     if not 0 <= arguments.seed < 2**31:
         raise UsageError(f"--seed: expected 0 to {2**31 - 1}, got {arguments.seed}")
     choose("--preset", arguments.preset, PRESETS)

@@ -20,8 +20,9 @@ import numpy as np
 
 from pie_jax.config import EmbedConfig, to_dict
 from pie_jax.errors import InputError, PieError, ResourceError, UsageError
-from pie_jax.io import is_picture, read_json, shown
+from pie_jax.io import cause_of, is_picture, read_json, shown
 
+_LONGEST_LIST = 64 * 2**20  # bytes
 _RECORDS = ("report.json", "checkpoint.npz")
 
 
@@ -73,13 +74,15 @@ def collect(names: Sequence[str]) -> list[Photo]:
             photos.append(Photo(path=path, error=error))
             continue
         except (OSError, ValueError) as error:
-            problem = InputError(f"{shown(path)}: cannot be listed ({error}); check its permissions")
+            problem = InputError(f"{shown(path)}: cannot be listed ({cause_of(error)}); check its name and permissions")
             photos.append(Photo(path=path, error=problem))
             continue
         photos += [Photo(path=p) for p in found]
-    unique = {os.path.realpath(photo.path) if "\0" not in str(photo.path) else str(photo.path): photo
-              for photo in reversed(photos)}
-    return [photo for photo in photos if photo in unique.values()]
+    unique: dict[str, Photo] = {}
+    for photo in photos:
+        name = str(photo.path)
+        unique.setdefault(name if "\0" in name else os.path.realpath(name), photo)
+    return list(unique.values())
 
 
 def listed(files: Sequence[str]) -> list[str]:
@@ -87,7 +90,14 @@ def listed(files: Sequence[str]) -> list[str]:
     names = []
     for file in files:
         try:
-            names += pathlib.Path(file).read_text(encoding="utf-8").splitlines()
+            path = pathlib.Path(file)
+            if not path.is_file() or path.stat().st_size > _LONGEST_LIST:
+                raise InputError(f"{shown(file)}: is no file, or one of more than {_LONGEST_LIST // 2**20} MiB; name a "
+                                 "text file with one photo a line")
+            lines = path.read_text(encoding="utf-8").splitlines()
+            if not any(line.strip() for line in lines):
+                raise InputError(f"{shown(file)}: names no photo; write one name a line into it")
+            names += lines
         except (OSError, ValueError) as error:
             cause = getattr(error, "strerror", None) or "not UTF-8 text"
             raise InputError(f"{shown(file)}: cannot be read as a list of photos ({cause}); check it") from None

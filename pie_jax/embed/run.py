@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import pathlib
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -21,22 +20,30 @@ from pie_jax.cli.progress import Progress, duration
 from pie_jax.cli.signals import Interruption
 from pie_jax.config import EmbedConfig
 from pie_jax.embed.arguments import embed_config
+from pie_jax.embed.framing import check_framing, each_face, framing_of
 from pie_jax.embed.photos import Photo, assign_folders, collect, file_hash, listed, output_folder, settings_hash
 from pie_jax.embed.results import write_results
 from pie_jax.embed.share import find_share
 from pie_jax.energy import portrait_energy
-from pie_jax.errors import EXIT_OK, EXIT_SOME_FAILED, InputError, NumericsError, PackError, PieError
+from pie_jax.errors import (
+    EXIT_OK,
+    EXIT_SOME_FAILED,
+    InputError,
+    NumericsError,
+    PackError,
+    PieError,
+    ResourceError,
+    of_the_whole_run,
+)
 from pie_jax.io import load_photo, load_portrait
 from pie_jax.io.images import shown
 from pie_jax.pack import Pack, configs_of, find_pack, load_pack, pack_hash, read_manifest
-from pie_jax.pack.parts import PARTS
 from pie_jax.photo import fitted
 from pie_jax.photo.align import whole
-from pie_jax.photo.detect import find_faces
 from pie_jax.photo.landmarks_file import read_landmarks
 from pie_jax.photo.squares import SquareReader
 from pie_jax.portrait import Checkpoint, EmbedProgress, embed_portraits
-from pie_jax.runtime import local_devices
+from pie_jax.runtime import keeps_programs, local_devices
 
 _SAVE_SECONDS = 30.0  # at most so much work is lost when the process is killed without a signal it can answer
 
@@ -56,15 +63,15 @@ def run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
         photos = share.of(every)
         if share.count > 1:
             progress.note(f"process {share.index} of {share.count}: {len(photos)} of {len(every)} photos")
-        _check_framing(arguments, manifest)
+        check_framing(arguments, manifest)
         known = read_landmarks(arguments.landmarks) if arguments.landmarks else {}
         for photo in photos:
             photo.face = arguments.face if isinstance(arguments.face, int) else None
             photo.landmarks = known.get(photo.path.name, known.get(photo.path.stem))
-            photo.framing = _framing(arguments, manifest, photo)
+            photo.framing = framing_of(arguments, manifest, photo)
             _open(photo, configs.generator.resolution, progress)
         if arguments.face == "all":
-            photos = _each_face(photos, folder, arguments, manifest)
+            photos = each_face(photos, folder, arguments, manifest)
         if photos and all(photo.error for photo in photos):
             _say_bad(photos, progress)
             return _exit_code(photos)
@@ -105,43 +112,6 @@ def _open(photo: Photo, resolution: int, progress: Progress) -> None:
     except OSError as error:  # it vanished in between
         photo.error = InputError(f"{shown(photo.path)}: cannot be read ({error.strerror}); check it")
     photo.load_seconds = time.perf_counter() - began
-
-
-def _missing(manifest: Mapping) -> list[str]:
-    """The parts that the pack lacks for looking at faces."""
-    return [part for part in fitted.PARTS if part not in manifest.get("parts", {})]
-
-
-def _check_framing(arguments: argparse.Namespace, manifest: Mapping) -> None:
-    missing = _missing(manifest)
-    for flag in ("face", "landmarks"):
-        if missing and getattr(arguments, flag) is not None:
-            raise PackError(f"--{flag}: the pack has no {missing[0]}; train or convert it into the pack first "
-                            f"({PARTS[missing[0]].command})")
-
-
-def _framing(arguments: argparse.Namespace, manifest: Mapping, photo: Photo) -> str:
-    """How the square of a photo is found; "" in the middle, because the pack cannot look for faces."""
-    if _missing(manifest):
-        return ""
-    face = f"face {photo.face or 1}"
-    if photo.landmarks is not None:
-        face = f"points {hashlib.sha256(photo.landmarks.tobytes()).hexdigest()[:16]}"
-    return face if arguments.align else f"middle, {face}"
-
-
-def _each_face(photos: Sequence[Photo], folder: pathlib.Path, arguments: argparse.Namespace,
-               manifest: Mapping) -> list[Photo]:
-    """Each photo once for each of its faces, the largest first."""
-    command.configure(arguments.device)
-    pack, faces = load_pack(folder, parts=("face_detector", "face_mesh")), []
-    for photo in photos:
-        found = [] if photo.error else find_faces(pack, load_photo(photo.path, notice=lambda text: None))
-        for number in range(1, max(len(found), 1) + 1):  # without a face it is the one that says so
-            one = dataclasses.replace(photo, face=number)
-            one.framing = _framing(arguments, manifest, one)
-            faces.append(one)
-    return faces
 
 
 def _exit_code(photos: Sequence[Photo]) -> int:
@@ -234,11 +204,11 @@ class _Work:
                interruption: Interruption, pack_seconds: float) -> None:
         portraits, photographs = [], []
         for photo in group:
-            _make_folder(photo)
             try:
+                _make_folder(photo)
                 portrait, photograph = self._portrait(pack, photo)
             except PieError as error:
-                photo.error = error
+                _kept_with(photo, error)
                 continue
             portraits.append(portrait)
             photographs.append(photograph)
@@ -260,14 +230,18 @@ class _Work:
             embeddings = embed()
         for photo, portrait, photograph, embedding in zip(group, portraits, photographs, embeddings, strict=True):
             embedding = dataclasses.replace(embedding, photo=photograph)
-            with interruption.busy:
-                seconds = {"load": photo.load_seconds + pack_seconds}
-                settings = settings_hash(self.config, pack_hash=self.pack_hash, photo_sha256=photo.sha256,
-                                         framing=photo.framing)
-                report = write_results(pack, photo, portrait, embedding, settings=settings, seconds=seconds,
-                                       pack_folder=self.pack_folder)
-                (photo.folder / "checkpoint.npz").unlink(missing_ok=True)
-                photo.plan = "done"
+            try:
+                with interruption.busy:
+                    seconds = {"load": photo.load_seconds + pack_seconds}
+                    settings = settings_hash(self.config, pack_hash=self.pack_hash, photo_sha256=photo.sha256,
+                                             framing=photo.framing)
+                    report = write_results(pack, photo, portrait, embedding, settings=settings, seconds=seconds,
+                                           pack_folder=self.pack_folder)
+                    (photo.folder / "checkpoint.npz").unlink(missing_ok=True)
+                    photo.plan = "done"
+            except ResourceError as error:
+                _kept_with(photo, error)
+                continue
             self._add_row(photo, report)
             if embedding.report["outcome"] != "finished":
                 term = embedding.report["incidents"][-1]["term"] if embedding.report["incidents"] else "a value"
@@ -298,7 +272,8 @@ class _Work:
     def _progress(self, event: EmbedProgress) -> None:
         if event.phase == "compile":
             if not self.compiled:
-                self.progress.note("compiling (once for each setting; kept for later runs) ...")
+                kept = "; kept for later runs" if keeps_programs() else ""
+                self.progress.note(f"compiling (once for each setting{kept}) ...")
             self.compiled = True
             return
         self.snapshot = event.checkpoints
@@ -314,8 +289,13 @@ class _Work:
                 continue
             settings = settings_hash(self.config, pack_hash=self.pack_hash, photo_sha256=photo.sha256,
                                          framing=photo.framing)
-            checkpoint.save(photo.folder / "checkpoint.npz", facts={
-                "settings": settings, "photo": photo.sha256, "version": __version__})
+            try:
+                checkpoint.save(photo.folder / "checkpoint.npz", facts={
+                    "settings": settings, "photo": photo.sha256, "version": __version__})
+            except ResourceError as error:
+                if of_the_whole_run(error):
+                    raise
+                self.progress.note(f"note: {error}; going on without a checkpoint")
         self.saved_at = time.monotonic()
 
     def interrupted(self) -> None:
@@ -364,16 +344,21 @@ def _groups(todo: list[Photo], starts: dict, batch: int) -> list[list[Photo]]:
     return found
 
 
-def _make_folder(photo: Photo) -> None:
-    from pie_jax.errors import ResourceError
+def _kept_with(photo: Photo, error: PieError) -> None:
+    """Keep an error with its photo, so that the others go on; raise what no other photo would escape."""
+    if of_the_whole_run(error):
+        raise error
+    photo.error = error
 
+
+def _make_folder(photo: Photo) -> None:
     try:
         photo.folder.mkdir(parents=True, exist_ok=True)
         for part in photo.folder.glob(".*.part"):  # left behind by a run that was killed
             part.unlink(missing_ok=True)
     except OSError as error:
         raise ResourceError(f"{shown(photo.folder)}: cannot be made ({error.strerror}); choose another folder with "
-                            "-o") from None
+                            "-o") from error
 
 
 def _read_report(folder: pathlib.Path) -> dict:

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -23,15 +24,16 @@ from pie_jax.config import (
     from_dict,
     to_dict,
 )
-from pie_jax.errors import PackError, ResourceError
+from pie_jax.errors import NumericsError, PackError, ResourceError
 from pie_jax.face3d.morphable import MorphableModel
-from pie_jax.io import replace_file
+from pie_jax.io import cause_of, replace_file, shown
 from pie_jax.pack.parts import PARTS, is_network
 from pie_jax.pack.pool import Pool
 from pie_jax.pack.schema import check_weights, flatten
 from pie_jax.pack.types import Manifest, Pack, PackConfigs
 
 FORMAT = 1
+_LARGEST_COUNT = 65536  # of layers, channels, pixels in a config
 # stored as float32 whatever the part's storage: geometry, in model units or in units of the portrait
 _KEEP_FLOAT32 = ("mean_shape", "mean_albedo", "w_mean", "output_mean", "output_std")
 
@@ -133,9 +135,11 @@ def _writing(path) -> Iterator[tuple[Path, dict]]:
             manifest.setdefault("training", {})
             before = {entry["folder"] for entry in manifest["parts"].values()}
             yield folder, manifest
+            manifest["sha256"] = manifest_hash(manifest)
             replace_file(folder / "manifest.json", (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
             for old in before - {entry["folder"] for entry in manifest["parts"].values()}:
-                shutil.rmtree(folder / old, ignore_errors=True)
+                if not (folder / old).is_symlink():
+                    shutil.rmtree(folder / old, ignore_errors=True)
     except OSError as error:
         raise ResourceError(f"{folder}: cannot write the pack ({error.strerror or error}); "
                             "choose a folder you may write to, with free space") from error
@@ -225,11 +229,48 @@ def read_manifest(path: str | os.PathLike) -> Manifest:
         if manifest["format"] > FORMAT:
             raise PackError(f"{file}: written in format {manifest['format']}, this version reads up to {FORMAT}; "
                             "upgrade pie_jax")
+        _check_numbers(manifest.get("configs", {}), "configs")
+        for name in ("parts", "configs", "training"):
+            if not isinstance(manifest.get(name, {}), dict):
+                raise ValueError(f"{name}: expected an object")
         configs_of(manifest)
-        _ = [(entry["folder"], entry["sha256"]) for entry in manifest.get("parts", {}).values()]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PackError(f"{file}: cannot be read ({error}); download or make the pack again") from error
+        for name, entry in manifest.get("parts", {}).items():
+            _check_entry(name, entry)
+        if manifest.get("sha256", manifest_hash(manifest)) != manifest_hash(manifest):
+            raise ValueError("its SHA-256 is not the one it names: it was changed or damaged")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise PackError(f"{shown(file)}: cannot be read ({cause_of(error)}); download or make the pack "
+                        "again") from error
     return manifest
+
+
+def manifest_hash(manifest: Mapping) -> str:
+    """SHA-256 of all that a manifest says but this hash itself."""
+    said = {key: value for key, value in manifest.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def _check_numbers(value: Any, where: str) -> None:
+    """ValueError unless every number below is finite, and every count small enough to be one."""
+    if isinstance(value, Mapping):
+        for name, each in value.items():
+            _check_numbers(each, f"{where}/{name}")
+    elif isinstance(value, list):
+        for each in value:
+            _check_numbers(each, where)
+    elif isinstance(value, int) and not -1 <= value <= _LARGEST_COUNT:
+        raise ValueError(f"{where}: expected at most {_LARGEST_COUNT}, got {value:.3g}")
+    elif isinstance(value, float) and not abs(value) < 1e9:
+        raise ValueError(f"{where}: expected a finite number, got {value}")
+
+
+def _check_entry(name: str, entry: Mapping) -> None:
+    """ValueError unless a part lies directly in its pack, under the name that `update_part` makes."""
+    sha = entry["sha256"]
+    if not isinstance(sha, str) or not re.fullmatch("[0-9a-f]{64}", sha):
+        raise ValueError(f"{name}: its sha256 is none")
+    if not re.fullmatch("[a-z0-9_]+", name) or entry["folder"] != f"{name}-{sha[:12]}":
+        raise ValueError(f"{name}: its folder is not called {name}-{sha[:12]}")
 
 
 def configs_of(manifest: Mapping) -> PackConfigs:
@@ -297,6 +338,8 @@ def load_pack(path_or_name: str | os.PathLike, *, parts: tuple[str, ...] | None 
 def _read_arrays(folder: Path, name: str, manifest: Mapping, check: bool):
     entry = manifest["parts"][name]
     file = folder / entry["folder"]
+    if file.is_symlink() or any(path.is_symlink() for path in file.rglob("*")):
+        raise PackError(f"{shown(file)}: is or holds a symbolic link; copy the files themselves into the pack")
     if not file.is_dir():
         raise FileNotFoundError(f"{file}: the folder of the part {name!r} is missing")
     from orbax.checkpoint import v1 as ocp
@@ -310,4 +353,8 @@ def _read_arrays(folder: Path, name: str, manifest: Mapping, check: bool):
         raise PackError(f"{file}: damaged ({cause[:200]}); download or make the pack again") from error
     if check and array_hash(tree) != entry["sha256"]:
         raise PackError(f"{file}: its SHA-256 is not the one in manifest.json; download or make the pack again")
+    for array_name, array in flatten(tree).items() if check else ():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise NumericsError(f"{shown(file)}: {name}/{array_name} holds NaN or infinity: the training that made it "
+                                "diverged; make the part again")
     return tree

@@ -49,12 +49,14 @@ class Layers:
 
 def edit_layers(pack: Pack, fitted: FittedPhoto, target: FaceParams) -> Layers:
     """The layers of an edit to `target` [n]. Without the part `mouth`, lips are stretched over an opening mouth."""
+    mouth = pack.weights.get("mouth")
     small = jnp.asarray(fitted.portrait, jnp.float32) / 255.0
     matte = jnp.asarray(fitted.matte, jnp.float32) / 255.0
-    return _layers(pack.morphable, pack.weights.get("mouth"), inside_photo(fitted, GRID), small, matte,
+    return _layers(pack.morphable, mouth, inside_photo(fitted, GRID), small, matte,
                    jnp.asarray(fitted.landmarks),
                    jax.tree.map(jnp.asarray, fitted.params), jax.tree.map(jnp.asarray, target),
-                   holes=holes_of(pack.morphable), camera=pack.configs.camera, mouth=pack.configs.of("mouth"))
+                   holes=holes_of(pack.morphable), camera=pack.configs.camera,
+                   mouth=None if mouth is None else pack.configs.of("mouth"))
 
 
 @partial(jax.jit, static_argnames=("camera", "holes", "mouth"))
@@ -138,6 +140,7 @@ def _compose(image: Array, layers: Layers, places: Array, affine: Array) -> tupl
     behind = sample(jnp.concatenate([layers.background, layers.behind[..., None], layers.painted,
                                      layers.painting[..., None]], axis=-1), grid)
     person = person + (behind[..., 4:7] - person) * behind[..., 7:]
+    moved = jnp.maximum(moved, behind[..., 7:])
     back = behind[..., :3] * behind[..., 3:4] + to_linear(own) * (1.0 - behind[..., 3:4])
     person = person * (1.0 + lit)
     layered = alpha * person + (1.0 - alpha) * back

@@ -9,7 +9,7 @@ import pathlib
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ from pie_jax.portrait.matching import photo_detail
 
 AXES = ("pitch", "yaw", "roll")  # the columns of FaceParams.rotation
 LARGEST_ANGLE = 90.0
-ONE_PERSON = 1.06  # times the distance of the points: two photos of one person with one identity
+ONE_PERSON = 1.45  # times the distance of the points: two photos of one person with one identity
 _AMBIENT = (0.1, 1.5)  # the portrait's own ambient light is kept, within what a photo can have
 
 
@@ -161,7 +161,7 @@ def edit_latent(pack: Pack, embedding: Embedding, *, order: Sequence[str] = CONT
     """The edited code [L, D] and the FaceParams asked for. Arguments and errors as in `edit_portrait`."""
     check_pack(pack, embedding)
     target, asked = target_params(pack, embedding.params, **request)
-    order = tuple(choose("order", control, CONTROLS) for control in order)
+    order = tuple(choose("order", control, CONTROLS) for control in _names(order))
     order = tuple(control for control in order if control in asked)
     pack.require(*(f"rignet_{control}" for control in order))
     w_plus = jnp.asarray(embedding.w_plus)[None]
@@ -195,8 +195,9 @@ def target_params(pack: Pack, params: FaceParams | None, *, yaw: float | None = 
                   light: tuple[float, float, float] | None = None,
                   like: tuple[Like, Sequence[str]] | None = None) -> tuple[FaceParams | Absent, set[str]]:
     """`params` (fields [n]) with what is asked replaced, and the controls that are asked for."""
+    _check_request(like=like, light=light)
     angles = {name: value for name, value in (("pitch", pitch), ("yaw", yaw), ("roll", roll)) if value is not None}
-    controls = [choose("control", c, CONTROLS) for c in (like[1] if like else ())]
+    controls = [choose("control", c, CONTROLS) for c in (_names(like[1]) if like else ())]
     asked = set(controls) | ({"pose"} if angles else set()) | ({"expression"} if expression else set())
     asked |= {"illumination"} if light is not None else set()
     if not asked:
@@ -223,6 +224,35 @@ def target_params(pack: Pack, params: FaceParams | None, *, yaw: float | None = 
         gamma = light_from(azimuth, elevation, intensity, ambient=ambient)
         params = dataclasses.replace(params, illumination=np.asarray(gamma, np.float32))
     return params, asked
+
+
+def _check_request(*, like: Any, light: Any) -> None:
+    """UsageError unless the parts of a request are of their kinds, before anything is computed."""
+    if light is not None:
+        if not isinstance(light, Sequence | np.ndarray) or len(light) != 3:
+            raise UsageError(f"light: expected azimuth, elevation and intensity, got {light!r:.80}")
+        azimuth, elevation, intensity = (_finite("light", value) for value in light)
+        if abs(azimuth) > 180 or abs(elevation) > 90 or intensity < 0:
+            raise UsageError("light: expected azimuth in -180..180, elevation in -90..90, intensity >= 0, got "
+                             f"{azimuth:g}, {elevation:g}, {intensity:g}")
+    if like is not None and (not isinstance(like, Sequence) or isinstance(like, str) or len(like) != 2):
+        raise UsageError(f"like: expected (another portrait, its controls), got {like!r:.80}")
+    if like and isinstance(like[0], np.ndarray | jax.Array):
+        _check_portrait(like[0])
+
+
+def _check_portrait(portrait: Array) -> None:
+    if portrait.ndim != 3 or portrait.shape[-1] != 3 or not jnp.issubdtype(portrait.dtype, jnp.floating):
+        raise UsageError(f"like: expected a portrait [H, W, 3] of floats in 0..1, got {portrait.dtype} "
+                         f"{list(portrait.shape)}")
+    low, high = float(jnp.min(portrait)), float(jnp.max(portrait))
+    if not -0.01 <= low <= high <= 1.01:
+        raise UsageError(f"like: expected a portrait in 0..1, got {low:g} to {high:g}")
+
+
+def _names(what: str | Sequence[str]) -> Sequence[str]:
+    """One name as a list of one."""
+    return (what,) if isinstance(what, str) else what
 
 
 def expression_names(pack: Pack) -> tuple[str, ...]:
@@ -290,7 +320,7 @@ def _expression(pack: Pack, params: FaceParams, wanted: Mapping[str, float]) -> 
 
 
 def _finite(what: str, value: float) -> float:
-    if not math.isfinite(value):
+    if isinstance(value, str | bytes) or not math.isfinite(value):
         raise UsageError(f"{what}: expected a finite number, got {value}")
     return float(value)
 

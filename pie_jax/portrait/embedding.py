@@ -13,10 +13,12 @@ from pie_jax.arrays import Absent
 from pie_jax.config import EmbedConfig, from_dict, to_dict
 from pie_jax.errors import InputError
 from pie_jax.face3d.morphable import FaceParams
-from pie_jax.io import read_npz, shown, write_npz
+from pie_jax.io import is_picture, read_npz, shown, write_npz
 from pie_jax.photo.fitted import FittedPhoto
 
 FORMAT = 1
+_LARGEST_CODE = 1e6  # what no generator has a use for
+_NAMED = 5  # embeddings that a message names at most
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,7 +68,9 @@ class Embedding:
         if path.is_dir():
             path = path / "embedding.npz"
         if not path.is_file():
-            raise InputError(f"{shown(path)}: no embedding here; make one with python -m pie_jax.embed PHOTO -o OUT")
+            raise InputError(f"{shown(path)}: no embedding here; {_instead(path.parent)}")
+        if is_picture(path):
+            raise InputError(f"{shown(path)}: is a photo; embed it first: python -m pie_jax.embed {shown(path)} -o OUT")
         try:
             arrays = read_npz(path)
             facts = json.loads(str(arrays.pop("facts")))
@@ -81,9 +85,17 @@ class Embedding:
                        pack_hash=str(facts["pack_hash"]), config=from_dict(EmbedConfig, facts["config"]),
                        report=_report(facts["report"]),
                        photo=FittedPhoto.from_arrays(photo) if photo else None)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
             cause = " ".join(str(error).split())[:120] or type(error).__name__
             raise InputError(f"{shown(path)}: not an embedding, or damaged ({cause}); embed the photo again") from None
+
+
+def _instead(folder: pathlib.Path) -> str:
+    """What to name instead of a folder without an embedding."""
+    found = sorted(shown(path.parent) for path in folder.glob("*/embedding.npz"))[:_NAMED]
+    if found:
+        return f"name one of {', '.join(found)}"
+    return "make one with python -m pie_jax.embed PHOTO -o OUT"
 
 
 def _report(stored: dict) -> dict:
@@ -92,12 +104,15 @@ def _report(stored: dict) -> dict:
 
 
 def _latent(array: np.ndarray) -> np.ndarray:
-    if array.ndim != 2 or array.dtype != np.float32 or not np.isfinite(array).all():
-        raise ValueError(f"w_plus: expected finite float32 [L, D], got {array.dtype} {list(array.shape)}")
+    if array.ndim != 2 or array.dtype != np.float32 or not (np.abs(array) < _LARGEST_CODE).all():
+        raise ValueError(f"w_plus: expected finite float32 [L, D], got {array.dtype} {list(array.shape)}, values up to "
+                         f"{np.abs(array).max(initial=0.0):.3g}")
     return array
 
 
 def _params(vector: np.ndarray) -> FaceParams:
+    if vector.ndim != 1:
+        raise ValueError(f"params: expected [257], got {list(vector.shape)}")
     if vector.dtype != np.float32 or not np.isfinite(vector).all():
         raise ValueError("params: expected finite float32 values")
     return FaceParams.from_vector(vector)

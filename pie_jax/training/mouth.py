@@ -27,6 +27,7 @@ from pie_jax.training.core.loop import TrainState, step_key
 from pie_jax.training.data.mouth_data import MouthData, open_mouths
 
 PART = "mouth"
+DEFAULTS = MouthConfig()
 EDGES = 2.0  # weight of neighbouring pixels' differences beside that of the pixels
 R1, R1_ROWS = 1.0, 4  # weight of the penalty, and of how many frames of a batch it is taken
 CRITIC_RATE = 0.5  # of the network's own
@@ -118,7 +119,7 @@ def evaluator(data: MouthData, config: MouthConfig) -> Callable[[TrainState], di
 
 def train(arguments: argparse.Namespace) -> loop.RunResult:
     """Train on --photos and write the part."""
-    config, run = MouthConfig(), pathlib.Path(arguments.run)
+    config, run = DEFAULTS, pathlib.Path(arguments.run)
     pack = load_pack(arguments.pack, parts=("face_detector", "face_mesh"))
     data = open_mouths(pack, [pathlib.Path(folder) for folder in arguments.photos], run / "mouths.npz", config,
                        seed=arguments.seed)

@@ -153,7 +153,10 @@ def test_packs_verify_names_the_damaged_part(pack_folder, capsys, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(pack_folder, copy)
     manifest = json.loads((copy / "manifest.json").read_text())
-    manifest["parts"]["regressor"]["sha256"] = "0" * 64
+    damaged = manifest["parts"]["regressor"]
+    (copy / damaged["folder"]).rename(copy / "regressor-000000000000")
+    damaged |= {"sha256": "0" * 64, "folder": "regressor-000000000000"}
+    del manifest["sha256"]
     (copy / "manifest.json").write_text(json.dumps(manifest))
     assert packs(["verify", str(copy)]) == 4
     out, err = capsys.readouterr()

@@ -119,9 +119,12 @@ def test_damage_is_named(tmp_path):
         change(changed)
         (folder / "manifest.json").write_text(json.dumps(changed))
 
-    written(lambda m: m["parts"]["pool"].update(sha256="0" * 64))
+    another = {"sha256": "0" * 64, "folder": "pool-000000000000"}
+    written(lambda m: (m["parts"]["pool"].update(another), m.pop("sha256")))
+    part.rename(folder / another["folder"])
     with pytest.raises(PackError, match="SHA-256"):
         packs.load_pack(folder)
+    (folder / another["folder"]).rename(part)
     written(lambda m: m.update(format=99))
     with pytest.raises(PackError, match="format 99"):
         packs.load_pack(folder)

@@ -68,13 +68,17 @@ def record(result: RunResult, arguments: argparse.Namespace, *, module: str, **m
     """What the manifest keeps of a training: command, seed, batch, steps, seconds, final terms, held-out metrics."""
     skip = {"debug", "restart", "run", "default_steps"}
     flags = {key: value for key, value in vars(arguments).items() if key not in skip}
-    words = [f"--{key.replace('_', '-')}" + ("" if value is True else f" {value}")
+    words = [f"--{key.replace('_', '-')}" + ("" if value is True else f" {_words(value)}")
              for key, value in flags.items() if value is not None and value is not False and key != "pack"]
     return {"command": " ".join([f"python -m pie_jax.training.{module} --pack PACK", *words]), "seed": arguments.seed,
             "batch": arguments.batch, "steps": result.steps, "seconds": round(result.seconds, 1),
             "items_per_second": round(result.items_per_second, 1),
             "terms": {key: float(f"{value:.5g}") for key, value in result.terms.items()},
             "held_out": {key: float(f"{value:.5g}") for key, value in result.metrics.items()}} | more
+
+
+def _words(value: object) -> str:
+    return " ".join(str(each) for each in value) if isinstance(value, list | tuple) else str(value)
 
 
 def camera_of(arguments: argparse.Namespace) -> CameraConfig:
