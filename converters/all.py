@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 
 from converters import landmarks, morphable, regressor, rignet, stylegan, tfjs, tflite, vgg
-from converters.converting import facts, validate, write
+from converters.converting import converted_by, facts, validate, write
 from converters.morphable import bfm
 from converters.readers import Checkpoint, read
 from pie_jax.cli import command
@@ -185,7 +185,7 @@ def _convert(found: Found, arguments: argparse.Namespace, folder: Path) -> dict:
         return row | {"status": status, "text": f"{status}: {found.why}"}
     try:
         checkpoint = read(found.path)
-        converted = found.module.convert(checkpoint, found.arguments)
+        converted = converted_by(found.module.convert, checkpoint, found.arguments)
         validate(converted, where=found.path)
         if not arguments.dry_run:
             write(arguments.pack, converted, checkpoint, name=arguments.name, storage=arguments.storage)

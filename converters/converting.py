@@ -21,7 +21,8 @@ import numpy as np
 from converters.readers import Checkpoint, read
 from converters.table import Mismatch, Table
 from pie_jax.cli import command
-from pie_jax.errors import EXIT_OK, PackError, UsageError
+from pie_jax.errors import EXIT_OK, PackError, PieError, UsageError
+from pie_jax.io import cause_of, shown
 
 TOLERANCE = 1e-4  # largest relative error of --check, float32
 
@@ -80,7 +81,7 @@ def _run(argv, kind, description, convert, forward, extra) -> int:
     command.configure("cpu")  # float32 as it is written; no accelerator is needed
     checkpoint = read(arguments.file)
     try:
-        converted = convert(checkpoint, arguments)
+        converted = converted_by(convert, checkpoint, arguments)
     except Mismatch as mismatch:
         if arguments.json:
             print(json.dumps({"file": str(checkpoint.path), "format": checkpoint.format, "error": str(mismatch),
@@ -106,6 +107,18 @@ def _run(argv, kind, description, convert, forward, extra) -> int:
         print(f"check {name}: largest relative error {error:.2e}")
     print("nothing written (--dry-run)" if arguments.dry_run else f"{converted.part} written to {arguments.pack}")
     return EXIT_OK
+
+
+def converted_by(convert: Convert, checkpoint: Checkpoint, arguments: argparse.Namespace) -> Converted:
+    """`convert(checkpoint, arguments)`; PackError, and no other, where a file only looks like one of its kind."""
+    try:
+        return convert(checkpoint, arguments)
+    except PieError:
+        raise
+    except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        what = f"lacks {error}" if isinstance(error, KeyError) else cause_of(error)
+        raise PackError(f"{shown(checkpoint.path)}: looks like one of its kind, but cannot be converted ({what}); use "
+                        "a file as its owner publishes it") from error
 
 
 def facts(converted: Converted, checkpoint: Checkpoint) -> dict[str, Any]:

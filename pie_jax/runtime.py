@@ -64,7 +64,7 @@ def cache_folder() -> Path | None:
 
 def keeps_programs() -> bool:
     """Whether compiled programs are kept for the next run of a command, once `configure` was called."""
-    return jax.config.jax_compilation_cache_dir is not None
+    return getattr(jax.config, "jax_compilation_cache_dir") is not None  # noqa: B009 - JAX does not declare it
 
 
 def _cache_folder() -> Path:

@@ -21,6 +21,23 @@ class Node:
     state: dict[str, Any]
 
 
+_WRAPPERS = ("module.", "_orig_mod.")  # DataParallel, torch.compile
+
+
+def unwrapped(tree: Any) -> Any:
+    """A tree whose dicts of arrays have lost the prefixes that torch's wrappers put before every name."""
+    if not isinstance(tree, dict):
+        return tree
+    while tree and all(isinstance(key, str) and key.startswith(_WRAPPERS) for key in tree):
+        prefix = next(p for p in _WRAPPERS if next(iter(tree)).startswith(p))
+        if not all(key.startswith(prefix) for key in tree):
+            break
+        tree = type(tree)((key.removeprefix(prefix), value) for key, value in tree.items())
+    if any(isinstance(value, dict) for value in tree.values()):
+        return {key: unwrapped(value) for key, value in tree.items()}
+    return tree
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """One file, read: which container it is and what it holds (dict, list, tuple, Node, arrays, numbers, text)."""

@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from converters.readers.checkpoint import Checkpoint
+from converters.readers.checkpoint import Checkpoint, unwrapped
 from converters.readers.machine import Machine
 from converters.readers.tfjs_file import is_tfjs, read_tfjs
 from converters.readers.torch_files import LEGACY_MAGIC, read_legacy, read_zip
@@ -51,7 +51,7 @@ def read(path: str | os.PathLike) -> Checkpoint:
             struct.error, zlib.error) as error:
         cause = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise PackError(f"{path}: damaged ({cause}){_NOT_WEIGHTS}") from error
-    return Checkpoint(path=path, format=name, tree=tree)
+    return Checkpoint(path=path, format=name, tree=unwrapped(tree))
 
 
 def _read(path: Path, data: memoryview) -> tuple[str, Any]:

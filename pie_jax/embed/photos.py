@@ -23,7 +23,8 @@ from pie_jax.errors import InputError, PieError, ResourceError, UsageError
 from pie_jax.io import cause_of, is_picture, read_json, shown
 
 _LONGEST_LIST = 64 * 2**20  # bytes
-_RECORDS = ("report.json", "checkpoint.npz")
+BEGUN = "begun.json"  # whose a folder is that holds no checkpoint or report yet
+RECORDS = ("report.json", "checkpoint.npz", BEGUN)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -139,7 +140,7 @@ def assign_folders(photos: Sequence[Photo], out: pathlib.Path, *, config: EmbedC
         taken.add(name.casefold())
         photo.assigned = folder
         photo.plan = "new"
-        if record:
+        if record and set(record) != {"photo"}:
             photo.plan = "again"
             if record.get("finished") == settings and not restart:
                 photo.plan = "finished"
@@ -156,9 +157,10 @@ def records(folder: pathlib.Path) -> dict | None:
     names = {p.name for p in folder.iterdir() if not p.name.endswith(".part")}
     if not names:
         return {}
-    if not names & set(_RECORDS):
+    if not names & set(RECORDS):
         return None
-    found: dict = {}
+    mark = read_json(folder / BEGUN)
+    found: dict = {"photo": mark["photo"]} if isinstance(mark.get("photo"), str) else {}
     report = read_json(folder / "report.json")
     if isinstance(report.get("photo"), dict):
         found |= {"photo": report["photo"].get("sha256"), "finished": report.get("settings")}

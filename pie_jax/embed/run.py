@@ -21,7 +21,17 @@ from pie_jax.cli.signals import Interruption
 from pie_jax.config import EmbedConfig
 from pie_jax.embed.arguments import embed_config
 from pie_jax.embed.framing import check_framing, each_face, framing_of
-from pie_jax.embed.photos import Photo, assign_folders, collect, file_hash, listed, output_folder, settings_hash
+from pie_jax.embed.photos import (
+    BEGUN,
+    RECORDS,
+    Photo,
+    assign_folders,
+    collect,
+    file_hash,
+    listed,
+    output_folder,
+    settings_hash,
+)
 from pie_jax.embed.results import write_results
 from pie_jax.embed.share import find_share
 from pie_jax.energy import portrait_energy
@@ -35,7 +45,7 @@ from pie_jax.errors import (
     ResourceError,
     of_the_whole_run,
 )
-from pie_jax.io import load_photo, load_portrait
+from pie_jax.io import load_photo, load_portrait, write_json
 from pie_jax.io.images import shown
 from pie_jax.pack import Pack, configs_of, find_pack, load_pack, pack_hash, read_manifest
 from pie_jax.photo import fitted
@@ -237,7 +247,8 @@ class _Work:
                                              framing=photo.framing)
                     report = write_results(pack, photo, portrait, embedding, settings=settings, seconds=seconds,
                                            pack_folder=self.pack_folder)
-                    (photo.folder / "checkpoint.npz").unlink(missing_ok=True)
+                    for name in ("checkpoint.npz", BEGUN):
+                        (photo.folder / name).unlink(missing_ok=True)
                     photo.plan = "done"
             except ResourceError as error:
                 _kept_with(photo, error)
@@ -292,6 +303,7 @@ class _Work:
             try:
                 checkpoint.save(photo.folder / "checkpoint.npz", facts={
                     "settings": settings, "photo": photo.sha256, "version": __version__})
+                (photo.folder / BEGUN).unlink(missing_ok=True)
             except ResourceError as error:
                 if of_the_whole_run(error):
                     raise
@@ -356,6 +368,8 @@ def _make_folder(photo: Photo) -> None:
         photo.folder.mkdir(parents=True, exist_ok=True)
         for part in photo.folder.glob(".*.part"):  # left behind by a run that was killed
             part.unlink(missing_ok=True)
+        if not any((photo.folder / name).exists() for name in RECORDS):  # it is this photo's from now on
+            write_json(photo.folder / BEGUN, {"photo": photo.sha256})
     except OSError as error:
         raise ResourceError(f"{shown(photo.folder)}: cannot be made ({error.strerror}); choose another folder with "
                             "-o") from error

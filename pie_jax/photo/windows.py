@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -35,13 +36,13 @@ def _along(values: Array, size: int, axis: int, edge: float | bool, combine: Cal
     length, half = values.shape[axis], size // 2
     pads = [(half, half) if k == axis else (0, 0) for k in range(values.ndim)]
     run, width = jnp.pad(values, pads, constant_values=edge), 1  # run[i]: of width neighbours from i on
-    total, done = None, 0
+    parts, done = [], 0
     while True:
         if size & width:
-            part = jax.lax.slice_in_dim(run, done, done + length, axis=axis)
-            total, done = part if total is None else combine(total, part), done + width
+            parts.append(jax.lax.slice_in_dim(run, done, done + length, axis=axis))
+            done += width
         if done == size:
-            return total
+            return functools.reduce(combine, parts)
         count = run.shape[axis] - width
         run = combine(jax.lax.slice_in_dim(run, 0, count, axis=axis),
                       jax.lax.slice_in_dim(run, width, width + count, axis=axis))

@@ -156,3 +156,19 @@ def test_requests_are_checked_at_the_door(command, pack):
             edit_portrait(pack, embedding, detail=0.0, **request)
     report = json.loads(pathlib.Path("out/a/report.json").read_text())
     assert report["outcome"] == "finished"
+
+
+def test_a_folder_left_half_done_is_the_photos_own(command, pack, monkeypatch):
+    from pie_jax.embed import run
+
+    def killed(*args, **knobs):
+        pathlib.Path("out/a/embedding.npz").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "write_results", killed)
+        code = embed(command, pack, "a.png")[0]
+    assert code == 130 and pathlib.Path("out/a/embedding.npz").read_bytes() == b"half"
+    code, out, err = embed(command, pack, "a.png")
+    assert code == 0 and "out/a" in out and not pathlib.Path("out/a-2").exists()
+    assert Embedding.load("out/a").w_plus.ndim == 2
