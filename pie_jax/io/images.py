@@ -34,6 +34,7 @@ ALPHA_BACKGROUND = (255, 255, 255)  # transparent pixels are composed on white
 Notice = Callable[[str], None]
 
 _PNG_END = b"IEND\xaeB`\x82"  # the last chunk's name and its checksum, always the same
+_LARGE = 4_000_000  # px that are compressed in a hurry
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"heim", b"heis")
 _OTHER_KINDS = (
     (b"GIF8", "a GIF"),
@@ -300,7 +301,8 @@ def encode_png(image: np.ndarray | Image.Image, *, metadata: dict | None = None,
     if metadata:
         notes.add_itxt("pie_jax", json.dumps(metadata, sort_keys=True))
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", pnginfo=notes, icc_profile=profile)
+    effort = 6 if image.width * image.height < _LARGE else 1  # of compression
+    image.save(buffer, "PNG", pnginfo=notes, icc_profile=profile, compress_level=effort)
     return buffer.getvalue()
 
 
