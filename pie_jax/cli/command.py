@@ -185,8 +185,10 @@ def guarded(work: Callable[[], int], *, debug: bool) -> int:
 def _report(error: BaseException, text: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
+    from pie_jax.io.text import printable
+
     try:
-        print(f"error: {text}", file=sys.stderr, flush=True)
+        print(f"error: {printable(text)}", file=sys.stderr, flush=True)
     except OSError:
         pass
     return code

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
+from pie_jax.io.text import printable
+
 _REDRAW_SECONDS = 0.1
 _PLAIN_SECONDS = 10.0
 _BAR = 28  # columns of the bar
@@ -51,12 +53,12 @@ class Progress:
         """One full line; the bar, if any, is cleared first and comes back with the next update."""
         self.clear()
         if not self.quiet:
-            self._write(text + "\n")
+            self._write(printable(text) + "\n")
 
     def warn(self, text: str) -> None:
         """As `note`, also when quiet."""
         self.clear()
-        self._write(text + "\n")
+        self._write(printable(text) + "\n")
 
     def start(self, label: str, *, unit: str = "step") -> None:
         """Name the work and the unit that the next updates count; forgets the rate of the work before."""

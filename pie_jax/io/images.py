@@ -34,6 +34,8 @@ ALPHA_BACKGROUND = (255, 255, 255)  # transparent pixels are composed on white
 Notice = Callable[[str], None]
 
 _PNG_END = b"IEND\xaeB`\x82"  # the last chunk's name and its checksum, always the same
+_MOST_SCANS, _MOST_TEXTS, _TEXTS = 200, 2000, (b"tEXt", b"zTXt", b"iTXt")
+PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = 16 * 2**20, 64 * 2**20  # metadata is left alone
 _LARGE = 4_000_000  # px that are compressed in a hurry
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"heim", b"heis")
 _OTHER_KINDS = (
@@ -152,6 +154,7 @@ def _read_bytes(path: pathlib.Path) -> bytes:
 
 def _decode(path: pathlib.Path, data: bytes, tell: Notice) -> Image.Image:
     """Decoded pixels, upright, in sRGB: mode RGB, or F (0..1) for greys of more than 8 bits."""
+    _check_structure(path, data)
     truncated_allowed, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
     try:
         with warnings.catch_warnings():
@@ -181,6 +184,15 @@ def _decode(path: pathlib.Path, data: bytes, tell: Notice) -> Image.Image:
                          "again") from None
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = truncated_allowed
+
+
+def _check_structure(path: pathlib.Path, data: bytes) -> None:
+    """InputError: a JPEG of so many scans, or a PNG of so many texts, that reading it would take minutes."""
+    if data.startswith(b"\xff\xd8") and (scans := data.count(b"\xff\xda")) > _MOST_SCANS:
+        raise InputError(f"{shown(path)}: is a progressive JPEG of {scans} scans, the limit is {_MOST_SCANS}; save it "
+                         "again")
+    if data.startswith(b"\x89PNG") and (texts := sum(data.count(kind) for kind in _TEXTS)) > _MOST_TEXTS:
+        raise InputError(f"{shown(path)}: holds {texts} texts of metadata, the limit is {_MOST_TEXTS}; save it again")
 
 
 def _readable(data: bytes) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from pie_jax.config import (
 )
 from pie_jax.errors import NumericsError, PackError, ResourceError
 from pie_jax.face3d.morphable import MorphableModel
-from pie_jax.io import cause_of, replace_file, shown
+from pie_jax.io import cause_of, printable, replace_file, shown
 from pie_jax.pack.parts import PARTS, is_network
 from pie_jax.pack.pool import Pool
 from pie_jax.pack.schema import check_weights, flatten
@@ -229,7 +229,8 @@ def read_manifest(path: str | os.PathLike) -> Manifest:
         if manifest["format"] > FORMAT:
             raise PackError(f"{file}: written in format {manifest['format']}, this version reads up to {FORMAT}; "
                             "upgrade pie_jax")
-        _check_numbers(manifest.get("configs", {}), "configs")
+        _check_values(manifest.get("configs", {}), "configs")
+        _check_texts(manifest)
         for name in ("parts", "configs", "training"):
             if not isinstance(manifest.get(name, {}), dict):
                 raise ValueError(f"{name}: expected an object")
@@ -250,18 +251,28 @@ def manifest_hash(manifest: Mapping) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-def _check_numbers(value: Any, where: str) -> None:
-    """ValueError unless every number below is finite, and every count small enough to be one."""
+def _check_values(value: Any, where: str) -> None:
+    """ValueError unless every number below is finite, every count small enough to be one."""
     if isinstance(value, Mapping):
         for name, each in value.items():
-            _check_numbers(each, f"{where}/{name}")
+            _check_values(each, f"{where}/{name}")
     elif isinstance(value, list):
         for each in value:
-            _check_numbers(each, where)
+            _check_values(each, where)
     elif isinstance(value, int) and not -1 <= value <= _LARGEST_COUNT:
         raise ValueError(f"{where}: expected at most {_LARGEST_COUNT}, got {value:.3g}")
     elif isinstance(value, float) and not abs(value) < 1e9:
         raise ValueError(f"{where}: expected a finite number, got {value}")
+
+
+def _check_texts(value: Any) -> None:
+    """ValueError unless every name and text below is one that a terminal only shows."""
+    if isinstance(value, str):
+        if not value.isprintable():
+            raise ValueError(f"holds control characters: {printable(value, longest=60)}")
+    elif isinstance(value, Mapping | list):
+        for each in [*value, *(value.values() if isinstance(value, Mapping) else ())]:
+            _check_texts(each)
 
 
 def _check_entry(name: str, entry: Mapping) -> None:

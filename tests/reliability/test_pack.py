@@ -83,6 +83,8 @@ def test_every_byte_of_a_manifest_is_covered(pack):
     (lambda m: m["configs"].update(camera=[1, 2]), "expected an object"),
     (lambda m: m.update(configs=[]), "configs: expected an object"), (lambda m: m.update(parts=[]), "parts: expected"),
     (lambda m: m["parts"]["generator"].update(sha256="x"), "sha256 is none"),
+    (lambda m: m.update(name="a\x1b[2Jb"), "control characters: a"),
+    (lambda m: m["training"].update(generator={"command": "x\x07"}), "control characters"),
     (lambda m: m["parts"].update(generator=3), "cannot be read"), (lambda m: m.update(format="x"), "cannot be read")])
 def test_what_a_manifest_says_is_checked(pack, change, said):
     rewritten(pack, change)
