@@ -33,8 +33,9 @@ _HEAD = (1.55, 1.75, 1.15)  # of the head about the face's middle: half widths, 
 _COARSER = 4  # the smooth field's pixels, in pixels of the map
 _SWEEPS = 12  # over each level of it
 _SURE = 1e3  # how much the field holds to the mesh, and to the frame
-_REACH = {"head": 0.25, "still": 0.2, "light": 0.3}  # in portraits: how far from the mesh the field goes over to the
+_REACH = {"head": 0.1, "still": 0.1, "light": 0.3}  # in portraits: how far from the mesh the field goes over to the
 # rigid head, to rest, and light to none
+_TURNED = (0.5, 2.0)  # factors of light on what turns in the light that was there
 _CORNERS, _UPPER_LIP, _LOWER_LIP = (48, 54), (60, 61, 62), (65, 64, 63)  # of the 66 landmarks
 _BEND_REACH, _BEND_LOOSE = 0.3, (0.5, 0.02)  # model units; how little the field holds to jaw, and to other points
 _CLOSING = ("blink", "squint")
@@ -174,8 +175,10 @@ def find_motion(model: MorphableModel, holes: Holes, source: FaceParams, target:
     seen_depth = sample(before.depth[..., None], grid + displacement)[..., 0]
     visible = hit & ((drawn[..., 4] <= seen_depth * (1 + HIDDEN)) | mouth | eye)
     light = jnp.clip(drawn[..., 8:11] / jnp.maximum(drawn[..., 5:8], 1e-2), 0.2, 5.0)
+    same = jnp.all(source.illumination == target.illumination)  # then what turns in it keeps its colour
+    light = jnp.where(same, jnp.clip(light.mean(axis=-1, keepdims=True), *_TURNED), light)
 
-    shell, head = _rigid_head(px["wanted"], source, target, camera, grid, resolution)
+    shell, head = _rigid_head((px["wanted"] + px["own"]) / 2, source, target, camera, grid, resolution)
     pull = {name: 1.0 / (reach * resolution) ** 2 for name, reach in _REACH.items()}
     trust = _inside(visible)
     sure = jnp.where(visible, _SURE * trust, jnp.where(hit, 0.0, pull["head"] * head + pull["still"] * (1 - head)))
@@ -283,7 +286,7 @@ def _gap(landmarks):
     return jnp.linalg.norm((lower - upper).mean(axis=0)) / jnp.linalg.norm(right - left)
 
 
-def _rigid_head(wanted, source: FaceParams, target: FaceParams, camera: CameraConfig, grid, resolution: int):
+def _rigid_head(middle_px, source: FaceParams, target: FaceParams, camera: CameraConfig, grid, resolution: int):
     """The displacement [R, R, 2] of a plane through the head that moves with it, and where the head is, 0..1."""
     corners = jnp.asarray([[-1, -1], [1, -1], [1, 1], [-1, 1]], jnp.float32) * 2.0
     plane = jnp.concatenate([corners, jnp.full((4, 1), _SHELL_DEPTH)], axis=1)
@@ -292,7 +295,7 @@ def _rigid_head(wanted, source: FaceParams, target: FaceParams, camera: CameraCo
     ones = jnp.ones((*grid.shape[:-1], 1))
     moved = jnp.einsum("hwj,ij->hwi", jnp.concatenate([grid, ones], axis=-1), h)
     displacement = moved[..., :2] / moved[..., 2:] - grid
-    low, high = wanted[:, :2].min(axis=0), wanted[:, :2].max(axis=0)
+    low, high = middle_px[:, :2].min(axis=0), middle_px[:, :2].max(axis=0)
     middle, half = (low + high) / 2, (high - low) / 2
     x, y = (grid[..., 0] - middle[0]) / half[0], (grid[..., 1] - middle[1]) / half[1]
     radius = jnp.sqrt((x / _HEAD[0]) ** 2 + jnp.where(y < 0, y / _HEAD[1], y / _HEAD[2]) ** 2)
