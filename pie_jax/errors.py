@@ -50,6 +50,13 @@ class ResourceError(PieError):
     exit_code = 7
 
 
+def printable(text: str, *, longest: int = 4000) -> str:
+    """Text of a file that nobody vouches for, as one line of bearable length that a terminal only shows."""
+    if len(text) > longest:
+        text = text[:longest - 1] + "\u2026"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
+
+
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 
 

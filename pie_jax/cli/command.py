@@ -27,6 +27,7 @@ from pie_jax.errors import (
     choose,
     nearest,
     of_the_whole_run,
+    printable,
 )
 
 DEVICES = ("auto", "cpu", "gpu", "tpu")
@@ -185,8 +186,6 @@ def guarded(work: Callable[[], int], *, debug: bool) -> int:
 def _report(error: BaseException, text: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
-    from pie_jax.io.text import printable
-
     try:
         print(f"error: {printable(text)}", file=sys.stderr, flush=True)
     except OSError:

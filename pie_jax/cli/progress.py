@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
-from pie_jax.io.text import printable
+from pie_jax.errors import printable
 
 _REDRAW_SECONDS = 0.1
 _PLAIN_SECONDS = 10.0

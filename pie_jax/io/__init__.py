@@ -13,7 +13,7 @@ from pie_jax.io.images import (
 )
 from pie_jax.io.json_file import read_json, write_json
 from pie_jax.io.npz import read_npz, write_npz
-from pie_jax.io.text import cause_of, printable, shown
+from pie_jax.io.text import cause_of, shown
 
 __all__ = [
     "cause_of",
@@ -22,7 +22,6 @@ __all__ = [
     "load_photo",
     "load_portrait",
     "load_with_profile",
-    "printable",
     "read_json",
     "read_npz",
     "replace_file",

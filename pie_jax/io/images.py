@@ -35,7 +35,7 @@ Notice = Callable[[str], None]
 
 _PNG_END = b"IEND\xaeB`\x82"  # the last chunk's name and its checksum, always the same
 _MOST_SCANS, _MOST_TEXTS, _TEXTS = 200, 2000, (b"tEXt", b"zTXt", b"iTXt")
-PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = 16 * 2**20, 64 * 2**20  # metadata is left alone
+PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = 4 * 2**20, 16 * 2**20  # metadata is left alone
 _LARGE = 4_000_000  # px that are compressed in a hurry
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"heim", b"heis")
 _OTHER_KINDS = (

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from pie_jax.errors import printable
+
 _LONGEST_CAUSE = 120  # characters
 _LONGEST_PATH = 400
 
@@ -11,13 +13,6 @@ _LONGEST_PATH = 400
 def shown(path: str | os.PathLike) -> str:
     """A path as messages show it: control characters escaped, so that one message stays one line."""
     return printable(os.fspath(path), longest=_LONGEST_PATH)
-
-
-def printable(text: str, *, longest: int = 4000) -> str:
-    """Text of a file that nobody vouches for, as one line of bearable length that a terminal only shows."""
-    if len(text) > longest:
-        text = text[:longest - 1] + "\u2026"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
 
 
 def cause_of(error: BaseException) -> str:

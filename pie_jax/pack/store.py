@@ -24,9 +24,9 @@ from pie_jax.config import (
     from_dict,
     to_dict,
 )
-from pie_jax.errors import NumericsError, PackError, ResourceError
+from pie_jax.errors import NumericsError, PackError, ResourceError, printable
 from pie_jax.face3d.morphable import MorphableModel
-from pie_jax.io import cause_of, printable, replace_file, shown
+from pie_jax.io import cause_of, replace_file, shown
 from pie_jax.pack.parts import PARTS, is_network
 from pie_jax.pack.pool import Pool
 from pie_jax.pack.schema import check_weights, flatten

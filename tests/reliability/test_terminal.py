@@ -2,8 +2,8 @@
 
 from pie_jax.cli import command
 from pie_jax.cli.progress import Progress
-from pie_jax.errors import PackError
-from pie_jax.io import printable, shown
+from pie_jax.errors import PackError, printable
+from pie_jax.io import shown
 
 ESCAPE = "\x1b[2J\x07\u202e\u5199"
 
