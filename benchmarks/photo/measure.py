@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
+from pie_jax import imaging
 from pie_jax.pack import Pack
 from pie_jax.photo.detect import find_faces
 
@@ -17,8 +18,9 @@ _CROP = (0.15, 0.85)  # of an FFHQ-framed portrait: what the judge reads
 
 def psnr(image: np.ndarray, truth: np.ndarray, region: np.ndarray | None = None) -> float:
     """PSNR in dB of images [H, W, 3] in 0..1, over a region [H, W] bool or all."""
-    squared = np.square(np.asarray(image, np.float64) - truth)
-    return float(-10 * np.log10(np.maximum(squared[region].mean() if region is not None else squared.mean(), 1e-10)))
+    if region is not None:
+        image, truth = image[region][None], truth[region][None]
+    return float(imaging.psnr(np.asarray(image, np.float32), np.asarray(truth, np.float32)))
 
 
 def to_image(portrait: np.ndarray) -> Image.Image:
@@ -26,7 +28,7 @@ def to_image(portrait: np.ndarray) -> Image.Image:
     return Image.fromarray(np.round(np.clip(portrait, 0.0, 1.0) * 255).astype(np.uint8))
 
 
-def landmarks_of(pack: Pack, portrait: np.ndarray) -> np.ndarray | None:
+def found_landmarks(pack: Pack, portrait: np.ndarray) -> np.ndarray | None:
     """The 66 points [66, 2], 0..1, of the largest face of a portrait [R, R, 3] in 0..1; None where no face is found."""
     faces = find_faces(pack, to_image(portrait))
     return faces[0].landmarks / portrait.shape[0] if faces else None

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 
-from benchmarks.photo.measure import landmarks_of, points_px224, psnr
+from benchmarks.photo.measure import found_landmarks, points_px224, psnr
 from pie_jax.pack import Pack
 from pie_jax.photo.composite import edit_layers, edited_portrait
 from pie_jax.photo.fitted import FittedPhoto, open_photo
-from pie_jax.photo.mouth import CORNERS, INNER_LIPS
+from pie_jax.photo.mouth import opening
 from pie_jax.portrait.edits import photo_params_of
 
 NEUTRAL, SMILING = "_neutral.jpg", "_smiling.jpg"
@@ -33,12 +33,12 @@ def measure(pack: Pack, folder: pathlib.Path, judge: Callable[[np.ndarray], np.n
         smiling = open_photo(pack, folder / f"{person}{SMILING}", align=False)
         edited, face = with_motion_of(pack, neutral, smiling)
         before, truth = (photo.portrait / 255.0 for photo in (neutral, smiling))
-        found = landmarks_of(pack, edited)
+        found = found_landmarks(pack, edited)
         own, same = float(judge(before) @ judge(truth)), float(judge(edited) @ judge(truth))
         unedited = psnr(before, truth, face)
         row = {"kind": "pair", "person": person, "unedited_db": unedited,
                "gain_db": psnr(edited, truth, face) - unedited,
-               "teeth": bool(_opening(points[f"{person}_smiling"]) > TEETH),
+               "teeth": bool(opening(points[f"{person}_smiling"]) > TEETH),
                "landmarks_px224": None if found is None else points_px224(pack, found, smiling.landmarks),
                "identity": same, "identity_of_photos": own}
         yield row, (before, edited, truth)
@@ -52,10 +52,3 @@ def with_motion_of(pack: Pack, own: FittedPhoto, other: FittedPhoto) -> tuple[np
     layers = edit_layers(pack, own, target)
     edited = edited_portrait(own, layers)
     return edited, np.asarray(jax.image.resize(layers.motion.face, edited.shape[:2], "linear")) > 0.5
-
-
-def _opening(points: np.ndarray) -> float:
-    lips = points[list(INNER_LIPS), :2]
-    across = points[CORNERS[1], :2] - points[CORNERS[0], :2]
-    middle = len(lips) // 4
-    return float(np.linalg.norm(lips[3 * middle] - lips[middle]) / np.linalg.norm(across))

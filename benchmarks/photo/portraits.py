@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from PIL import Image
 
-from benchmarks.photo.measure import landmarks_of, psnr, to_image
+from benchmarks.photo.measure import found_landmarks, psnr, to_image
 from pie_jax.face3d.morphable import FaceParams
 from pie_jax.io import is_picture, load_photo
 from pie_jax.pack import Pack
@@ -76,7 +76,7 @@ def turned(params: FaceParams, degrees: float) -> FaceParams:
 
 def there_and_back(pack: Pack, photo: FittedPhoto, target: FaceParams, layers: Layers, moved: np.ndarray) -> float:
     """PSNR of the photo's portrait and the one that is edited to `target`, and then back from there."""
-    points = landmarks_of(pack, moved)
+    points = found_landmarks(pack, moved)
     again = dataclasses.replace(
         photo, portrait=np.asarray(to_image(moved)), params=target, matte=moved_matte(layers),
         landmarks=photo.landmarks if points is None else points.astype(np.float32))

@@ -22,11 +22,12 @@ class Node:
 
 
 _WRAPPERS = ("module.", "_orig_mod.")  # DataParallel, torch.compile
+_WRAPPED_DEPTH = 3  # {"state_dict": {"generator": {"module.fc.weight": ...}}}
 
 
-def unwrapped(tree: Any) -> Any:
-    """A tree whose dicts of arrays have lost the prefixes that torch's wrappers put before every name."""
-    if not isinstance(tree, dict):
+def unwrapped(tree: Any, *, depth: int = _WRAPPED_DEPTH) -> Any:
+    """A tree whose dicts, down to `depth` levels, have lost the prefixes of torch's wrappers before every name."""
+    if not isinstance(tree, dict) or depth == 0:
         return tree
     while tree and all(isinstance(key, str) and key.startswith(_WRAPPERS) for key in tree):
         prefix = next(p for p in _WRAPPERS if next(iter(tree)).startswith(p))
@@ -34,7 +35,7 @@ def unwrapped(tree: Any) -> Any:
             break
         tree = type(tree)((key.removeprefix(prefix), value) for key, value in tree.items())
     if any(isinstance(value, dict) for value in tree.values()):
-        return {key: unwrapped(value) for key, value in tree.items()}
+        return {key: unwrapped(value, depth=depth - 1) for key, value in tree.items()}
     return tree
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pathlib
+import sys
 
 import numpy as np
 from PIL import Image
 
+from pie_jax.errors import InputError
 from pie_jax.io import load_with_profile, read_json, save_picture, to_profile
 from pie_jax.photo.composite import Layers, edited_photo, sources
 from pie_jax.photo.fitted import FittedPhoto
@@ -39,9 +41,13 @@ def write_full(path: pathlib.Path, photo: pathlib.Path, fitted: FittedPhoto, lay
     image, own, profile = load_with_profile(photo)
     edited, changed = edited_photo(np.array(image), fitted, layers)
     if own is not None and profile is not None:
-        kept = np.array(own)
-        kept[changed] = np.asarray(to_profile(Image.fromarray(edited), profile))[changed]
-        edited = kept
+        try:
+            kept = np.array(own)
+            kept[changed] = np.asarray(to_profile(Image.fromarray(edited[changed][None]), profile))[0]
+            edited = kept
+        except InputError as error:
+            profile = None
+            print(f"note: {error}: the whole photo is written in sRGB", file=sys.stderr)
     save_picture(path, edited, metadata=facts, profile=profile)
 
 

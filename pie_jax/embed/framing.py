@@ -24,6 +24,7 @@ def _missing(manifest: Mapping) -> list[str]:
 
 
 def check_framing(arguments: argparse.Namespace, manifest: Mapping) -> None:
+    """PackError where a flag asks for a face and the pack cannot look for one."""
     missing = _missing(manifest)
     for flag in ("face", "landmarks"):
         if missing and getattr(arguments, flag) is not None:
@@ -42,8 +43,8 @@ def framing_of(arguments: argparse.Namespace, manifest: Mapping, photo: Photo) -
 
 
 def each_face(photos: Sequence[Photo], folder: pathlib.Path, arguments: argparse.Namespace,
-               manifest: Mapping) -> list[Photo]:
-    """Each photo once for each of its faces, the largest first."""
+              manifest: Mapping) -> list[Photo]:
+    """Each photo once for each of its faces, the largest first. PackError: the pack cannot look for faces."""
     command.configure(arguments.device)
     pack, faces = load_pack(folder, parts=("face_detector", "face_mesh")), []
     for photo in photos:

@@ -15,12 +15,14 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Iterator, Sequence
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from pie_jax.config import EmbedConfig, to_dict
 from pie_jax.errors import InputError, PieError, ResourceError, UsageError
 from pie_jax.io import cause_of, is_picture, read_json, shown
+
+if TYPE_CHECKING:  # the names of photos need no arrays
+    import numpy as np
 
 _LONGEST_LIST = 64 * 2**20  # bytes
 BEGUN = "begun.json"  # whose a folder is that holds no checkpoint or report yet

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import pathlib
+import re
 import stat
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from PIL import Image, ImageCms, ImageFile, ImageOps, PngImagePlugin
@@ -34,7 +36,8 @@ ALPHA_BACKGROUND = (255, 255, 255)  # transparent pixels are composed on white
 Notice = Callable[[str], None]
 
 _PNG_END = b"IEND\xaeB`\x82"  # the last chunk's name and its checksum, always the same
-_MOST_SCANS, _MOST_TEXTS, _TEXTS = 200, 2000, (b"tEXt", b"zTXt", b"iTXt")
+_MOST_SCANS, _MOST_TEXTS = 200, 2000
+_JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # in a scan; all others are data or restarts
 PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = 4 * 2**20, 16 * 2**20  # metadata is left alone
 _LARGE = 4_000_000  # px that are compressed in a hurry
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"heim", b"heis")
@@ -188,11 +191,41 @@ def _decode(path: pathlib.Path, data: bytes, tell: Notice) -> Image.Image:
 
 def _check_structure(path: pathlib.Path, data: bytes) -> None:
     """InputError: a JPEG of so many scans, or a PNG of so many texts, that reading it would take minutes."""
-    if data.startswith(b"\xff\xd8") and (scans := data.count(b"\xff\xda")) > _MOST_SCANS:
-        raise InputError(f"{shown(path)}: is a progressive JPEG of {scans} scans, the limit is {_MOST_SCANS}; save it "
-                         "again")
-    if data.startswith(b"\x89PNG") and (texts := sum(data.count(kind) for kind in _TEXTS)) > _MOST_TEXTS:
-        raise InputError(f"{shown(path)}: holds {texts} texts of metadata, the limit is {_MOST_TEXTS}; save it again")
+    if data.startswith(b"\xff\xd8") and _more_than(_MOST_SCANS, _scans(data)):
+        raise InputError(f"{shown(path)}: is a progressive JPEG of more than {_MOST_SCANS} scans; save it again")
+    if data.startswith(b"\x89PNG") and _more_than(_MOST_TEXTS, _texts(data)):
+        raise InputError(f"{shown(path)}: holds more than {_MOST_TEXTS} texts of metadata; save it again")
+
+
+def _more_than(count: int, found: Iterator[int]) -> bool:
+    return next(itertools.islice(found, count, None), None) is not None
+
+
+def _scans(data: bytes) -> Iterator[int]:
+    """Where the scans of a JPEG begin, up to its end: a phone's film behind it is not looked at."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xD9:
+        if data[at + 1] == 0xFF:  # markers may stand behind any number of these
+            at += 1
+            continue
+        scan = data[at + 1] == 0xDA
+        if scan:
+            yield at
+        at += 2 + int.from_bytes(data[at + 2:at + 4], "big")
+        if scan:
+            found = _JPEG_MARKER.search(data, at)
+            if found is None:
+                return
+            at = found.start()
+
+
+def _texts(data: bytes) -> Iterator[int]:
+    """Where the chunks of text of a PNG begin."""
+    at = 8
+    while at + 8 <= len(data):
+        if data[at + 4:at + 8] in (b"tEXt", b"zTXt", b"iTXt"):
+            yield at
+        at += 12 + int.from_bytes(data[at:at + 4], "big")
 
 
 def _readable(data: bytes) -> tuple[str, ...]:

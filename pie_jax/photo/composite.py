@@ -81,7 +81,8 @@ def edited_portrait(fitted: FittedPhoto, layers: Layers) -> np.ndarray:
     """The edited portrait [R, R, 3] in 0..1, of the fitted one's size."""
     size = fitted.portrait.shape[0]
     affine = np.array([[size, 0.0, 0.0], [0.0, size, 0.0]], np.float32)
-    image, _ = _strip(jnp.asarray(fitted.portrait), layers, affine, np.linalg.inv(affine[:, :2]), 0, rows=size)
+    image, _ = _strip(jnp.asarray(fitted.portrait), _reading(layers), layers.matte, affine,
+                      np.linalg.inv(affine[:, :2]), 0, rows=size)
     return np.asarray(image)
 
 
@@ -98,54 +99,65 @@ def edited_photo(photo: np.ndarray, fitted: FittedPhoto, layers: Layers) -> tupl
     affine = np.stack([across, down, fitted.square.to_photo(np.zeros(2)) - low], axis=1).astype(np.float32)
     inverse = np.linalg.inv(affine[:, :2])
     region = jnp.asarray(photo[low[1]:high[1], low[0]:high[0]])
+    reading = _reading(layers)
     rows = min(max(1, _STRIP // region.shape[1]), region.shape[0])
     for top in range(0, region.shape[0], rows):
-        image, mask = (np.asarray(a)[:region.shape[0] - top] for a in _strip(
-            region, layers, affine, inverse, top, rows=rows))  # the last strip may reach below: one shape for all
+        strip = _strip(region, reading, layers.matte, affine, inverse, top, rows=rows)
+        image, mask = (np.asarray(a)[:region.shape[0] - top] for a in strip)  # the last one reaches below it
         part = (slice(low[1] + top, low[1] + top + len(mask)), slice(low[0], high[0]))
         changed[part] = mask
         out[part][mask] = np.round(image[mask] * 255.0).astype(np.uint8)
     return out, changed
 
 
+@jax.jit
+def _reading(layers: Layers) -> jax.Array:
+    """[R, R, 15]: what a pixel of the result reads from the map, side by side, made once for all strips.
+
+    Displacement (2) px, light less 1 (3), face (1), jumps (1), background (3), behind (1), painted (3), painting (1).
+    """
+    motion = layers.motion
+    field = motion.source * GRID - pixel_grid(GRID)
+    return jnp.concatenate([field, motion.light - 1.0, _inner(motion), _jumps(field), layers.background,
+                            layers.behind[..., None], layers.painted, layers.painting[..., None]], axis=-1)
+
+
 @partial(jax.jit, static_argnames="rows")
-def _strip(image: Array, layers: Layers, affine: Array, inverse: Array, top: Array, *,
+def _strip(image: Array, reading: Array, matte: Array, affine: Array, inverse: Array, top: Array, *,
            rows: int) -> tuple[jax.Array, jax.Array]:
     """`rows` of an image [H, W, 3] from `top` on: edited [rows, W, 3] in 0..1, and where they changed [rows, W]."""
     y, x = jnp.meshgrid(top + jnp.arange(rows) + 0.5, jnp.arange(image.shape[1]) + 0.5, indexing="ij")
     places = jnp.einsum("hwj,ij->hwi", jnp.stack([x - affine[0, 2], y - affine[1, 2]], axis=-1), inverse)
-    edited, changes = _compose(image, layers, places, jnp.asarray(affine))
+    edited, changes = _compose(image, reading, matte, places, jnp.asarray(affine))
     inside = jnp.all((places >= 0) & (places <= 1), axis=-1)
     return edited, changes & inside
 
 
-def _compose(image: Array, layers: Layers, places: Array, affine: Array) -> tuple[jax.Array, jax.Array]:
+def _compose(image: Array, reading: Array, matte: Array, places: Array,
+             affine: Array) -> tuple[jax.Array, jax.Array]:
     """Pixels [h, w, 3] in 0..1 at `places` [h, w, 2] (0..1 of the portrait), and where they changed [h, w].
 
-    image [H, W, 3] uint8; affine [2, 3]: 0..1 of the portrait -> its px.
+    image [H, W, 3] uint8; reading [R, R, 15] of `_reading`; matte [R, R] 0..1;
+    affine [2, 3]: 0..1 of the portrait -> px of the image.
     """
-    motion, grid = layers.motion, places * GRID
-    field = motion.source * GRID - pixel_grid(GRID)
-    read = sample(jnp.concatenate([field, motion.light - 1.0, _inner(motion), _jumps(field)], axis=-1), grid)
-    displacement, light, inner = read[..., :2], read[..., 2:5], read[..., 5:6]
-    own_field = jnp.stack([nearest(field[..., k], grid) for k in (0, 1)], axis=-1)
-    displacement = jnp.where(read[..., 6:] > 0, own_field, displacement)
+    grid = places * GRID
+    displacement, light, inner, jumps, background, behind, painted, painting = jnp.split(
+        sample(reading, grid), (2, 5, 6, 7, 10, 11, 14), axis=-1)
+    displacement = jnp.where(jumps > 0, nearest(reading[..., :2], grid), displacement)
     source = places + displacement / GRID
     person = to_linear(_pixels(image, _apply(affine, source)))
     own = _pixels(image, _apply(affine, places))
-    alpha = jnp.maximum(sample(layers.matte[..., None], source * GRID), inner)
+    alpha = jnp.maximum(sample(matte[..., None], source * GRID), inner)
     lit = jnp.where(jnp.abs(light) > _LIGHT_STEP, light, 0.0) * alpha
     far = jnp.linalg.norm(displacement, axis=-1, keepdims=True)
     moved = jnp.clip((far - _STILL_PX[0]) / (_STILL_PX[1] - _STILL_PX[0]), 0.0, 1.0)
-    behind = sample(jnp.concatenate([layers.background, layers.behind[..., None], layers.painted,
-                                     layers.painting[..., None]], axis=-1), grid)
-    person = person + (behind[..., 4:7] - person) * behind[..., 7:]
-    moved = jnp.maximum(moved, behind[..., 7:])
-    back = behind[..., :3] * behind[..., 3:4] + to_linear(own) * (1.0 - behind[..., 3:4])
+    person = person + (painted - person) * painting
+    moved = jnp.maximum(moved, painting)
+    back = background * behind + to_linear(own) * (1.0 - behind)
     person = person * (1.0 + lit)
     layered = alpha * person + (1.0 - alpha) * back
     edited = moved * layered + (1.0 - moved) * to_linear(own) * (1.0 + lit)
-    touched = moved * jnp.maximum(alpha, behind[..., 3:4])  # what moves over the background, or away from it
+    touched = moved * jnp.maximum(alpha, behind)  # what moves over the background, or away from it
     changes = (touched[..., 0] > 0) | (jnp.abs(lit).max(axis=-1) > 0)
     return jnp.where(changes[..., None], to_srgb(jnp.clip(edited, 0.0, 1.0)), own), changes
 

@@ -166,12 +166,11 @@ def find_motion(model: MorphableModel, holes: Holes, source: FaceParams, target:
     eye, mouth = (part == 1) | (part == 2), part == 3
     grid = pixel_grid(resolution)
     was_eye = (_region_of(before, region) == 1) | (_region_of(before, region) == 2)
-    drawn = _once(drawn)
-    displacement = _once(jnp.where(eye[..., None], _in_eye(was_eye, grid, drawn[..., 2:4], drawn[..., :2]),
-                                   drawn[..., :2]))
+    displacement = jnp.where(eye[..., None], _in_eye(was_eye, grid, drawn[..., 2:4], drawn[..., :2]),
+                             drawn[..., :2])
     wide_open = nearest(_opened(was_eye), grid + displacement)
     closed = eye & ~_opened(eye) & wide_open  # what is left between lids that met
-    displacement, eye = _once(_filled_from_above(displacement, closed)), eye & ~closed
+    displacement, eye = _filled_from_above(displacement, closed), eye & ~closed
     seen_depth = sample(before.depth[..., None], grid + displacement)[..., 0]
     visible = hit & ((drawn[..., 4] <= seen_depth * (1 + HIDDEN)) | mouth | eye)
     light = jnp.clip(drawn[..., 8:11] / jnp.maximum(drawn[..., 5:8], 1e-2), 0.2, 5.0)
@@ -183,7 +182,7 @@ def find_motion(model: MorphableModel, holes: Holes, source: FaceParams, target:
     trust = _inside(visible)
     sure = jnp.where(visible, _SURE * trust, jnp.where(hit, 0.0, pull["head"] * head + pull["still"] * (1 - head)))
     known = jnp.where(visible[..., None], displacement, jnp.where(hit[..., None], 0.0, shell * head[..., None]))
-    smooth = _once(smooth_field(*_once((known, sure))))
+    smooth = smooth_field(known, sure)
     field = smooth + trust[..., None] * (jnp.where(visible[..., None], _softened(displacement, eye), smooth) - smooth)
     light = jnp.where(hit[..., None], light, 1.0 + smooth_field(
         jnp.where(hit[..., None], light - 1.0, 0.0), jnp.where(hit, _SURE, pull["light"])))
@@ -193,11 +192,6 @@ def find_motion(model: MorphableModel, holes: Holes, source: FaceParams, target:
     return Motion(source=(grid + field) / resolution, seen=jnp.where(hit, visible, 1.0).astype(field.dtype),
                   light=light, face=hit.astype(field.dtype), mouth=mouth.astype(field.dtype),
                   mouth_corners=lips["wanted"][jnp.asarray(_CORNERS)] / resolution, opened=opened)
-
-
-def _once(values):
-    """`values`, computed once: fused into all that reads them, they are computed again for each."""
-    return jax.lax.optimization_barrier(values)
 
 
 def _bend(model: MorphableModel, offsets):
@@ -331,12 +325,12 @@ def sample(image: Array, places: Array) -> jax.Array:
     return top * (1 - share[..., 1:]) + bottom * share[..., 1:]
 
 
-def nearest(mask: Array, places: Array) -> jax.Array:
-    """A mask [H, W] at the pixels that hold `places` [..., 2] (x, y px); beyond the border, the pixel nearest to it."""
-    height, width = mask.shape
+def nearest(values: Array, places: Array) -> jax.Array:
+    """`values` [H, W, ...] of the pixels that hold `places` [..., 2] (x, y px), or beyond the border are nearest."""
+    height, width = values.shape[:2]
     x = jnp.clip(places[..., 0].astype(jnp.int32), 0, width - 1)
     y = jnp.clip(places[..., 1].astype(jnp.int32), 0, height - 1)
-    return mask.reshape(-1)[y * width + x]
+    return values.reshape(height * width, *values.shape[2:])[y * width + x]
 
 
 def smooth_field(known: Array, sure: Array) -> jax.Array:

@@ -16,9 +16,16 @@ from pie_jax.photo.windows import widest, window_mean
 
 CORNERS = (61, 291)  # of the 478 points, in the image from left to right
 INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
+_UPPER, _LOWER = INNER_LIPS[4:7], INNER_LIPS[14:17]  # the middle of both lines
 _DOWN = 0.1  # of the frame's middle below the corners, in their distance: the jaw opens downwards
 _GROW = 3  # px of the frame that are painted around the opening, for lips do not end where the mesh's do
 _FEATHER = 3  # px over which the painting goes over to the lips
+
+
+def opening(points: np.ndarray) -> float:
+    """How far the inner lips of a mesh [478, 2 or more] are apart in the middle, as a share of the mouth's width."""
+    apart = points[list(_LOWER), :2].mean(axis=0) - points[list(_UPPER), :2].mean(axis=0)
+    return float(np.linalg.norm(apart) / np.linalg.norm(points[CORNERS[1], :2] - points[CORNERS[0], :2]))
 
 
 def frame_square(left: np.ndarray, right: np.ndarray, config: MouthConfig) -> Square:

@@ -7,10 +7,12 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from profiles import wide_profile
 
 from pie_jax import Embedding
 from pie_jax.config import EmbedConfig
 from pie_jax.edit import main
+from pie_jax.errors import InputError
 from pie_jax.pack import find_pack, read_manifest
 from pie_jax.pack.types import pack_hash
 
@@ -43,6 +45,27 @@ def test_a_photograph_is_edited_as_one(folder, photo, fitted, capsys):
         difference = np.abs(np.asarray(full).astype(int) - np.asarray(photo)).max(axis=-1)
     assert difference.max() > 50 and (difference == 0).mean() > 0.2
     assert (folder / "turned_explained.png").is_file()
+
+
+def test_the_whole_photo_keeps_its_colour_profile_and_its_pixels(folder, photo, tmp_path, capsys, monkeypatch):
+    shutil.copytree(folder, tmp_path / "face")
+    profile = wide_profile()
+    photo.save(tmp_path / "face" / "photo.png", icc_profile=profile)  # the same values are other colours then
+    assert main([str(tmp_path / "face"), "--yaw", "12", "-o", str(tmp_path / "a.png")]) == 0
+    with Image.open(tmp_path / "a_full.png") as full:
+        assert full.info["icc_profile"] == profile
+        difference = np.abs(np.asarray(full).astype(int) - np.asarray(photo)).max(axis=-1)
+    assert difference.max() > 50 and (difference == 0).mean() > 0.2
+    capsys.readouterr()
+    monkeypatch.setattr("pie_jax.edit.photo.to_profile", refuse)  # a profile that only says what is shown
+    assert main([str(tmp_path / "face"), "--yaw", "12", "-o", str(tmp_path / "b.png")]) == 0
+    assert "only one way: the whole photo is written in sRGB" in capsys.readouterr().err
+    with Image.open(tmp_path / "b_full.png") as full:
+        assert full.size == photo.size and "icc_profile" not in full.info
+
+
+def refuse(image, profile):
+    raise InputError("the profile goes only one way")
 
 
 def test_jpeg_without_the_whole_photo(folder, capsys):

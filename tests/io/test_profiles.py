@@ -4,15 +4,11 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, features
+from PIL import Image, features
+from profiles import wide_profile
 
 from pie_jax.errors import InputError
 from pie_jax.io import is_picture, load_photo, load_with_profile, save_picture, to_profile
-
-
-def wide_profile():
-    """sRGB's primaries without its curve: pixels of the same look have other values."""
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def picture(size=(64, 48)):
@@ -20,11 +16,11 @@ def picture(size=(64, 48)):
 
 
 def test_a_profile_is_kept_with_its_pixels(tmp_path):
-    profile, image = wide_profile(), picture()
+    profile, image = wide_profile(), picture().point(lambda value: 90 + value // 4)  # colours that sRGB has too
     image.save(tmp_path / "a.png", icc_profile=profile)
     photo, own, kept = load_with_profile(tmp_path / "a.png")
     assert kept == profile and np.array_equal(np.asarray(own), np.asarray(image))
-    assert np.abs(np.asarray(photo).astype(int) - np.asarray(image)).max() <= 2
+    assert np.abs(np.asarray(photo).astype(int) - np.asarray(image)).max() > 20  # other values for the same colours
     assert np.abs(np.asarray(to_profile(photo, profile)).astype(int) - np.asarray(image)).max() <= 3
     for name in ("b.png", "b.jpg"):
         save_picture(tmp_path / name, own, profile=kept)

@@ -41,3 +41,10 @@ def test_prefixes_of_wrappers_are_taken_off():
         assert unwrapped(nested) == {"g_ema": {"a": array}, "step": 3}
     mixed = {"module.a": array, "b": array}
     assert unwrapped(mixed) == mixed and unwrapped([1]) == [1]
+    endless = {"a": array}
+    endless["self"] = endless
+    assert unwrapped(endless)["self"]["a"] is array
+    deep = {}
+    for _ in range(5000):
+        deep = {"a": deep}
+    assert set(unwrapped(deep)) == {"a"}

@@ -19,14 +19,13 @@ from pie_jax.errors import InputError, PieError
 from pie_jax.io import is_picture, load_photo, read_npz, write_npz
 from pie_jax.pack import Pack
 from pie_jax.photo.detect import find_faces
-from pie_jax.photo.mouth import CORNERS, INNER_LIPS, frame_square, rows_of
+from pie_jax.photo.mouth import CORNERS, INNER_LIPS, frame_square, opening, rows_of
 from pie_jax.photo.squares import SquareReader
 
 VIEWS = 6  # of each mouth; the first is as it will be read
 HELD_OUT = 0.1  # of the mouths, by their files' names
 OPENING = 0.06  # of the corners' distance: less is no open mouth
 SMALLEST = 24.0  # px between the corners
-_UPPER, _LOWER = [4, 5, 6], [14, 15, 16]  # of INNER_LIPS: the middle of both lines
 _FINER = 4  # a mask is drawn this much finer
 _GROWTH = (0.95, 1.25)  # of the lips' inner line
 
@@ -95,9 +94,7 @@ def _mouths_of(pack: Pack, path: pathlib.Path, config: MouthConfig, rng: np.rand
         left, right = (face.points[corner, :2] for corner in CORNERS)
         lips = face.points[list(INNER_LIPS), :2]
         upright = frame_square(left, right, config)
-        level = upright.from_photo(lips) * config.width / config.across  # in distances of the corners
-        gap = np.linalg.norm(level[_LOWER].mean(axis=0) - level[_UPPER].mean(axis=0))
-        if gap < OPENING or np.hypot(*(right - left)) < SMALLEST:
+        if opening(face.points) < OPENING or np.hypot(*(right - left)) < SMALLEST:
             continue
         frames, masks = [], []
         for view in range(VIEWS):
