@@ -329,7 +329,7 @@ def photo_edits() -> str:
     def text(value) -> str:
         if isinstance(value, dict):
             return ", ".join(f"{name} {text(each)}" for name, each in value.items() if each is not None)
-        return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+        return f"{value:.3g}" if isinstance(value, float) else str(value)
 
     return markdown(("figure", "value"), [(words.format(**found), text(found[name])) for name, words in _PHOTO_LINES
                                           if name in found])

@@ -106,6 +106,13 @@ def _linear(mean: Array, *terms: tuple[Array, Array]) -> jax.Array:
     return jnp.broadcast_to(mean, total.shape) + total
 
 
+def landmark_model(model: MorphableModel) -> MorphableModel:
+    """The model of the 66 landmarks alone: mean shape and bases have their rows, the rest is the whole model's."""
+    rows = model.landmark_vertices
+    return dataclasses.replace(model, mean_shape=model.mean_shape[rows], identity_basis=model.identity_basis[rows],
+                               expression_basis=model.expression_basis[rows])
+
+
 def shape(model: MorphableModel, params: FaceParams) -> jax.Array:
     """Vertices [..., V, 3] in model space: mean + identity + expression (arXiv 1903.08527, equation 1)."""
     check_shape("identity", params.identity, (model.identity_basis.shape[-1],))

@@ -133,10 +133,8 @@ def project(vertices: Array, params: FaceParams, camera: CameraConfig, *, resolu
 def project_landmarks(model: MorphableModel, params: FaceParams, camera: CameraConfig, *,
                       resolution: int) -> jax.Array:
     """The 66 landmarks [..., 66, 2] px without building the whole mesh: 66 rows of the bases suffice."""
-    rows = model.landmark_vertices
-    small = dataclasses.replace(model, mean_shape=model.mean_shape[rows], identity_basis=model.identity_basis[rows],
-                                expression_basis=model.expression_basis[rows])
-    return project(morphable.shape(small, params), params, camera, resolution=resolution)[..., :2]
+    points = morphable.shape(morphable.landmark_model(model), params)
+    return project(points, params, camera, resolution=resolution)[..., :2]
 
 
 def render(model: MorphableModel, params: FaceParams, camera: CameraConfig, *, resolution: int,

@@ -4,7 +4,8 @@ The map is backward: for a pixel of the result it names the place in the photo.
 
 - The face has the map of its mesh.
 - The eyeballs move with the head, whatever the lids do.
-- The inside of the mouth is stretched between the lips.
+- The inside of the mouth is stretched between the lips; what the photo does not show of it, `photo.mouth` paints.
+- Lids close until they meet.
 - Ears and hair turn with the head, as a rigid plane through its middle.
 - Shoulders, background and frame stay.
 
@@ -23,7 +24,7 @@ import numpy as np
 from pie_jax.arrays import Array
 from pie_jax.config import CameraConfig
 from pie_jax.face3d import geometry, raster
-from pie_jax.face3d.morphable import FaceParams, MorphableModel, shape, vertex_normals
+from pie_jax.face3d.morphable import FaceParams, MorphableModel, landmark_model, shape, vertex_normals
 from pie_jax.face3d.render import irradiance, project
 from pie_jax.photo.windows import narrowest, widest, window_mean
 
@@ -36,17 +37,20 @@ _SURE = 1e3  # how much the field holds to the mesh, and to the frame
 _REACH = {"head": 0.1, "still": 0.1, "light": 0.3}  # in portraits: how far from the mesh the field goes over to the
 # rigid head, to rest, and light to none
 _TURNED = (0.5, 2.0)  # factors of light on what turns in the light that was there
-_CORNERS, _UPPER_LIP, _LOWER_LIP = (48, 54), (60, 61, 62), (65, 64, 63)  # of the 66 landmarks
-_BEND_REACH, _BEND_LOOSE = 0.3, (0.5, 0.02)  # model units; how little the field holds to jaw, and to other points
-_CLOSING = ("blink", "squint")
-_UPPER_LIDS, _LOWER_LIDS = (37, 38, 43, 44), (41, 40, 47, 46)  # of the 66 landmarks, those that meet side by side
-_OVERLAP = -0.25  # of an open eye's height: closed lids lie one over the other
-_BEHIND = 0.08  # model units: what closes a hole behind its border; half of it, the upper lid before the lower
-_BORDER = 12  # px of the map over which the mesh's motion goes over to the smooth field
-_LID = 5  # px
-_SHARES = (0.75, 0.5, 0.25, 0.0)
-_CLOSED = 0.03  # widths of the mouth: so far the fitted lips of a closed one are apart
-_OPENED = (1.2, 2.0)  # times as far apart as they were: the photo's own inside is stretched no more, is not seen
+_BORDER = 12  # px of the map: along the mesh's border its motion goes over to the smooth field
+# The mesh on the photo's landmarks: how far one of them pulls, and how loosely the jaw's and the others are held.
+_BEND_REACH, _BEND_LOOSE = 0.3, (0.5, 0.02)  # model units; none
+# The mouth, by the 66 landmarks.
+_CORNERS, _UPPER_LIP, _LOWER_LIP = (48, 54), (60, 61, 62), (65, 64, 63)
+_CLOSED = 0.03  # distance of a closed mouth's fitted lips, in widths of the mouth
+_OPENED = (1.2, 2.0)  # growth of the lips' distance at which the painting begins, and at which it is all
+# The eyes, by the 66 landmarks: an upper point and the lower one that it meets.
+_UPPER_LIDS, _LOWER_LIDS = (37, 38, 43, 44), (41, 40, 47, 46)
+_CLOSING = ("blink", "squint")  # components of the model whose names begin so close the lids
+_OVERLAP = -0.25  # gap of closed lids, in gaps of open ones
+_BEHIND = 0.08  # model units: an eyeball lies so far behind its lids; the upper lid lies half of it before the lower
+_LID = 5  # px of the map: the width of a lid's edge
+_SHARES = (0.75, 0.5, 0.25, 0.0)  # of the stretched eye beside the rigid one, tried in this order
 
 
 @jax.tree_util.register_dataclass
@@ -213,13 +217,11 @@ def lids_met(model: MorphableModel, source: FaceParams, target: FaceParams) -> F
     closing = np.array([name.startswith(_CLOSING) for name in names]) if names else np.zeros(1, bool)
     if not closing.any():
         return target
-    rows = model.landmark_vertices
-    small = dataclasses.replace(model, mean_shape=model.mean_shape[rows], identity_basis=model.identity_basis[rows],
-                                expression_basis=model.expression_basis[rows])
+    landmarks = landmark_model(model)
     upper, lower = (jnp.asarray(lid) for lid in (_UPPER_LIDS, _LOWER_LIDS))
 
     def gaps(expression):
-        points = shape(small, dataclasses.replace(target, expression=expression))
+        points = shape(landmarks, dataclasses.replace(target, expression=expression))
         return (points[upper, 1] - points[lower, 1]).reshape(2, 2).mean(axis=1)  # of each eye
 
     still = jnp.where(closing, source.expression, target.expression)
@@ -245,10 +247,9 @@ def _filled_from_above(displacement, missing):
     """`displacement` [R, R, 2] where a mask is set: the place in the photo is that of the pixel above the mask."""
     size = missing.shape[0]
     row = jnp.broadcast_to(jnp.arange(size)[:, None], missing.shape)
-    known, above = jnp.where(missing, -1, row), row
-    for up in range(1, _LID + 1):
-        above = jnp.where(missing & (known < 0) & (above == row), jnp.roll(known, up, axis=0), above)
-        above = jnp.where(above < 0, row, above)
+    above = row
+    for up in range(_LID, 0, -1):  # the nearest one is found last
+        above = jnp.where(missing & ~jnp.roll(missing, up, axis=0), jnp.maximum(row - up, 0), above)
     flat = above * size + jnp.arange(size)[None]
     filled = displacement.reshape(-1, 2)[flat] - jnp.stack([jnp.zeros_like(row), row - above], axis=-1)
     return jnp.where(missing[..., None], filled, displacement)

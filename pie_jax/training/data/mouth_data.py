@@ -24,10 +24,10 @@ from pie_jax.photo.squares import SquareReader
 
 VIEWS = 6  # of each mouth; the first is as it will be read
 HELD_OUT = 0.1  # of the mouths, by their files' names
-OPENING = 0.06  # of the corners' distance: less is no open mouth
+OPENING = 0.06  # widths of the mouth: lips that are closer show nothing between them
 SMALLEST = 24.0  # px between the corners
 _FINER = 4  # a mask is drawn this much finer
-_GROWTH = (0.95, 1.25)  # of the lips' inner line
+_GROWTH = (0.95, 1.25)  # factor of the mask about its middle
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
