@@ -59,7 +59,7 @@ def row_of(pack, head, portrait, embeddings) -> dict:
     from benchmarks.quality.measure import MOVED, decibels, look
     from benchmarks.quality.portraits import render
     from pie_jax.portrait import ReachWarning, edit_portrait
-    from pie_jax.portrait.edits import expression_names
+    from pie_jax.portrait.request import expression_names
 
     named, names = {edit.name: edit for edit in EDITS}, expression_names(pack)
     row = {"psnr_db": {name: made.report["metrics"]["psnr_db"] for name, made in embeddings.items()}, "edits": {}}

@@ -16,6 +16,7 @@ _HOMES = {
     "load_pack": "pie_jax.pack",
     "Embedding": "pie_jax.portrait",
     "edit_photo": "pie_jax.portrait",
+    "PhotoEditor": "pie_jax.portrait",
     "edit_portrait": "pie_jax.portrait",
     "embed_portraits": "pie_jax.portrait",
     "load_portrait": "pie_jax.io",
@@ -34,6 +35,7 @@ __all__ = [
     "Pack",
     "load_pack",
     "Embedding",
+    "PhotoEditor",
     "edit_photo",
     "edit_portrait",
     "embed_portraits",
@@ -49,7 +51,7 @@ if typing.TYPE_CHECKING:
     from pie_jax.io import load_portrait
     from pie_jax.pack import Pack, load_pack
     from pie_jax.photo.fitted import FittedPhoto, open_photo
-    from pie_jax.portrait import Embedding, edit_photo, edit_portrait, embed_portraits
+    from pie_jax.portrait import Embedding, PhotoEditor, edit_photo, edit_portrait, embed_portraits
 
 
 def __getattr__(name):  # names are imported when they are first used: `--help` must not wait for JAX

@@ -125,3 +125,18 @@ def _box_matrix(size: int, start: float, length: float, out_size: int) -> np.nda
 
 def _unit_rows(matrix: np.ndarray) -> np.ndarray:
     return (matrix / matrix.sum(1, keepdims=True)).astype(np.float32)
+
+
+def to_linear(srgb: Array) -> jax.Array:
+    """sRGB values in 0..1 as light (IEC 61966-2-1)."""
+    return jnp.where(srgb <= 0.04045, srgb / 12.92, _power((srgb + 0.055) / 1.055, 2.4))
+
+
+def to_srgb(light: Array) -> jax.Array:
+    """Light in 0..1 as sRGB values."""
+    return jnp.where(light <= 0.0031308, light * 12.92, 1.055 * _power(light, 1 / 2.4) - 0.055)
+
+
+def _power(x: Array, exponent: float) -> jax.Array:
+    """x ** exponent for x in 0..1; XLA:CPU's own power is not vectorised."""
+    return jnp.exp2(exponent * jnp.log2(jnp.maximum(x, 1e-8)))

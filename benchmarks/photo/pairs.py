@@ -11,10 +11,11 @@ import numpy as np
 
 from benchmarks.photo.measure import found_landmarks, points_px224, psnr
 from pie_jax.pack import Pack
-from pie_jax.photo.composite import edit_layers, edited_portrait
+from pie_jax.photo.composite import edited_portrait
 from pie_jax.photo.fitted import FittedPhoto, open_photo
 from pie_jax.photo.mouth import opening
-from pie_jax.portrait.edits import photo_params_of
+from pie_jax.portrait import PhotoEditor
+from pie_jax.portrait.request import photo_params_of
 
 NEUTRAL, SMILING = "_neutral.jpg", "_smiling.jpg"
 TEETH = 0.08  # of the mouth's width: inner lips that are farther apart show teeth
@@ -49,6 +50,6 @@ def with_motion_of(pack: Pack, own: FittedPhoto, other: FittedPhoto) -> tuple[np
     wanted = photo_params_of(pack, other, own=own)
     target = dataclasses.replace(own.params, rotation=wanted.rotation, translation=wanted.translation,
                                  expression=wanted.expression)
-    layers = edit_layers(pack, own, target)
-    edited = edited_portrait(own, layers)
+    layers = PhotoEditor(pack, own).layers(target)
+    edited = edited_portrait(layers) / 255.0
     return edited, np.asarray(jax.image.resize(layers.motion.face, edited.shape[:2], "linear")) > 0.5

@@ -15,11 +15,13 @@ from benchmarks.photo.measure import found_landmarks, psnr, to_image
 from pie_jax.face3d.morphable import FaceParams
 from pie_jax.io import is_picture, load_photo
 from pie_jax.pack import Pack
-from pie_jax.photo.composite import Layers, edit_layers, edited_photo, edited_portrait, moved_matte
+from pie_jax.photo.composite import edited_photo, edited_portrait
 from pie_jax.photo.detect import find_faces
 from pie_jax.photo.fit import fit_photos
 from pie_jax.photo.fitted import FittedPhoto, open_photo
-from pie_jax.portrait.edits import AXES, edit_photo, expression_names, target_params
+from pie_jax.photo.layers import Layers, moved_matte
+from pie_jax.portrait import PhotoEditor
+from pie_jax.portrait.request import AXES, expression_names
 
 REQUESTS = {"yaw15": {"yaw": 15.0}, "smile": {"expression": {"smile": 1.5}},
             "jaw_open": {"expression": {"jaw_open": 1.5}}, "light": {"light": (60.0, 20.0, 0.65)}}
@@ -52,14 +54,15 @@ def detect(pack: Pack, folder: pathlib.Path, count: int) -> Iterator[dict]:
 def edits(pack: Pack, path: pathlib.Path, judge: Callable[[np.ndarray], np.ndarray]) -> dict:
     """How an edited portrait differs from its photo: identity of each request, there and back, what lies outside."""
     photo = open_photo(pack, path)
+    editor = PhotoEditor(pack, photo)
     before = photo.portrait / 255.0
     own = judge(before)
     row: dict = {"kind": "edits", "picture": path.stem, "fit_px224": photo.residual_px}
     for name, request in REQUESTS.items():
-        row[f"identity_{name}"] = float(judge(edit_photo(pack, photo, **request)) @ own)
+        row[f"identity_{name}"] = float(judge(editor.edit(**request) / 255.0) @ own)
     target = turned(photo.params, 15.0)
-    layers = edit_layers(pack, photo, target)
-    moved = edited_portrait(photo, layers)
+    layers = editor.layers(target)
+    moved = edited_portrait(layers) / 255.0
     row["there_and_back_db"] = there_and_back(pack, photo, target, layers, moved)
     full = np.asarray(load_photo(path, notice=lambda text: None))
     edited, changed = edited_photo(full, photo, layers)
@@ -80,8 +83,8 @@ def there_and_back(pack: Pack, photo: FittedPhoto, target: FaceParams, layers: L
     again = dataclasses.replace(
         photo, portrait=np.asarray(to_image(moved)), params=target, matte=moved_matte(layers),
         landmarks=photo.landmarks if points is None else points.astype(np.float32))
-    back = edited_portrait(again, edit_layers(pack, again, photo.params))
-    return psnr(back, photo.portrait / 255.0)
+    back = edited_portrait(PhotoEditor(pack, again).layers(photo.params))
+    return psnr(back / 255.0, photo.portrait / 255.0)
 
 
 def seconds_of_fit(pack: Pack, photos: list[FittedPhoto]) -> tuple[float, float]:
@@ -102,14 +105,14 @@ def seconds_of_fit(pack: Pack, photos: list[FittedPhoto]) -> tuple[float, float]
 
 
 def milliseconds_of_edit(pack: Pack, photo: FittedPhoto, resolution: int) -> float:
-    """Median time of one edit with all values new, at this size of the portrait, compiled."""
+    """Median time of one edit of an opened photo with all values new, at this size of the portrait, compiled."""
     sized = dataclasses.replace(photo, portrait=np.asarray(Image.fromarray(photo.portrait).resize((resolution,) * 2)))
+    editor = PhotoEditor(pack, sized)
     smile = expression_names(pack).index("smile")
     times = []
     for i in range(_TIMED + 1):
-        target, _ = target_params(pack, photo.params, yaw=5.0 + i, expression={expression_names(pack)[smile]: 0.1 * i})
         began = time.perf_counter()
-        edited_portrait(sized, edit_layers(pack, sized, target))
+        editor.edit(yaw=5.0 + i, expression={expression_names(pack)[smile]: 0.1 * i})
         times.append(1e3 * (time.perf_counter() - began))
     return float(np.median(times[1:]))
 

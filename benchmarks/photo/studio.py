@@ -19,8 +19,8 @@ from pie_jax.pack import Pack
 from pie_jax.photo.align import whole
 from pie_jax.photo.detect import find_faces
 from pie_jax.photo.fitted import fit_photo
-from pie_jax.portrait.edits import AXES, edit_photo, edit_portrait
-from pie_jax.portrait.inversion import embed_portraits
+from pie_jax.portrait import edit_photo, edit_portrait, embed_portraits
+from pie_jax.portrait.request import AXES
 from pie_jax.studio.drawing import render_scenes
 from pie_jax.studio.family import scenes_of_seeds
 from pie_jax.studio.names import EXPRESSION_NAMES

@@ -17,7 +17,7 @@ from benchmarks.quality.portraits import Portrait, Truth
 from pie_jax.face3d.morphable import CONTROL_FIELDS, VECTOR_SLICES
 from pie_jax.pack import Pack, inference
 from pie_jax.portrait import Embedding, ReachWarning, edit_portrait
-from pie_jax.portrait.edits import AXES, expression_names
+from pie_jax.portrait.request import AXES, expression_names
 
 MOUTH_MARGIN = 0.04  # of the portrait, round the box of the mouth's landmarks
 MOVED = 4 / 255  # a pixel that an edit changes by more belongs to its region

@@ -10,8 +10,9 @@ from PIL import Image
 
 from pie_jax.errors import InputError
 from pie_jax.io import load_with_profile, read_json, save_picture, to_profile
-from pie_jax.photo.composite import Layers, edited_photo, sources
+from pie_jax.photo.composite import edited_photo
 from pie_jax.photo.fitted import FittedPhoto
+from pie_jax.photo.layers import Layers, sources
 
 # Colours of `--explain`: the photo moved or relit, stretched or filled in because the photo does not show it.
 _PHOTO, _FILLED, _SAME = (0.0, 0.62, 0.45), (0.84, 0.37, 0.0), 0.55

@@ -22,20 +22,15 @@ from pie_jax.face3d.morphable import FaceParams
 from pie_jax.io import read_json, replace_file, save_picture, save_png
 from pie_jax.io.images import shown
 from pie_jax.pack import Pack, find_pack, load_pack, read_manifest
-from pie_jax.photo.composite import Layers, edited_portrait
+from pie_jax.photo.composite import edited_portrait
 from pie_jax.photo.fitted import FittedPhoto
+from pie_jax.photo.layers import Layers
 from pie_jax.portrait import Embedding, ReachWarning, edit_portrait, render_params
 from pie_jax.portrait.calibration import range_warnings
-from pie_jax.portrait.edits import (
-    AXES,
-    check_pack,
-    expression_names,
-    params_of,
-    photo_layers,
-    photo_params_of,
-    target_params,
-)
+from pie_jax.portrait.edits import check_pack
 from pie_jax.portrait.matching import photo_detail, start_params
+from pie_jax.portrait.photo_edits import photo_editor
+from pie_jax.portrait.request import AXES, expression_names, params_of, photo_params_of, target_params
 
 _FRAME_MILLISECONDS = 80
 _GROUND = np.float32(0.6)
@@ -64,10 +59,10 @@ def run(arguments: argparse.Namespace) -> int:
         _write_sweep(path, pack, embedding, request, arguments.sweep, how)
         found: dict = {"frames": arguments.sweep.count}
     else:
-        layers = photo_layers(pack, embedding, **request) if share == 1.0 else None
-        image = (edit_portrait(pack, embedding, **how, **request) if layers is None or embedding.photo is None
-                 else edited_portrait(embedding.photo, layers))
         target, asked = target_params(pack, start_params(pack.manifest, embedding, share), **request)
+        layers = photo_editor(pack, embedding).layers(target) if share == 1.0 else None
+        image = (edit_portrait(pack, embedding, **how, **request) if layers is None
+                 else edited_portrait(layers) / np.float32(255.0))
         if layers is not None:
             found = _write_photo(path, embedding, layers, request, arguments)
         else:

@@ -3,87 +3,38 @@
     edited = A * light * warp(person) + (1 - A) * background       in linear light
 
 A is the person's matte, moved with the person. Where nothing moves and no light changes, every pixel stays what it was.
+Each program below is one that XLA:CPU turns into loops it can vectorise: joined they take several times as long.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pie_jax.arrays import Absent, Array, Weights
-from pie_jax.config import CameraConfig, MouthConfig
-from pie_jax.face3d.morphable import FaceParams, MorphableModel
-from pie_jax.pack import Pack
-from pie_jax.photo.fitted import FittedPhoto, inside_photo
-from pie_jax.photo.motion import Holes, Motion, find_motion, holes_of, nearest, pixel_grid, sample, smooth_field
-from pie_jax.photo.mouth import paint_mouth
-from pie_jax.photo.windows import narrowest, widest
+from pie_jax.arrays import Absent, Array
+from pie_jax.imaging import to_linear, to_srgb
+from pie_jax.photo.fitted import FittedPhoto
+from pie_jax.photo.layers import LIGHT_STEP, Layers, inner_face, share_moved, sources
+from pie_jax.photo.maps import doubled, nearest, once, pack_image, sample, sample_packed, unpack_image, unpacked
+from pie_jax.photo.mouth import Painting
+from pie_jax.photo.windows import widest
 
-GRID = 512  # px of the map from which the finest motion is read
-_STRIP = 2**19  # pixels of the full photo that are made at a time
-_SURE = 1e3
-_BACKGROUND, _PERSON = 0.03, 0.4  # matte below which a pixel is background, above which it is the person
-_GROW = 13  # px of the map around the person that are not trusted as background
-_INNER = 41  # px of the map inside the face that are the person whatever the matte says
-_STILL_PX = (0.15, 0.6)  # px of the map: less is no motion, more is one
+_TILE = 512  # px of the whole photo a side that are made at a time
 _JUMP_PX = 3.0  # px of the map: the field is not read between pixels that differ by more
-_LIGHT_STEP = 2e-3  # a factor of light nearer to 1 changes nothing
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Layers:
-    """What an edit does to a portrait, on a map of GRID px; colours are linear."""
-
-    motion: Motion
-    matte: Array  # [R, R] 0..1, of the photo as it was
-    background: Array  # [R, R, 3] the background, also behind the person
-    behind: Array  # [R, R] 0..1: where that is taken instead of the photo
-    painted: Array  # [R, R, 3] the mouth's inside, which the photo does not show
-    painting: Array  # [R, R] 0..1: where that is taken
-
-
-def edit_layers(pack: Pack, fitted: FittedPhoto, target: FaceParams) -> Layers:
-    """The layers of an edit to `target` [n]. Without the part `mouth`, lips are stretched over an opening mouth."""
-    mouth = pack.weights.get("mouth")
-    small = jnp.asarray(fitted.portrait, jnp.float32) / 255.0
-    matte = jnp.asarray(fitted.matte, jnp.float32) / 255.0
-    return _layers(pack.morphable, mouth, inside_photo(fitted, GRID), small, matte,
-                   jnp.asarray(fitted.landmarks),
-                   jax.tree.map(jnp.asarray, fitted.params), jax.tree.map(jnp.asarray, target),
-                   holes=holes_of(pack.morphable), camera=pack.configs.camera,
-                   mouth=None if mouth is None else pack.configs.of("mouth"))
-
-
-@partial(jax.jit, static_argnames=("camera", "holes", "mouth"))
-def _layers(model: MorphableModel, mouth_weights: Weights | Absent, inside, portrait, matte, landmarks, source, target,
-            *, holes: Holes, camera: CameraConfig, mouth: MouthConfig | Absent) -> Layers:
-    motion = find_motion(model, holes, source, target, camera, resolution=GRID, landmarks=landmarks)
-    small = jax.image.resize(to_linear(portrait), (GRID, GRID, 3), "linear")
-    matte = jax.image.resize(matte, (GRID, GRID), "linear")
-    near = widest(matte, _GROW)
-    sure = jnp.where((near < _BACKGROUND) & inside, _SURE, 0.0)  # background that the photo shows
-    mean = jnp.sum(small * sure[..., None], axis=(0, 1)) / jnp.maximum(jnp.sum(sure), 1.0)
-    mean = mean[None, None]
-    painted, painting = jnp.zeros_like(small), jnp.zeros_like(matte)
-    if mouth is not None:
-        painted, painting = paint_mouth(mouth, mouth_weights, to_srgb(small), motion)
-    return Layers(motion=motion, matte=matte, background=mean + smooth_field(small - mean, sure),
-                  painted=to_linear(painted), painting=painting,
-                  behind=jnp.clip((near - _PERSON) * 6.0, 0.0, 1.0))
-
-
-def edited_portrait(fitted: FittedPhoto, layers: Layers) -> np.ndarray:
-    """The edited portrait [R, R, 3] in 0..1, of the fitted one's size."""
-    size = fitted.portrait.shape[0]
-    affine = np.array([[size, 0.0, 0.0], [0.0, size, 0.0]], np.float32)
-    image, _ = _strip(jnp.asarray(fitted.portrait), _reading(layers), layers.matte, affine,
-                      np.linalg.inv(affine[:, :2]), 0, rows=size)
-    return np.asarray(image)
+def edited_portrait(layers: Layers) -> np.ndarray:
+    """The edited portrait, uint8 [S, S, 3]."""
+    size = layers.ready.portrait.shape[0]
+    to_image = np.array([[size, 0.0, 0.0], [0.0, size, 0.0]], np.float32)
+    to_places = np.array([[1 / size, 0.0, 0.0], [0.0, 1 / size, 0.0]], np.float32)
+    edited, _ = _composed(layers.ready.portrait, layers.ready.matte, _whole(_reading(layers), size=size),
+                          _painted(layers.painting, to_places, height=size, width=size), to_image, to_places, (0, 0))
+    return unpack_image(np.asarray(edited))
 
 
 def edited_photo(photo: np.ndarray, fitted: FittedPhoto, layers: Layers) -> tuple[np.ndarray, np.ndarray]:
@@ -98,117 +49,131 @@ def edited_photo(photo: np.ndarray, fitted: FittedPhoto, layers: Layers) -> tupl
     across, down = fitted.square.to_photo(np.array([[1.0, 0.0], [0.0, 1.0]])) - fitted.square.to_photo(np.zeros(2))
     affine = np.stack([across, down, fitted.square.to_photo(np.zeros(2)) - low], axis=1).astype(np.float32)
     inverse = np.linalg.inv(affine[:, :2])
-    region = jnp.asarray(photo[low[1]:high[1], low[0]:high[0]])
-    reading = _reading(layers)
-    rows = min(max(1, _STRIP // region.shape[1]), region.shape[0])
-    for top in range(0, region.shape[0], rows):
-        strip = _strip(region, reading, layers.matte, affine, inverse, top, rows=rows)
-        image, mask = (np.asarray(a)[:region.shape[0] - top] for a in strip)  # the last one reaches below it
-        part = (slice(low[1] + top, low[1] + top + len(mask)), slice(low[0], high[0]))
-        changed[part] = mask
-        out[part][mask] = np.round(image[mask] * 255.0).astype(np.uint8)
+    part = (slice(low[1], high[1]), slice(low[0], high[0]))
+    region, reading = jnp.asarray(pack_image(photo[part])), _reading(layers)
+    touched = np.asarray(widest(sources(layers)[0] + sources(layers)[1] > 0, 5))
+    height, width = (min(_TILE, side) for side in region.shape)
+    for top in _starts(region.shape[0], height):
+        for left in _starts(region.shape[1], width):
+            if not _touches(touched, inverse, affine[:, 2], left, top, width, height):
+                continue
+            to_places = np.column_stack([inverse, inverse @ (np.array([left, top]) - affine[:, 2])]).astype(np.float32)
+            painted = _painted(layers.painting, to_places, height=height, width=width)
+            planes = _tile(reading, to_places, height=height, width=width)
+            tile, mask = (np.asarray(a) for a in _composed(region, layers.ready.matte, planes, painted, affine,
+                                                           to_places, (left, top)))
+            here = (slice(low[1] + top, low[1] + top + height), slice(low[0] + left, low[0] + left + width))
+            changed[here] = mask
+            out[here][mask] = unpack_image(tile)[mask]
     return out, changed
+
+
+def _starts(length: int, side: int) -> list[int]:
+    """Where tiles of `side` begin that cover a length; the last one ends with it."""
+    return sorted({min(start, length - side) for start in range(0, length, side)})
+
+
+def _touches(touched, inverse, origin, left, top, width, height) -> bool:
+    """Whether an edit that touches pixels [R, R] of the map may change a tile of the photo."""
+    corners = np.array([[left, top], [left + width, top], [left, top + height], [left + width, top + height]])
+    places = (corners - origin) @ inverse.T * len(touched)
+    (x0, y0), (x1, y1) = (np.clip(edge, 0, len(touched)).astype(int) for edge in (
+        np.floor(places.min(axis=0)), np.ceil(places.max(axis=0))))
+    return bool(touched[y0:y1, x0:x1].any())
 
 
 @jax.jit
 def _reading(layers: Layers) -> jax.Array:
-    """[R, R, 15]: what a pixel of the result reads from the map, side by side, made once for all strips.
+    """[11, R, R]: what a pixel of the photo reads from the maps.
 
-    Displacement (2) px, light less 1 (3), face (1), jumps (1), background (3), behind (1), painted (3), painting (1).
+    Displacement (2) px of the map, light less 1 (3), face (1), background (3), behind (1), jumps (1).
     """
-    motion = layers.motion
-    field = motion.source * GRID - pixel_grid(GRID)
-    return jnp.concatenate([field, motion.light - 1.0, _inner(motion), _jumps(field), layers.background,
-                            layers.behind[..., None], layers.painted, layers.painting[..., None]], axis=-1)
+    motion, ready = layers.motion, layers.ready
+    return jnp.concatenate([motion.displacement, motion.light - 1.0, inner_face(motion)[None], ready.background,
+                            ready.behind[None], _jumps(motion.displacement)[None]])
 
 
-@partial(jax.jit, static_argnames="rows")
-def _strip(image: Array, reading: Array, matte: Array, affine: Array, inverse: Array, top: Array, *,
-           rows: int) -> tuple[jax.Array, jax.Array]:
-    """`rows` of an image [H, W, 3] from `top` on: edited [rows, W, 3] in 0..1, and where they changed [rows, W]."""
-    y, x = jnp.meshgrid(top + jnp.arange(rows) + 0.5, jnp.arange(image.shape[1]) + 0.5, indexing="ij")
-    places = jnp.einsum("hwj,ij->hwi", jnp.stack([x - affine[0, 2], y - affine[1, 2]], axis=-1), inverse)
-    edited, changes = _compose(image, reading, matte, places, jnp.asarray(affine))
-    inside = jnp.all((places >= 0) & (places <= 1), axis=-1)
-    return edited, changes & inside
+@partial(jax.jit, static_argnames="size")
+def _whole(reading, *, size: int) -> jax.Array:
+    """What each pixel of a portrait of `size` px reads from the maps: [10, size, size]."""
+    if size == reading.shape[-1]:
+        return reading[:10]
+    read = doubled(reading[:10])  # no portrait is larger than twice its map
+    repeated = jnp.repeat(jnp.repeat(jnp.stack([*reading[:2], reading[10]]), 2, axis=1), 2, axis=2)
+    return read.at[:2].set(jnp.where(repeated[2:] > 0, repeated[:2], read[:2]))
 
 
-def _compose(image: Array, reading: Array, matte: Array, places: Array,
-             affine: Array) -> tuple[jax.Array, jax.Array]:
-    """Pixels [h, w, 3] in 0..1 at `places` [h, w, 2] (0..1 of the portrait), and where they changed [h, w].
+@partial(jax.jit, static_argnames=("height", "width"))
+def _tile(reading, to_places, *, height: int, width: int) -> jax.Array:
+    """What each pixel of a tile reads from the maps: [10, height, width]."""
+    x, y = (place * reading.shape[-1] for place in _places(to_places, height, width))
+    read = sample(reading, x, y)
+    return read[:10].at[:2].set(jnp.where(read[10:] > 0, nearest(reading[:2], x, y), read[:2]))
 
-    image [H, W, 3] uint8; reading [R, R, 15] of `_reading`; matte [R, R] 0..1;
-    affine [2, 3]: 0..1 of the portrait -> px of the image.
-    """
-    grid = places * GRID
-    displacement, light, inner, jumps, background, behind, painted, painting = jnp.split(
-        sample(reading, grid), (2, 5, 6, 7, 10, 11, 14), axis=-1)
-    displacement = jnp.where(jumps > 0, nearest(reading[..., :2], grid), displacement)
-    source = places + displacement / GRID
-    person = to_linear(_pixels(image, _apply(affine, source)))
-    own = _pixels(image, _apply(affine, places))
-    alpha = jnp.maximum(sample(matte[..., None], source * GRID), inner)
-    lit = jnp.where(jnp.abs(light) > _LIGHT_STEP, light, 0.0) * alpha
-    far = jnp.linalg.norm(displacement, axis=-1, keepdims=True)
-    moved = jnp.clip((far - _STILL_PX[0]) / (_STILL_PX[1] - _STILL_PX[0]), 0.0, 1.0)
-    person = person + (painted - person) * painting
-    moved = jnp.maximum(moved, painting)
-    back = background * behind + to_linear(own) * (1.0 - behind)
-    person = person * (1.0 + lit)
-    layered = alpha * person + (1.0 - alpha) * back
-    edited = moved * layered + (1.0 - moved) * to_linear(own) * (1.0 + lit)
-    touched = moved * jnp.maximum(alpha, behind)  # what moves over the background, or away from it
-    changes = (touched[..., 0] > 0) | (jnp.abs(lit).max(axis=-1) > 0)
-    return jnp.where(changes[..., None], to_srgb(jnp.clip(edited, 0.0, 1.0)), own), changes
+
+@partial(jax.jit, static_argnames=("height", "width"))
+def _painted(painting: Painting | Absent, to_places, *, height: int, width: int) -> jax.Array | Absent:
+    """[height, width] packed: the painting at the places that `to_places` [2, 3] makes of pixels."""
+    if painting is None:
+        return None
+    colours, share = painting.at(*_places(to_places, height, width))
+    return _packed([255.0 * plane for plane in (*colours, share)])
 
 
 @jax.jit
-def sources(layers: Layers) -> tuple[jax.Array, jax.Array]:
-    """Shares [R, R] of a changed pixel that the photo shows, moved or relit, and that are filled in; else both 0."""
-    motion = layers.motion
-    displacement = motion.source * GRID - pixel_grid(GRID)
-    moved = jnp.clip((jnp.linalg.norm(displacement, axis=-1) - _STILL_PX[0]) / (_STILL_PX[1] - _STILL_PX[0]), 0.0, 1.0)
-    alpha = jnp.maximum(sample(layers.matte[..., None], motion.source * GRID)[..., 0], _inner(motion)[..., 0])
-    lit = (jnp.abs(motion.light - 1.0).max(axis=-1) * alpha > _LIGHT_STEP).astype(moved.dtype)
-    hidden = jnp.maximum(1.0 - motion.seen, jnp.maximum(layers.painting, motion.opened * motion.mouth))
-    filled = moved * jnp.maximum(hidden, (1.0 - alpha) * layers.behind)
-    moved = moved * jnp.maximum(alpha, layers.behind)
-    return jnp.maximum(moved, lit) - filled, filled
+def _composed(image, matte, planes, painted, to_image, to_places, corner) -> tuple[jax.Array, jax.Array]:
+    """A tile of a packed image [H, W], edited, from `corner` (x, y) on: [h, w] packed, and where it changed.
+
+    planes [10, h, w]: of `_whole` or `_tile`; painted [h, w]: of `_painted`; to_image [2, 3]: 0..1 of the portrait
+    -> px of the image; to_places [2, 3]: px of the tile -> 0..1 of the portrait.
+    """
+    height, width = planes.shape[1:]
+    resolution = matte.shape[0]
+    x, y = _places(to_places, height, width)
+    displacement, light, inner, background, behind = planes[:2], planes[2:5], planes[5], planes[6:9], planes[9]
+    from_x, from_y = x + displacement[0] / resolution, y + displacement[1] / resolution
+    person = once(sample_packed(image, *(to_image[i, 0] * from_x + to_image[i, 1] * from_y + to_image[i, 2]
+                                          for i in range(2)))[:3])
+    tile = jax.lax.dynamic_slice(image, corner[::-1], (height, width))
+    own = [unpacked(tile, i) for i in range(3)]
+    alpha = once(jnp.maximum(sample(matte, from_x * resolution, from_y * resolution), inner))
+    moved = share_moved(displacement, resolution)
+    here, there = once(([to_linear(plane / 255.0) for plane in own], [to_linear(plane / 255.0) for plane in person]))
+    if painted is not None:
+        painting = unpacked(painted, 3) / 255.0
+        there = [plane + (to_linear(unpacked(painted, i) / 255.0) - plane) * painting for i, plane in enumerate(there)]
+        moved = jnp.maximum(moved, painting)
+    moved, there = once((moved, there))
+    lit = once([jnp.where(jnp.abs(factor) > LIGHT_STEP, factor, 0.0) * alpha for factor in light])
+    changes = moved * jnp.maximum(alpha, behind) > 0  # what moves over the background, or away from it
+    changes = once(changes | (lit[0] != 0) | (lit[1] != 0) | (lit[2] != 0))
+    colours = []
+    for i in range(3):
+        still = here[i] * (1.0 + lit[i])
+        back = here[i] + (background[i] - here[i]) * behind
+        layered = back + alpha * (there[i] * (1.0 + lit[i]) - back)
+        edited = 255.0 * to_srgb(jnp.clip(still + moved * (layered - still), 0.0, 1.0))
+        colours.append(once(jnp.where(changes, edited, own[i])))
+    return _packed(colours), changes & (x >= 0) & (x <= 1) & (y >= 0) & (y <= 1)
 
 
-def moved_matte(layers: Layers) -> np.ndarray:
-    """The person's matte in the edited portrait, [GRID, GRID] uint8: for edits of an edit."""
-    moved = sample(layers.matte[..., None], layers.motion.source * GRID)[..., 0]
-    return np.round(np.asarray(moved) * 255.0).astype(np.uint8)
+def _places(to_places, height: int, width: int):
+    """x and y [height, width] in 0..1 of the portrait of a tile's pixels."""
+    across, down = jnp.arange(width)[None, :] + 0.5, jnp.arange(height)[:, None] + 0.5
+    return [to_places[i, 0] * across + to_places[i, 1] * down + to_places[i, 2] for i in range(2)]
 
 
-def _inner(motion: Motion) -> Array:
-    """[R, R, 1]: the face that the photo shows, without a border on which the mesh and the person may not agree."""
-    return narrowest((motion.face > 0) & (motion.seen > 0.5), _INNER).astype(motion.face.dtype)[..., None]
+def _packed(planes):
+    """Three or four planes in 0..255 as packed pixels; a fourth value that is not there is 255."""
+    values = [jnp.round(plane).astype(jnp.uint32) << (8 * i) for i, plane in enumerate(planes)]
+    return functools.reduce(jnp.bitwise_or, values, jnp.uint32(0xFF000000 if len(planes) == 3 else 0))
 
 
 def _jumps(field: Array) -> Array:
-    """[R, R, 1]: 1 where a displacement [R, R, 2] is another from a pixel to its neighbour, as where lids meet."""
-    padded = jnp.pad(field, ((1, 1), (1, 1), (0, 0)), mode="edge")
-    around = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
-    most = jnp.stack([jnp.abs(other - field).max(axis=-1) for other in around]).max(axis=0)
-    return (most > _JUMP_PX).astype(field.dtype)[..., None]
-
-
-def _apply(affine, places):
-    return jnp.einsum("hwj,ij->hwi", places, affine[:, :2]) + affine[None, None, :, 2]
-
-
-def _pixels(image, places):
-    return sample(image, places) / 255.0
-
-
-def to_linear(srgb: Array) -> jax.Array:
-    """sRGB values in 0..1 as light (IEC 61966-2-1)."""
-    return jnp.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-
-
-def to_srgb(light: Array) -> jax.Array:
-    """Light in 0..1 as sRGB values."""
-    safe = jnp.maximum(light, 1e-8)
-    return jnp.where(light <= 0.0031308, light * 12.92, 1.055 * safe ** (1 / 2.4) - 0.055)
+    """[R, R]: 1 where a displacement [2, R, R] is another from a pixel to its neighbour, as where lids meet."""
+    padded = jnp.pad(field, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    around = (padded[:, :-2, 1:-1], padded[:, 2:, 1:-1], padded[:, 1:-1, :-2], padded[:, 1:-1, 2:])
+    most = jnp.zeros(field.shape[1:])
+    for other in around:
+        most = jnp.maximum(most, jnp.maximum(jnp.abs(other[0] - field[0]), jnp.abs(other[1] - field[1])))
+    return (most > _JUMP_PX).astype(field.dtype)

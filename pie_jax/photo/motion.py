@@ -15,7 +15,6 @@ A smooth field joins these parts. It is a screened Poisson problem, solved from 
 from __future__ import annotations
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -26,16 +25,17 @@ from pie_jax.config import CameraConfig
 from pie_jax.face3d import geometry, raster
 from pie_jax.face3d.morphable import FaceParams, MorphableModel, landmark_model, shape, vertex_normals
 from pie_jax.face3d.render import irradiance, project
+from pie_jax.photo.holes import Holes
+from pie_jax.photo.maps import centres, nearest, once, sample, smooth_field
 from pie_jax.photo.windows import narrowest, widest, window_mean
 
 HIDDEN = 0.02  # of the depth: a point farther behind what is drawn is not seen
 _SHELL_DEPTH = -0.35  # model units: the plane of ears and hairline
 _HEAD = (1.55, 1.75, 1.15)  # of the head about the face's middle: half widths, up, down, in the face's own
-_COARSER = 4  # the smooth field's pixels, in pixels of the map
-_SWEEPS = 12  # over each level of it
 _SURE = 1e3  # how much the field holds to the mesh, and to the frame
 _REACH = {"head": 0.1, "still": 0.1, "light": 0.3}  # in portraits: how far from the mesh the field goes over to the
 # rigid head, to rest, and light to none
+_COARSER = {"motion": 4, "light": 8}  # the smooth fields' pixels, in pixels of the map
 _TURNED = (0.5, 2.0)  # factors of light on what turns in the light that was there
 _BORDER = 12  # px of the map: along the mesh's border its motion goes over to the smooth field
 # The mesh on the photo's landmarks: how far one of them pulls, and how loosely the jaw's and the others are held.
@@ -51,151 +51,136 @@ _OVERLAP = -0.25  # gap of closed lids, in gaps of open ones
 _BEHIND = 0.08  # model units: an eyeball lies so far behind its lids; the upper lid lies half of it before the lower
 _LID = 5  # px of the map: the width of a lid's edge
 _SHARES = (0.75, 0.5, 0.25, 0.0)  # of the stretched eye beside the rigid one, tried in this order
+_WINDOW = 0.25  # portraits: the side of the window around an eye in which its pixels are looked at
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stance:
+    """A photo's own face on a map of R px: what its motions start from, found once (see `stance_of`).
+
+    V vertices of the mesh and, after them, those that close its holes.
+    """
+
+    params: FaceParams  # fields [n]
+    vertices: Array  # [V, 3] px, px, depth
+    rest: Array  # [V, 2] px: with a neutral expression
+    bend: Array  # [V, 2] px: from the model to the photo's landmarks
+    irradiance: Array  # [V, 3]
+    depth: Array  # [R, R] of what is drawn
+    eyes: Array  # [R, R] bool
+    wide_eyes: Array  # [R, R] bool: at least as high as a lid is
+    gap: Array  # [] between the lips, in widths of the mouth
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Motion:
-    """For each pixel of the edited portrait [..., R, R]; places in 0..1 of the portrait."""
+    """For each pixel of the edited portrait, on a map of R px."""
 
-    source: Array  # [..., R, R, 2] where it comes from: x, y
-    seen: Array  # [..., R, R] 0..1: the photo shows it there
-    light: Array  # [..., R, R, 3] factor of its light, linear
-    face: Array  # [..., R, R] 0..1: mesh, eyes and mouth
-    mouth: Array  # [..., R, R] 0..1: inside of the lips
-    mouth_corners: Array  # [..., 2, 2] left and right
-    opened: Array  # [...] 0..1: the mouth shows what it does not in the photo
+    displacement: Array  # [2, R, R] px of the map: from it to where it comes from, x and y
+    seen: Array  # [R, R] 0..1: the photo shows it there
+    light: Array  # [3, R, R] factor of its light, linear
+    face: Array  # [R, R] 0..1: mesh, eyes and mouth
+    mouth: Array  # [R, R] 0..1: inside of the lips
+    mouth_corners: Array  # [2, 2] left and right; x and y in 0..1 of the portrait
+    opened: Array  # [] 0..1: the mouth shows what it does not in the photo
+
+    def sources(self) -> tuple[jax.Array, jax.Array]:
+        """x and y [R, R] px of the map: where each pixel comes from."""
+        x, y = centres(self.face.shape[-1])
+        return x + self.displacement[0], y + self.displacement[1]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Holes:
-    """The model's eyes and mouth: loops of vertices around what its mesh leaves open, and triangles that close them.
+def stance_of(model: MorphableModel, holes: Holes, params: FaceParams, camera: CameraConfig, *, resolution: int,
+              landmarks: Array | None = None) -> Stance:
+    """The face of `params`, FaceParams [n], as a photo shows it, on a map of `resolution` px.
 
-    One object a mesh (see `holes_of`), so it may be a static argument of a compiled function.
+    landmarks [66, 2], 0..1 of the portrait: where the photo shows them. The mesh is bent on to them, before every edit
+    and after it.
     """
-
-    vertices: np.ndarray  # [N] of the mesh, one loop after the other
-    triangles: np.ndarray  # [T, 3] of the mesh's vertices
-    region: np.ndarray  # [T] 1 and 2: eyes, 3: mouth
-    upper_lids: np.ndarray  # [N] vertices of the eyes' upper borders
-
-
-def holes_of(model: MorphableModel) -> Holes:
-    """Close the three loops inside the border of the mesh, once for each mesh. ValueError: it has other holes."""
-    return _holes_of(*(np.asarray(a, kind).tobytes() for a, kind in (
-        (model.triangles, np.int32), (model.mean_shape, np.float32))))
-
-
-@functools.lru_cache(maxsize=8)
-def _holes_of(triangle_bytes: bytes, place_bytes: bytes) -> Holes:
-    triangles = np.frombuffer(triangle_bytes, np.int32).reshape(-1, 3)
-    places = np.frombuffer(place_bytes, np.float32).reshape(-1, 3)
-    edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
-    _, first, counts = np.unique(np.sort(edges, axis=1), axis=0, return_index=True, return_counts=True)
-    after = {int(a): int(b) for a, b in edges[first[counts == 1]]}  # along each border, against the mesh's own winding
-    loops: list[list[int]] = []
-    while after:
-        start, loop = next(iter(after)), []
-        here = start
-        while here in after:
-            loop.append(here)
-            here = after.pop(here)
-        loops.append(loop)
-    loops = sorted(loops, key=len)[:-1]  # the longest is the outer border
-    if len(loops) != 3:
-        raise ValueError(f"model: expected holes for two eyes and a mouth, got {len(loops)} holes")
-    loops.sort(key=lambda loop: (places[loop, 1].mean() < 0, places[loop, 0].mean()))
-    fans, regions = [], []
-    for region, loop in enumerate(loops, start=1):
-        fan = _strip(loop, places)
-        fans.append(fan)
-        regions.append(np.full(len(fan), region))
-    lids = np.concatenate([[v for v in loop if places[v, 1] > (places[loop, 1].max() + places[loop, 1].min()) / 2]
-                           for loop in loops[:2]]).astype(np.int32)
-    return Holes(np.concatenate(loops), np.concatenate(fans).astype(np.int32), np.concatenate(regions), lids)
-
-
-def _strip(loop: list[int], places: np.ndarray) -> np.ndarray:
-    """Triangles between the upper and the lower half of a loop, corner to corner."""
-    left, right = (int(pick(places[loop, 0])) for pick in (np.argmin, np.argmax))
-    ahead = loop[left:] + loop[:left]
-    turn = (right - left) % len(loop)
-    one, other = ahead[:turn + 1], [ahead[0], *ahead[:turn - 1:-1]]
-    triangles, i, j = [], 0, 0
-    while i < len(one) - 1 or j < len(other) - 1:
-        if j == len(other) - 1 or (i < len(one) - 1 and places[one[i + 1], 0] <= places[other[j + 1], 0]):
-            triangles.append((one[i], one[i + 1], other[j]))
-            i += 1
-        else:
-            triangles.append((one[i], other[j + 1], other[j]))
-            j += 1
-    return np.array([t for t in triangles if len(set(t)) == 3])
-
-
-def find_motion(model: MorphableModel, holes: Holes, source: FaceParams, target: FaceParams, camera: CameraConfig, *,
-                resolution: int, landmarks: Array | None = None) -> Motion:
-    """The motion from `source` to `target`, FaceParams [n] of one photo, on a grid of `resolution` px.
-
-    landmarks [66, 2], 0..1 of the portrait: where the photo shows them. The mesh is bent on to them, before and after.
-    """
-    target = lids_met(model, source, target)
-    own, wanted = (shape(model, p) for p in (source, target))
-    rest = shape(model, dataclasses.replace(source, expression=jnp.zeros_like(source.expression)))
-    px = {"own": project(own, source, camera, resolution=resolution),
-          "wanted": project(wanted, target, camera, resolution=resolution),
-          "rest_own": project(rest, source, camera, resolution=resolution),
-          "rest_wanted": project(rest, target, camera, resolution=resolution)}
+    own = shape(model, params)
+    vertices = project(own, params, camera, resolution=resolution)
+    bend = holes.carry(jnp.zeros((len(vertices), 2)))
     if landmarks is not None:
-        bend = _bend(model, landmarks * resolution - px["own"][model.landmark_vertices, :2])
-        px = {name: places.at[:, :2].add(bend) for name, places in px.items()}
-    within, closing = np.unique(holes.triangles, return_inverse=True)  # what closes a hole lies behind its border
-    triangles = jnp.concatenate([jnp.asarray(model.triangles),
-                                 jnp.asarray(closing.reshape(-1, 3) + len(model.mean_shape), jnp.int32)])
-    region = jnp.concatenate([jnp.zeros(len(model.triangles), jnp.int32), jnp.asarray(holes.region, jnp.int32)])
-    lids = jnp.asarray(holes.upper_lids)
-    px = {name: places.at[lids, 2].add(-_BEHIND / 2) for name, places in px.items()}
-    px = {name: jnp.concatenate([places, places[within] + jnp.asarray([[0.0, 0.0, _BEHIND]])])
-          for name, places in px.items()}
-    before = raster.rasterize(px["own"], triangles, height=resolution, width=resolution)
-    after = raster.rasterize(px["wanted"], triangles, height=resolution, width=resolution)
-    moved = (px["own"] - px["wanted"])[:, :2]
-    rigid = (px["rest_own"] - px["rest_wanted"])[:, :2]
-    irradiances = [jnp.concatenate([lit, lit[within]]) for lit in (
-        irradiance(vertex_normals(geometry.rotate(v, p.rotation), model.triangles), p.illumination)
-        for v, p in ((own, source), (wanted, target)))]
-    drawn = raster.interpolate(after, triangles, jnp.concatenate(
-        [moved, rigid, px["own"][:, 2:], *irradiances], axis=-1))
-    hit = after.triangle_id >= 0
-    part = jnp.where(hit, _region_of(after, region), -1)
-    eye, mouth = (part == 1) | (part == 2), part == 3
-    grid = pixel_grid(resolution)
-    was_eye = (_region_of(before, region) == 1) | (_region_of(before, region) == 2)
-    displacement = jnp.where(eye[..., None], _in_eye(was_eye, grid, drawn[..., 2:4], drawn[..., :2]),
-                             drawn[..., :2])
-    wide_open = nearest(_opened(was_eye), grid + displacement)
-    closed = eye & ~_opened(eye) & wide_open  # what is left between lids that met
-    displacement, eye = _filled_from_above(displacement, closed), eye & ~closed
-    seen_depth = sample(before.depth[..., None], grid + displacement)[..., 0]
-    visible = hit & ((drawn[..., 4] <= seen_depth * (1 + HIDDEN)) | mouth | eye)
-    light = jnp.clip(drawn[..., 8:11] / jnp.maximum(drawn[..., 5:8], 1e-2), 0.2, 5.0)
+        bend = holes.carry(_bend(model, landmarks * resolution - vertices[model.landmark_vertices, :2]))
+    triangles, region = _closed_mesh(model, holes)
+    vertices = _placed(holes, vertices, bend)
+    before = raster.rasterize(vertices, triangles, height=resolution, width=resolution)
+    part = region[jnp.maximum(before.triangle_id, 0)]
+    eyes = (part == 1) | (part == 2)
+    return Stance(params=params, vertices=vertices, bend=bend,
+                  rest=_placed(holes, project(_neutral(model, params), params, camera, resolution=resolution),
+                               bend)[:, :2],
+                  irradiance=holes.carry(_lit(model, own, params)), depth=before.depth, eyes=eyes,
+                  wide_eyes=_opened(eyes), gap=_gap(vertices[model.landmark_vertices, :2]))
+
+
+def find_motion(model: MorphableModel, holes: Holes, stance: Stance, target: FaceParams,
+                camera: CameraConfig) -> Motion:
+    """The motion from a photo's face to the `target`, FaceParams [n]."""
+    resolution, source = stance.depth.shape[-1], stance.params
+    target = lids_met(model, source, target)
+    wanted = shape(model, target)
+    vertices = _placed(holes, project(wanted, target, camera, resolution=resolution), stance.bend)
+    rest = _placed(holes, project(_neutral(model, dataclasses.replace(target, identity=source.identity)), target,
+                                  camera, resolution=resolution), stance.bend)[:, :2]
+    triangles, region = _closed_mesh(model, holes)
+    after = raster.rasterize(vertices, triangles, height=resolution, width=resolution)
+    light = jnp.clip(holes.carry(_lit(model, wanted, target)) / jnp.maximum(stance.irradiance, 1e-2), 0.2, 5.0)
     same = jnp.all(source.illumination == target.illumination)  # then what turns in it keeps its colour
     light = jnp.where(same, jnp.clip(light.mean(axis=-1, keepdims=True), *_TURNED), light)
+    drawn = jnp.moveaxis(raster.interpolate(after, triangles, jnp.concatenate(
+        [(stance.vertices - vertices)[:, :2], stance.rest - rest, stance.vertices[:, 2:], light], axis=-1)), -1, 0)
+    displacement, rigid, own_depth, light = once((drawn[:2], drawn[2:4], drawn[4], drawn[5:]))
+    hit = after.triangle_id >= 0
+    part = jnp.where(hit, region[jnp.maximum(after.triangle_id, 0)], -1)
+    for eye, at in enumerate(_eye_windows(holes, vertices, resolution), start=1):
+        displacement, part = _eye(stance, displacement, rigid, part, at, region=eye)
+    eyes, mouth = (part == 1) | (part == 2), part == 3
+    x, y = centres(resolution)
+    shown_depth = sample(stance.depth, x + displacement[0], y + displacement[1])
+    visible = once(hit & ((own_depth <= shown_depth * (1 + HIDDEN)) | mouth | eyes))
 
-    shell, head = _rigid_head((px["wanted"] + px["own"]) / 2, source, target, camera, grid, resolution)
+    shell, head = _rigid_head((vertices + stance.vertices)[:, :2] / 2, source, target, camera, resolution)
     pull = {name: 1.0 / (reach * resolution) ** 2 for name, reach in _REACH.items()}
-    trust = _inside(visible)
-    sure = jnp.where(visible, _SURE * trust, jnp.where(hit, 0.0, pull["head"] * head + pull["still"] * (1 - head)))
-    known = jnp.where(visible[..., None], displacement, jnp.where(hit[..., None], 0.0, shell * head[..., None]))
-    smooth = smooth_field(known, sure)
-    field = smooth + trust[..., None] * (jnp.where(visible[..., None], _softened(displacement, eye), smooth) - smooth)
-    light = jnp.where(hit[..., None], light, 1.0 + smooth_field(
-        jnp.where(hit[..., None], light - 1.0, 0.0), jnp.where(hit, _SURE, pull["light"])))
-    lips = {name: px[name][model.landmark_vertices, :2] for name in ("own", "wanted")}
-    opened = jnp.clip((_gap(lips["wanted"]) / (_gap(lips["own"]) + _CLOSED) - _OPENED[0])
-                      / (_OPENED[1] - _OPENED[0]), 0.0, 1.0)
-    return Motion(source=(grid + field) / resolution, seen=jnp.where(hit, visible, 1.0).astype(field.dtype),
-                  light=light, face=hit.astype(field.dtype), mouth=mouth.astype(field.dtype),
-                  mouth_corners=lips["wanted"][jnp.asarray(_CORNERS)] / resolution, opened=opened)
+    trust = once(_inside(visible))
+    pulled = pull["head"] * head + pull["still"] * (1 - head)
+    sure = once(jnp.where(visible, _SURE * trust, jnp.where(hit, 0.0, pulled)))
+    known = once(jnp.where(visible[None], displacement, jnp.where(hit[None], 0.0, shell * head[None])))
+    smooth = once(smooth_field(known, sure, coarser=_COARSER["motion"]))
+    field = smooth + trust[None] * (jnp.where(visible[None], displacement, smooth) - smooth)
+    around = once(smooth_field(jnp.where(hit[None], light - 1.0, 0.0), jnp.where(hit, _SURE, pull["light"]),
+                               coarser=_COARSER["light"]))
+    light = jnp.where(hit[None], light, 1.0 + around)
+    lips = vertices[model.landmark_vertices, :2]
+    opened = (_gap(lips) / (stance.gap + _CLOSED) - _OPENED[0]) / (_OPENED[1] - _OPENED[0])
+    return Motion(displacement=field, seen=jnp.where(hit, visible, 1.0).astype(field.dtype), light=light,
+                  face=hit.astype(field.dtype), mouth=mouth.astype(field.dtype),
+                  mouth_corners=lips[jnp.asarray(_CORNERS)] / resolution, opened=jnp.clip(opened, 0.0, 1.0))
+
+
+def _closed_mesh(model: MorphableModel, holes: Holes) -> tuple[jax.Array, jax.Array]:
+    """Triangles [T, 3] of the mesh with its holes closed, and their regions [T]; 0 is the skin."""
+    skin = jnp.zeros(len(model.triangles), jnp.int32)
+    return (jnp.concatenate([jnp.asarray(model.triangles), jnp.asarray(holes.closing(len(model.mean_shape)))]),
+            jnp.concatenate([skin, jnp.asarray(holes.region, jnp.int32)]))
+
+
+def _neutral(model: MorphableModel, params: FaceParams) -> jax.Array:
+    return shape(model, dataclasses.replace(params, expression=jnp.zeros_like(params.expression)))
+
+
+def _lit(model: MorphableModel, vertices, params: FaceParams) -> jax.Array:
+    return irradiance(vertex_normals(geometry.rotate(vertices, params.rotation), model.triangles), params.illumination)
+
+
+def _placed(holes: Holes, vertices, bend):
+    """Projected vertices [V, 3] of the mesh, bent, with upper lids in front and, behind, those that close its holes."""
+    before = jnp.zeros(len(vertices)).at[jnp.asarray(holes.upper_lids)].set(-_BEHIND / 2)
+    placed = holes.carry(vertices.at[:, 2].add(before))
+    behind = jnp.where(jnp.arange(len(placed)) < len(vertices), 0.0, _BEHIND)
+    return jnp.concatenate([placed[:, :2] + bend, placed[:, 2:] + behind[:, None]], axis=1)
 
 
 def _bend(model: MorphableModel, offsets):
@@ -231,47 +216,56 @@ def lids_met(model: MorphableModel, source: FaceParams, target: FaceParams) -> F
     return dataclasses.replace(target, expression=still + share * (target.expression - still))
 
 
+def _eye_windows(holes: Holes, vertices, resolution: int):
+    """The top left pixel (y, x) of a window around each eye."""
+    side = int(_WINDOW * resolution)
+    for eye in (1, 2):
+        middle = vertices[np.unique(holes.triangles[holes.region == eye]), :2].mean(axis=0)
+        yield jnp.clip(middle[::-1].astype(jnp.int32) - side // 2, 0, resolution - side)
+
+
+def _eye(stance: Stance, displacement, rigid, part, at, *, region: int):
+    """`displacement` [2, R, R] and `part` [R, R] with what concerns one eye set right, in its window from `at` on."""
+    side = int(_WINDOW * part.shape[-1])
+    moved, still = (jax.lax.dynamic_slice(a, (0, *at), (2, side, side)) for a in (displacement, rigid))
+    own = jax.lax.dynamic_slice(part, tuple(at), (side, side))
+    eye = own == region
+    x, y = centres(side)
+    x, y = x + at[1], y + at[0]
+    found = moved  # as little of it beside the rigid motion as it takes to read the eyeball inside the photo's lids
+    for share in _SHARES:
+        mixed = still + share * (moved - still)
+        found = jnp.where(nearest(stance.eyes, x + mixed[0], y + mixed[1])[None], mixed, found)
+    found = jnp.where(eye[None], found, moved)
+    was_wide = nearest(stance.wide_eyes, x + found[0], y + found[1])
+    closed = eye & ~_opened(eye) & was_wide  # what is left between lids that met
+    found, eye = _filled_from_above(found, closed), eye & ~closed
+    lid = widest(eye, _LID) & ~narrowest(eye, _LID)
+    found = jnp.where(lid[None], jnp.moveaxis(window_mean(jnp.moveaxis(found, 0, -1), _LID), -1, 0), found)
+    return (jax.lax.dynamic_update_slice(displacement, found, (0, *at)),
+            jax.lax.dynamic_update_slice(part, jnp.where(closed, 0, own), tuple(at)))
+
+
 def _inside(mask):
     """[R, R] 0..1: how far within a mask [R, R] bool; 0 along its border and outside, 1 from `_BORDER` px on."""
     share = window_mean(mask.astype(jnp.float32), 2 * _BORDER + 1)
     return jnp.clip(2.0 * share - 1.0, 0.0, 1.0)
 
 
-def _softened(displacement, eye):
-    """`displacement` [R, R, 2] without its jump along the lids: there it goes over within `_LID` px."""
-    lid = widest(eye, _LID) & ~narrowest(eye, _LID)
-    return jnp.where(lid[..., None], window_mean(displacement, _LID), displacement)
-
-
 def _filled_from_above(displacement, missing):
-    """`displacement` [R, R, 2] where a mask is set: the place in the photo is that of the pixel above the mask."""
-    size = missing.shape[0]
-    row = jnp.broadcast_to(jnp.arange(size)[:, None], missing.shape)
-    above = row
+    """`displacement` [2, R, R] where a mask is set: the place in the photo is that of the pixel above the mask."""
+    row = jnp.arange(missing.shape[0])[:, None]
+    found = displacement
     for up in range(_LID, 0, -1):  # the nearest one is found last
-        above = jnp.where(missing & ~jnp.roll(missing, up, axis=0), jnp.maximum(row - up, 0), above)
-    flat = above * size + jnp.arange(size)[None]
-    filled = displacement.reshape(-1, 2)[flat] - jnp.stack([jnp.zeros_like(row), row - above], axis=-1)
-    return jnp.where(missing[..., None], filled, displacement)
+        here = missing & ~jnp.roll(missing, up, axis=0) & (row >= up)
+        above = jnp.roll(displacement, up, axis=1) - jnp.asarray([0.0, up])[:, None, None]
+        found = jnp.where(here[None], above, found)
+    return found
 
 
 def _opened(mask):
     """The parts of a mask that are at least `_LID` px wide and high."""
     return widest(narrowest(mask, _LID), _LID)
-
-
-def _region_of(fragments, region):
-    """[R, R] the region of what was drawn; that of triangle 0, the skin, where nothing was."""
-    return region[jnp.maximum(fragments.triangle_id, 0)]
-
-
-def _in_eye(was_eye, grid, rigid, stretched):
-    """As little of `stretched` beside `rigid` as it takes to read the eyeball inside the photo's own lids."""
-    found = stretched
-    for share in _SHARES:
-        mixed = rigid + share * (stretched - rigid)
-        found = jnp.where(nearest(was_eye, grid + mixed)[..., None], mixed, found)
-    return found
 
 
 def _gap(landmarks):
@@ -281,18 +275,18 @@ def _gap(landmarks):
     return jnp.linalg.norm((lower - upper).mean(axis=0)) / jnp.linalg.norm(right - left)
 
 
-def _rigid_head(middle_px, source: FaceParams, target: FaceParams, camera: CameraConfig, grid, resolution: int):
-    """The displacement [R, R, 2] of a plane through the head that moves with it, and where the head is, 0..1."""
+def _rigid_head(middle_px, source: FaceParams, target: FaceParams, camera: CameraConfig, resolution: int):
+    """The displacement [2, R, R] of a plane through the head that moves with it, and where the head is, [R, R] 0..1."""
     corners = jnp.asarray([[-1, -1], [1, -1], [1, 1], [-1, 1]], jnp.float32) * 2.0
     plane = jnp.concatenate([corners, jnp.full((4, 1), _SHELL_DEPTH)], axis=1)
     a, b = (project(plane, p, camera, resolution=resolution)[:, :2] for p in (target, source))
     h = _homography(a, b)
-    ones = jnp.ones((*grid.shape[:-1], 1))
-    moved = jnp.einsum("hwj,ij->hwi", jnp.concatenate([grid, ones], axis=-1), h)
-    displacement = moved[..., :2] / moved[..., 2:] - grid
-    low, high = middle_px[:, :2].min(axis=0), middle_px[:, :2].max(axis=0)
+    x, y = centres(resolution)
+    moved = [h[i, 0] * x + h[i, 1] * y + h[i, 2] for i in range(3)]
+    displacement = jnp.stack([moved[0] / moved[2] - x, moved[1] / moved[2] - y])
+    low, high = middle_px.min(axis=0), middle_px.max(axis=0)
     middle, half = (low + high) / 2, (high - low) / 2
-    x, y = (grid[..., 0] - middle[0]) / half[0], (grid[..., 1] - middle[1]) / half[1]
+    x, y = (x - middle[0]) / half[0], (y - middle[1]) / half[1]
     radius = jnp.sqrt((x / _HEAD[0]) ** 2 + jnp.where(y < 0, y / _HEAD[1], y / _HEAD[2]) ** 2)
     return displacement, 1 - jax.nn.sigmoid((radius - 1.0) * 10.0)
 
@@ -305,62 +299,3 @@ def _homography(a, b):
         rows.append(jnp.stack([*jnp.zeros(3), x, y, jnp.ones(()), -v * x, -v * y]))
     found = jnp.linalg.solve(jnp.stack(rows), b.reshape(-1))
     return jnp.append(found, 1.0).reshape(3, 3)
-
-
-def pixel_grid(resolution: int) -> jax.Array:
-    """[R, R, 2] x and y of the pixels' centres, px."""
-    y, x = jnp.meshgrid(jnp.arange(resolution) + 0.5, jnp.arange(resolution) + 0.5, indexing="ij")
-    return jnp.stack([x, y], axis=-1)
-
-
-def sample(image: Array, places: Array) -> jax.Array:
-    """image [H, W, C] at places [..., 2] (x, y px, centres at .5), bilinear, the border repeated."""
-    high = jnp.asarray([image.shape[1] - 1, image.shape[0] - 1]).reshape((1,) * (places.ndim - 1) + (2,))
-    at = jnp.clip(places - 0.5, 0, high)
-    corner = jnp.minimum(jnp.floor(at).astype(jnp.int32), jnp.maximum(high - 1, 0))
-    share = at - corner
-    flat, width = image.reshape(-1, image.shape[-1]), image.shape[1]
-    first = corner[..., 1] * width + corner[..., 0]
-    top = flat[first] * (1 - share[..., :1]) + flat[first + 1] * share[..., :1]
-    bottom = flat[first + width] * (1 - share[..., :1]) + flat[first + width + 1] * share[..., :1]
-    return top * (1 - share[..., 1:]) + bottom * share[..., 1:]
-
-
-def nearest(values: Array, places: Array) -> jax.Array:
-    """`values` [H, W, ...] of the pixels that hold `places` [..., 2] (x, y px), or beyond the border are nearest."""
-    height, width = values.shape[:2]
-    x = jnp.clip(places[..., 0].astype(jnp.int32), 0, width - 1)
-    y = jnp.clip(places[..., 1].astype(jnp.int32), 0, height - 1)
-    return values.reshape(height * width, *values.shape[2:])[y * width + x]
-
-
-def smooth_field(known: Array, sure: Array) -> jax.Array:
-    """The field [R, R, C] that is smooth, holds to `known` as `sure` [R, R] says, and is 0 along the frame.
-
-    Least squares of its steps from pixel to pixel and of sure times its distance from known, found from coarse to fine;
-    the finest level has `_COARSER` pixels of the map a side.
-    """
-    size, pairs = known.shape[0], (known * sure[..., None], sure)
-    factor, levels = 1, []
-    while pairs[1].shape[0] >= 8:
-        if factor >= _COARSER:
-            levels.append((pairs[0] * factor**2, pairs[1] * factor**2))
-        if pairs[1].shape[0] % 2:
-            break
-        pairs, factor = (_halve(pairs[0]), _halve(pairs[1][..., None])[..., 0]), 2 * factor
-    field = jnp.zeros_like(levels[-1][0])
-    for weighted, weight in reversed(levels):
-        if field.shape[0] != weight.shape[0]:
-            field = jax.image.resize(field, (*weight.shape, field.shape[-1]), "linear")
-        field = jax.lax.fori_loop(0, _SWEEPS, lambda _, f, a=weighted, w=weight: _sweep(f, a, w), field)
-    return jax.image.resize(field, (size, size, field.shape[-1]), "linear")
-
-
-def _halve(x):
-    return x.reshape(x.shape[0] // 2, 2, x.shape[1] // 2, 2, -1).mean(axis=(1, 3))
-
-
-def _sweep(field, weighted, weight):
-    padded = jnp.pad(field, ((1, 1), (1, 1), (0, 0)))
-    around = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
-    return (around + weighted) / (4.0 + weight[..., None])

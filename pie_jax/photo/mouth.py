@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,8 @@ from pie_jax.arrays import Array, Weights
 from pie_jax.config import MouthConfig
 from pie_jax.nn.layers import apply
 from pie_jax.nn.mouth import MouthNet
-from pie_jax.photo.motion import Motion, sample
+from pie_jax.photo.maps import sample, sample_packed
+from pie_jax.photo.motion import Motion
 from pie_jax.photo.squares import Square
 from pie_jax.photo.windows import widest, window_mean
 
@@ -50,26 +53,42 @@ def frame_axes(corners: Array, config: MouthConfig) -> tuple[jax.Array, jax.Arra
     return middle - config.width / 2 * axes[0] - config.height / 2 * axes[1], axes
 
 
-def paint_mouth(config: MouthConfig, weights: Weights, portrait: Array, motion: Motion) -> tuple[jax.Array, jax.Array]:
-    """The painted inside of a moved mouth on the map of its motion: colours [R, R, 3] in sRGB, and where, [R, R] 0..1.
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Painting:
+    """The painted inside of a moved mouth, in its frame."""
 
-    portrait [R, R, 3]: the photo's, sRGB, as it was, on the same map.
+    frame: Array  # [H, W] packed: sRGB, and how much of it is shown
+    corner: Array  # [2] top left of the frame, in 0..1 of the portrait
+    axes: Array  # [2, 2] one px of the frame across, one down, in 0..1 of the portrait
+
+    def at(self, x: Array, y: Array) -> tuple[list[jax.Array], jax.Array]:
+        """Its colours (sRGB in 0..1, three planes) and its share, 0..1, at x and y in 0..1 of the portrait."""
+        inverse = jnp.linalg.inv(self.axes)
+        right, below = x - self.corner[0], y - self.corner[1]
+        u, v = (right * inverse[0, i] + below * inverse[1, i] for i in range(2))
+        height, width = self.frame.shape
+        inside = (u >= 0) & (u <= width) & (v >= 0) & (v <= height)
+        read = [value / 255.0 for value in sample_packed(self.frame, u, v)]
+        return read[:3], jnp.where(inside, read[3], 0.0)
+
+
+def paint_mouth(config: MouthConfig, weights: Weights, portrait: Array, motion: Motion) -> Painting:
+    """Paint the inside of a moved mouth.
+
+    portrait [3, R, R]: the photo's, sRGB in 0..1, as it was, on the map of the motion.
     """
-    resolution = portrait.shape[0]
-    corner, axes = frame_axes(motion.mouth_corners * resolution, config)
-    y, x = jnp.meshgrid((jnp.arange(2 * config.height) + 0.5) / 2, (jnp.arange(2 * config.width) + 0.5) / 2,
-                        indexing="ij")
-    places = corner[None, None] + jnp.einsum("hwi,ij->hwj", jnp.stack([x, y], axis=-1), axes)
-    read = sample(jnp.concatenate([motion.source, motion.mouth[..., None]], axis=-1), places)
-    moved = sample(portrait, read[..., :2] * resolution)
-    frame = jnp.concatenate([moved, read[..., 2:]], axis=-1)
-    frame = frame.reshape(config.height, 2, config.width, 2, 4).mean(axis=(1, 3))
-    mask = widest(frame[..., 3], _GROW)[..., None]
-    painted = apply(MouthNet(config), weights, frame[None, ..., :3], mask[None])[0]
-    alpha = jnp.minimum(window_mean(mask, _FEATHER), mask)
-    inverse = jnp.linalg.inv(axes)
-    y, x = jnp.meshgrid(jnp.arange(resolution) + 0.5, jnp.arange(resolution) + 0.5, indexing="ij")
-    at = jnp.einsum("hwi,ij->hwj", jnp.stack([x - corner[0], y - corner[1]], axis=-1), inverse)
-    inside = jnp.all((at >= 0) & (at <= jnp.asarray([config.width, config.height])[None, None]), axis=-1)
-    back = sample(jnp.concatenate([painted, alpha], axis=-1), at)
-    return back[..., :3], back[..., 3] * inside * motion.opened
+    resolution = portrait.shape[-1]
+    corner, axes = frame_axes(motion.mouth_corners, config)
+    u, v = (jnp.arange(2 * side) + 0.5 for side in (config.width, config.height))
+    u, v = u[None, :] / 2, v[:, None] / 2
+    x, y = ((corner[i] + u * axes[0, i] + v * axes[1, i]) * resolution for i in range(2))
+    dx, dy, mask = sample(jnp.concatenate([motion.displacement, motion.mouth[None]]), x, y)
+    frame = jnp.concatenate([sample(portrait, x + dx, y + dy), mask[None]])
+    frame = frame.reshape(4, config.height, 2, config.width, 2).mean(axis=(2, 4))
+    mask = widest(frame[3], _GROW)[..., None]
+    painted = apply(MouthNet(config), weights, jnp.moveaxis(frame[:3], 0, -1)[None], mask[None])[0]
+    alpha = jnp.minimum(window_mean(mask, _FEATHER), mask) * motion.opened
+    values = jnp.round(jnp.clip(jnp.concatenate([painted, alpha], axis=-1), 0.0, 1.0) * 255.0).astype(jnp.uint32)
+    packed = values[..., 0] | values[..., 1] << 8 | values[..., 2] << 16 | values[..., 3] << 24
+    return Painting(frame=packed, corner=corner, axes=axes)

@@ -1,14 +1,16 @@
 """The verbs: `embed_portraits` and `edit_portrait`, and the `Embedding` between them."""
 
 from pie_jax.portrait.checkpoint import Checkpoint
-from pie_jax.portrait.edits import ReachWarning, edit_latent, edit_photo, edit_portrait, render_params
+from pie_jax.portrait.edits import ReachWarning, edit_latent, edit_portrait, render_params
 from pie_jax.portrait.embedding import Embedding
 from pie_jax.portrait.inversion import EmbedProgress, embed_portraits, synthesise
+from pie_jax.portrait.photo_edits import PhotoEditor, edit_photo
 
 __all__ = [
     "Checkpoint",
     "EmbedProgress",
     "Embedding",
+    "PhotoEditor",
     "ReachWarning",
     "edit_latent",
     "edit_photo",

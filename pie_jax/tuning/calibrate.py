@@ -27,7 +27,7 @@ from pie_jax.face3d.render import light_direction
 from pie_jax.nn.layers import to_w_plus
 from pie_jax.pack import Manifest, Pack, find_pack, inference, load_pack, update_configs
 from pie_jax.portrait import calibration
-from pie_jax.portrait.edits import AXES, expression_names, target_params
+from pie_jax.portrait.request import AXES, expression_names, target_params
 
 if TYPE_CHECKING:
     from pie_jax.arrays import Array

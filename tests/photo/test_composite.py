@@ -7,20 +7,22 @@ import numpy as np
 import pytest
 
 from pie_jax.face3d.render import light
-from pie_jax.photo.composite import edit_layers, edited_photo, edited_portrait, sources, to_linear, to_srgb
+from pie_jax.imaging import to_linear, to_srgb
+from pie_jax.photo.composite import edited_photo, edited_portrait
 from pie_jax.photo.fitted import FittedPhoto
+from pie_jax.photo.layers import edit_layers, make_ready, sources
 
 
 def layers_of(photo_pack, fitted, **changes):
     target = dataclasses.replace(fitted.params, **changes)
-    return edit_layers(photo_pack, fitted, target)
+    return edit_layers(photo_pack, make_ready(photo_pack, fitted), target)
 
 
 def test_without_an_edit_the_photo_is_itself(photo_pack, photo, fitted):
     layers, pixels = layers_of(photo_pack, fitted), np.asarray(photo)
     out, changed = edited_photo(pixels, fitted, layers)
     assert np.array_equal(out, pixels) and not changed.any()
-    np.testing.assert_array_equal(np.round(edited_portrait(fitted, layers) * 255).astype(np.uint8), fitted.portrait)
+    np.testing.assert_array_equal(edited_portrait(layers), fitted.portrait)
     photo_share, filled = sources(layers)
     assert float(photo_share.sum()) == 0 and float(filled.sum()) == 0
 
@@ -39,8 +41,8 @@ def test_a_turn_changes_the_person_alone(photo_pack, photo, fitted):
 
 def test_light_stays_off_the_background(photo_pack, fitted):
     layers = layers_of(photo_pack, fitted, illumination=np.asarray(light(70.0, 10.0, 1.2, ambient=0.3)))
-    pixels, out = fitted.portrait.astype(int), np.round(edited_portrait(fitted, layers) * 255).astype(int)
-    matte = np.asarray(jax.image.resize(layers.matte, pixels.shape[:2], "nearest"))
+    pixels, out = fitted.portrait.astype(int), edited_portrait(layers).astype(int)
+    matte = np.asarray(jax.image.resize(layers.ready.matte, pixels.shape[:2], "nearest"))
     background = matte < 0.01
     assert background.mean() > 0.1 and np.abs(out - pixels)[background].max() <= 2
     assert np.abs(out - pixels)[~background].mean() > 3

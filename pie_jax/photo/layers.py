@@ -1,0 +1,153 @@
+"""What an edit does to a portrait, as layers: the moved person, the background behind, the painted mouth.
+
+What does not depend on the edit is made once for a photo (`make_ready`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from pie_jax.arrays import Absent, Array, Weights
+from pie_jax.config import CameraConfig, MouthConfig
+from pie_jax.face3d.morphable import FaceParams, MorphableModel
+from pie_jax.imaging import to_linear
+from pie_jax.pack import Pack
+from pie_jax.photo.fitted import FittedPhoto, inside_photo
+from pie_jax.photo.holes import Holes, holes_of
+from pie_jax.photo.maps import centres, pack_image, sample, smooth_field, unpacked
+from pie_jax.photo.motion import Motion, Stance, find_motion, stance_of
+from pie_jax.photo.mouth import Painting, paint_mouth
+from pie_jax.photo.windows import narrowest, widest
+
+GRID = 512  # px a side: no map is finer
+LIGHT_STEP = 2e-3  # a factor of light nearer to 1 changes nothing
+_SURE = 1e3
+_BACKGROUND, _PERSON = 0.03, 0.4  # matte below which a pixel is background, above which it is the person
+_GROW = 13 / 512  # portraits: what is so near to the person is not trusted as background
+_INNER = 41 / 512  # portraits: so far inside the face a pixel is the person whatever the matte says
+_STILL = (0.15 / 512, 0.6 / 512)  # portraits: less is no motion, more is one
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ready:
+    """A photo ready for edits: all that does not depend on them. Maps have R px, the portrait S; light is linear."""
+
+    stance: Stance
+    portrait: Array  # [S, S] packed sRGB
+    small: Array  # [3, R, R] sRGB in 0..1
+    matte: Array  # [R, R] 0..1: the person
+    background: Array  # [3, R, R] the background, also behind the person
+    behind: Array  # [R, R] 0..1: where that is taken instead of the photo
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layers:
+    """What an edit does to a portrait."""
+
+    ready: Ready
+    motion: Motion
+    painting: Painting | Absent  # None: the pack has no part `mouth`, lips are stretched over an opening mouth
+
+
+def make_ready(pack: Pack, fitted: FittedPhoto, *, size: int | None = None) -> Ready:
+    """Prepare a photo for edits of its portrait at `size` px (a power of two up to its own size, the default)."""
+    own = fitted.portrait.shape[0]
+    shown = min(size or own, own)
+    resolution = min(shown, GRID)
+    portrait, small = (_shrunk(fitted.portrait, side) for side in (shown, resolution))
+    return _make_ready(pack.morphable, jax.tree.map(jnp.asarray, fitted.params), jnp.asarray(fitted.landmarks),
+                       pack_image(portrait), pack_image(small), jnp.asarray(fitted.matte),
+                       inside_photo(fitted, resolution), holes=holes_of(pack.morphable), camera=pack.configs.camera)
+
+
+def _shrunk(image: np.ndarray, size: int) -> np.ndarray:
+    if image.shape[0] == size:
+        return image
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BOX))
+
+
+@partial(jax.jit, static_argnames=("holes", "camera"))
+def _make_ready(model: MorphableModel, params: FaceParams, landmarks, portrait, small, matte, inside, *, holes: Holes,
+                camera: CameraConfig) -> Ready:
+    resolution = small.shape[0]
+    stance = stance_of(model, holes, params, camera, resolution=resolution, landmarks=landmarks)
+    small = jnp.stack([unpacked(small, i) for i in range(3)]) / 255.0
+    matte = jax.image.resize(matte / 255.0, (resolution, resolution), "linear")
+    near = widest(matte, _odd(_GROW * resolution))
+    sure = jnp.where((near < _BACKGROUND) & inside, _SURE, 0.0)  # background that the photo shows
+    colours = to_linear(small)
+    mean = (colours * sure[None]).sum(axis=(1, 2), keepdims=True) / jnp.maximum(sure.sum(), 1.0)
+    return Ready(stance=stance, portrait=portrait, small=small, matte=matte,
+                 background=mean + smooth_field(colours - mean, sure, coarser=4),
+                 behind=jnp.clip((near - _PERSON) * 6.0, 0.0, 1.0))
+
+
+def edit_layers(pack: Pack, ready: Ready, target: FaceParams) -> Layers:
+    """The layers of an edit to `target` [n]."""
+    mouth = pack.weights.get("mouth")
+    motion, painting = _layers(pack.morphable, mouth, ready.stance, ready.small, jax.tree.map(jnp.asarray, target),
+                               holes=holes_of(pack.morphable), camera=pack.configs.camera,
+                               mouth=None if mouth is None else pack.configs.of("mouth"))
+    return Layers(ready=ready, motion=motion, painting=painting)
+
+
+@partial(jax.jit, static_argnames=("camera", "holes", "mouth"))
+def _layers(model: MorphableModel, mouth_weights: Weights | Absent, stance: Stance, small, target, *, holes: Holes,
+            camera: CameraConfig, mouth: MouthConfig | Absent) -> tuple[Motion, Painting | Absent]:
+    motion = find_motion(model, holes, stance, target, camera)
+    return motion, None if mouth is None else paint_mouth(mouth, mouth_weights, small, motion)
+
+
+@jax.jit
+def sources(layers: Layers) -> tuple[jax.Array, jax.Array]:
+    """Shares [R, R] of a changed pixel that the photo shows, moved or relit, and that are filled in; else both 0."""
+    motion, ready = layers.motion, layers.ready
+    resolution = ready.matte.shape[0]
+    moved = share_moved(motion.displacement, resolution)
+    alpha = jnp.maximum(sample(ready.matte, *motion.sources()), inner_face(motion))
+    lit = (jnp.abs(motion.light - 1.0).max(axis=0) * alpha > LIGHT_STEP).astype(moved.dtype)
+    painting = painted_part(layers)
+    hidden = jnp.maximum(1.0 - motion.seen, jnp.maximum(painting, motion.opened * motion.mouth))
+    filled = jnp.maximum(moved, painting) * jnp.maximum(hidden, (1.0 - alpha) * ready.behind)
+    moved = moved * jnp.maximum(alpha, ready.behind)
+    return jnp.maximum(jnp.maximum(moved, lit) - filled, 0.0), filled
+
+
+def painted_part(layers: Layers) -> jax.Array:
+    """[R, R] 0..1: where the edited portrait shows what is painted."""
+    resolution = layers.ready.matte.shape[0]
+    if layers.painting is None:
+        return jnp.zeros((resolution, resolution))
+    x, y = centres(resolution)
+    return layers.painting.at(x / resolution, y / resolution)[1]
+
+
+def moved_matte(layers: Layers) -> np.ndarray:
+    """The person's matte in the edited portrait, [R, R] uint8: for edits of an edit."""
+    moved = sample(layers.ready.matte, *layers.motion.sources())
+    return np.round(np.asarray(moved) * 255.0).astype(np.uint8)
+
+
+def share_moved(displacement: Array, resolution: int) -> jax.Array:
+    """0..1: how far a displacement, two planes in px of a map of `resolution` px, is a motion and no rounding."""
+    far = jnp.sqrt(displacement[0] ** 2 + displacement[1] ** 2) / resolution
+    return jnp.clip((far - _STILL[0]) / (_STILL[1] - _STILL[0]), 0.0, 1.0)
+
+
+def inner_face(motion: Motion) -> Array:
+    """[R, R]: the face that the photo shows, without a border on which the mesh and the person may not agree."""
+    inner = narrowest((motion.face > 0) & (motion.seen > 0.5), _odd(_INNER * motion.face.shape[-1]))
+    return inner.astype(motion.face.dtype)
+
+
+def _odd(pixels: float) -> int:
+    """A window's side of about so many pixels."""
+    return 2 * int(pixels / 2) + 1

@@ -1,0 +1,30 @@
+"""Maps: read between their pixels, packed and made finer."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pie_jax.photo.maps import doubled, nearest, pack_image, sample, sample_packed, unpack_image
+
+
+def test_samples_lie_between_pixels():
+    image = jnp.arange(12.0).reshape(3, 4)
+    x, y = jnp.asarray([[0.5, 0.5], [1.0, 0.5], [0.5, 1.0], [3.5, 2.5], [-5.0, 9.0]]).T
+    np.testing.assert_allclose(sample(image, x, y), [0.0, 0.5, 2.0, 11.0, 8.0])
+    np.testing.assert_allclose(nearest(image, x, y), [0.0, 1.0, 4.0, 11.0, 8.0])
+
+
+def test_packed_images_are_read_as_their_planes_are():
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    assert np.array_equal(unpack_image(pack_image(image)), image)
+    x, y = rng.uniform(-2, 10, (2, 50)).astype(np.float32)
+    planes = sample(jnp.moveaxis(jnp.asarray(image, jnp.float32), -1, 0), x, y)
+    read = sample_packed(jnp.asarray(pack_image(image)), x, y)
+    np.testing.assert_allclose(jnp.stack(read[:3]), planes, atol=1e-3)
+    np.testing.assert_allclose(read[3], 255.0, atol=1e-3)
+
+
+def test_a_doubled_map_is_jaxs_own_resizing():
+    planes = np.random.default_rng(1).normal(size=(2, 8, 8)).astype(np.float32)
+    np.testing.assert_allclose(doubled(jnp.asarray(planes)), jax.image.resize(planes, (2, 16, 16), "linear"), atol=1e-5)
