@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 
-import dm_pix
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -89,6 +88,8 @@ def ssim(a_01: Array, b_01: Array) -> Array:
     check_shape("a_01", a_01, (None, None, None))
     leading = a_01.shape[:-3]
     flat = (-1, *a_01.shape[-3:])
+    import dm_pix  # a slow import that edits do not need
+
     return jnp.reshape(dm_pix.ssim(jnp.reshape(a_01, flat), jnp.reshape(b_01, flat)), leading)
 
 

@@ -13,6 +13,7 @@ PACKAGE = ROOT / "pie_jax"
 FLOORS = (
     {"errors", "arrays", "config"},
     {"runtime", "imaging", "io"},
+    {"programs"},
     {"cli", "face3d", "optimise"},
     {"nn"},
     {"pack"},

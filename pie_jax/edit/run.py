@@ -31,6 +31,7 @@ from pie_jax.portrait.edits import check_pack
 from pie_jax.portrait.matching import photo_detail, start_params
 from pie_jax.portrait.photo_edits import photo_editor
 from pie_jax.portrait.request import AXES, expression_names, params_of, photo_params_of, target_params
+from pie_jax.programs import read_ahead
 
 _FRAME_MILLISECONDS = 80
 _GROUND = np.float32(0.6)
@@ -40,6 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Make the edit and write it; the exit code. Raises PieError."""
     embedding = Embedding.load(arguments.embedding)
     command.configure(arguments.device)
+    read_ahead("edit")
     folder = find_pack(arguments.pack or _pack_of(arguments.embedding) or embedding.pack_name)
     share = photo_detail(read_manifest(folder), embedding, arguments.detail)
     pack = load_pack(folder, parts=None if share < 1.0 or arguments.like is not None else ("morphable", "mouth"))

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from pie_jax.arrays import Array, check_shape
+from pie_jax.programs import keepable
 
 IDENTITY, TEXTURE, EXPRESSION, ILLUMINATION, PARAMETERS = 80, 80, 64, 27, 257
 SIZES = {"rotation": 3, "translation": 3, "identity": IDENTITY, "texture": TEXTURE, "expression": EXPRESSION,
@@ -29,7 +30,7 @@ for _name in VECTOR_ORDER:
     _start += SIZES[_name]
 
 
-@jax.tree_util.register_dataclass
+@keepable
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FaceParams:
     """What one face in one portrait is made of; leading dimensions are free and common to all fields."""
@@ -78,7 +79,7 @@ def with_control(params: FaceParams, other: FaceParams, control: str) -> FacePar
     return dataclasses.replace(params, **{field: getattr(other, field)})
 
 
-@jax.tree_util.register_dataclass
+@keepable
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MorphableModel:
     """Mean and bases of shape and colour over one mesh. Arrays are float32 weights, never closed over."""

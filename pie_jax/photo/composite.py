@@ -9,7 +9,6 @@ Each program below is one that XLA:CPU turns into loops it can vectorise: joined
 from __future__ import annotations
 
 import functools
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +21,7 @@ from pie_jax.photo.layers import LIGHT_STEP, Layers, inner_face, share_moved, so
 from pie_jax.photo.maps import doubled, nearest, once, pack_image, sample, sample_packed, unpack_image, unpacked
 from pie_jax.photo.mouth import Painting
 from pie_jax.photo.windows import widest
+from pie_jax.programs import kept
 
 _TILE = 512  # px of the whole photo a side that are made at a time
 _JUMP_PX = 3.0  # px of the map: the field is not read between pixels that differ by more
@@ -51,7 +51,7 @@ def edited_photo(photo: np.ndarray, fitted: FittedPhoto, layers: Layers) -> tupl
     inverse = np.linalg.inv(affine[:, :2])
     part = (slice(low[1], high[1]), slice(low[0], high[0]))
     region, reading = jnp.asarray(pack_image(photo[part])), _reading(layers)
-    touched = np.asarray(widest(sources(layers)[0] + sources(layers)[1] > 0, 5))
+    touched = np.asarray(_touched(layers))
     height, width = (min(_TILE, side) for side in region.shape)
     for top in _starts(region.shape[0], height):
         for left in _starts(region.shape[1], width):
@@ -68,6 +68,13 @@ def edited_photo(photo: np.ndarray, fitted: FittedPhoto, layers: Layers) -> tupl
     return out, changed
 
 
+@kept()
+def _touched(layers: Layers) -> jax.Array:
+    """[R, R] bool: the pixels of the map that an edit changes, and those near them."""
+    photo, filled = sources(layers)
+    return widest(photo + filled > 0, 5)
+
+
 def _starts(length: int, side: int) -> list[int]:
     """Where tiles of `side` begin that cover a length; the last one ends with it."""
     return sorted({min(start, length - side) for start in range(0, length, side)})
@@ -82,7 +89,7 @@ def _touches(touched, inverse, origin, left, top, width, height) -> bool:
     return bool(touched[y0:y1, x0:x1].any())
 
 
-@jax.jit
+@kept()
 def _reading(layers: Layers) -> jax.Array:
     """[11, R, R]: what a pixel of the photo reads from the maps.
 
@@ -93,7 +100,7 @@ def _reading(layers: Layers) -> jax.Array:
                             ready.behind[None], _jumps(motion.displacement)[None]])
 
 
-@partial(jax.jit, static_argnames="size")
+@kept(static_argnames="size")
 def _whole(reading, *, size: int) -> jax.Array:
     """What each pixel of a portrait of `size` px reads from the maps: [10, size, size]."""
     if size == reading.shape[-1]:
@@ -103,7 +110,7 @@ def _whole(reading, *, size: int) -> jax.Array:
     return read.at[:2].set(jnp.where(repeated[2:] > 0, repeated[:2], read[:2]))
 
 
-@partial(jax.jit, static_argnames=("height", "width"))
+@kept(static_argnames=("height", "width"))
 def _tile(reading, to_places, *, height: int, width: int) -> jax.Array:
     """What each pixel of a tile reads from the maps: [10, height, width]."""
     x, y = (place * reading.shape[-1] for place in _places(to_places, height, width))
@@ -111,7 +118,7 @@ def _tile(reading, to_places, *, height: int, width: int) -> jax.Array:
     return read[:10].at[:2].set(jnp.where(read[10:] > 0, nearest(reading[:2], x, y), read[:2]))
 
 
-@partial(jax.jit, static_argnames=("height", "width"))
+@kept(static_argnames=("height", "width"))
 def _painted(painting: Painting | Absent, to_places, *, height: int, width: int) -> jax.Array | Absent:
     """[height, width] packed: the painting at the places that `to_places` [2, 3] makes of pixels."""
     if painting is None:
@@ -120,7 +127,7 @@ def _painted(painting: Painting | Absent, to_places, *, height: int, width: int)
     return _packed([255.0 * plane for plane in (*colours, share)])
 
 
-@jax.jit
+@kept()
 def _composed(image, matte, planes, painted, to_image, to_places, corner) -> tuple[jax.Array, jax.Array]:
     """A tile of a packed image [H, W], edited, from `corner` (x, y) on: [h, w] packed, and where it changed.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +21,7 @@ from pie_jax.nn.graph import Graph
 from pie_jax.nn.layers import apply
 from pie_jax.pack import Pack
 from pie_jax.photo.squares import Square, SquareReader
+from pie_jax.programs import kept
 
 SCORE, PRESENCE = 0.5, 0.5  # below them a window holds no face
 # A face is one that the detector finds again in the square of its mesh, upright and mirrored, with its eyes, nose and
@@ -108,7 +108,7 @@ def _candidates(pack: Pack, reader: SquareReader, windows: list[Square]) -> list
         part = windows[start:start + _BATCH]
         images = np.zeros((_BATCH, config.resolution, config.resolution, 3), np.float32)
         images[:len(part)] = [reader.read(window, config.resolution) for window in part]
-        scores, boxes = (np.asarray(a) for a in _detect(config, pack.weights["face_detector"], images))
+        scores, boxes = (np.asarray(a) for a in _detect(pack.weights["face_detector"], images, config=config))
         for i, window in enumerate(part):
             for k in np.flatnonzero(scores[i] >= SCORE):
                 box = window.to_photo(boxes[i, k])
@@ -116,15 +116,15 @@ def _candidates(pack: Pack, reader: SquareReader, windows: list[Square]) -> list
                 side = window.side * float(np.max(boxes[i, k, 1] - boxes[i, k, 0]))
                 square = Square(x=middle[0], y=middle[1], side=side, angle=float(np.arctan2(across[1], across[0])))
                 found.append((float(scores[i, k]), square))
-    kept: list[Square] = []
+    taken: list[Square] = []
     for _, one in sorted(found, key=lambda f: -f[0]):
-        if all(max(abs(one.x - o.x), abs(one.y - o.y)) > _NEAR * max(one.side, o.side) for o in kept):
-            kept.append(one)
-    return [square.grown(_MESH_MARGIN) for square in kept[:_MAX_FACES]]
+        if all(max(abs(one.x - o.x), abs(one.y - o.y)) > _NEAR * max(one.side, o.side) for o in taken):
+            taken.append(one)
+    return [square.grown(_MESH_MARGIN) for square in taken[:_MAX_FACES]]
 
 
-@partial(jax.jit, static_argnames="config")
-def _detect(config: GraphConfig, weights: Weights, images: Array) -> tuple[jax.Array, jax.Array]:
+@kept(static_argnames="config")
+def _detect(weights: Weights, images: Array, *, config: GraphConfig) -> tuple[jax.Array, jax.Array]:
     """images [B, R, R, 3] in 0..1 -> scores [B, 896], and box corners, eyes, nose, mouth [B, 896, 6, 2] in 0..1."""
     raw, logits = apply(Graph(config), weights, images * (config.high - config.low) + config.low)
     places = raw.reshape(*raw.shape[:2], -1, 2) / config.resolution
@@ -152,7 +152,7 @@ def _meshes(pack: Pack, reader: SquareReader, squares: list[Square]) -> list[Fac
         for _ in range(2):
             crops = np.zeros((_MESH_BATCH, config.resolution, config.resolution, 3), np.float32)
             crops[:len(part)] = [reader.read(square, config.resolution) for square in part]
-            points, logits = (np.array(a) for a in _mesh(config, pack.weights["face_mesh"], crops))
+            points, logits = (np.array(a) for a in _mesh(pack.weights["face_mesh"], crops, config=config))
             for i, square in enumerate(part):
                 points[i, :, :2] = square.to_photo(points[i, :, :2])
                 points[i, :, 2] *= square.side
@@ -164,7 +164,7 @@ def _meshes(pack: Pack, reader: SquareReader, squares: list[Square]) -> list[Fac
 
 def _confirmed(pack: Pack, reader: SquareReader, faces: list[Face]) -> list[Face]:
     """Those of `faces` that the detector finds too, where the mesh has them."""
-    config, kept, half = pack.configs.of("face_detector"), [], _BATCH // 2
+    config, sure, half = pack.configs.of("face_detector"), [], _BATCH // 2
     for start in range(0, len(faces), half):
         part = faces[start:start + half]
         images = np.zeros((_BATCH, config.resolution, config.resolution, 3), np.float32)
@@ -175,19 +175,19 @@ def _confirmed(pack: Pack, reader: SquareReader, faces: list[Face]) -> list[Face
             expected[i] = square.from_photo(
                 np.array([face.points[list(some), :2].mean(axis=0) for some in _FEATURES]))
             images[half + i], expected[half + i] = images[i][:, ::-1], expected[i][_MIRRORED] * (-1, 1) + (1, 0)
-        scores, boxes = (np.asarray(a) for a in _detect(config, pack.weights["face_detector"], images))
+        scores, boxes = (np.asarray(a) for a in _detect(pack.weights["face_detector"], images, config=config))
         best = scores.argmax(axis=1)
         seen = boxes[np.arange(_BATCH), best, 2:]
         apart = np.abs(seen - expected).max(axis=(1, 2))
         for i, face in enumerate(part):
             both = [i, half + i]
             if scores[both, best[both]].mean() >= AGAIN and apart[both].max() <= AGREEMENT:
-                kept.append(face)
-    return kept
+                sure.append(face)
+    return sure
 
 
-@partial(jax.jit, static_argnames="config")
-def _mesh(config: GraphConfig, weights: Weights, crops: Array) -> tuple[jax.Array, jax.Array]:
+@kept(static_argnames="config")
+def _mesh(weights: Weights, crops: Array, *, config: GraphConfig) -> tuple[jax.Array, jax.Array]:
     return mesh_points(config, weights, crops)
 
 
@@ -204,11 +204,11 @@ def _square_of(points: np.ndarray) -> Square:
 
 def _apart(faces: list[Face]) -> list[Face]:
     """Without those that another one covers."""
-    kept: list[Face] = []
+    taken: list[Face] = []
     for face in sorted(faces, key=lambda f: -f.score):
-        if all(_overlap(face.box, other.box) < _OVERLAP for other in kept):
-            kept.append(face)
-    return kept
+        if all(_overlap(face.box, other.box) < _OVERLAP for other in taken):
+            taken.append(face)
+    return taken
 
 
 def _overlap(a, b) -> float:

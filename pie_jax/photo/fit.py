@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from pie_jax.arrays import Array
 from pie_jax.config import CameraConfig
@@ -22,6 +21,7 @@ from pie_jax.face3d.render import project_landmarks, render
 from pie_jax.imaging import face_crop
 from pie_jax.pack import Pack
 from pie_jax.pack.inference import crop_camera
+from pie_jax.programs import kept
 
 _SHAPE_STEPS, _LIGHT_STEPS = 300, 60
 _RATE, _LIGHT_RATE = 0.03, 0.05
@@ -56,7 +56,7 @@ def fit_photos(pack: Pack, portraits: Array, landmarks: Array) -> Fit:
     return Fit(params=jax.tree.map(np.asarray, params), residual_px=np.asarray(residual))
 
 
-@partial(jax.jit, static_argnames="camera")
+@kept(static_argnames="camera")
 def _fit(model: MorphableModel, crops: Array, points: Array, *, camera: CameraConfig):
     start = _start(model, points, camera)
     shaped = _descend(start, partial(_shape_loss, model, points, camera), _SHAPE_STEPS, _RATE, _SHAPE_SCALES)
@@ -76,7 +76,7 @@ def fit_as(pack: Pack, landmarks: Array, identity: Array) -> Fit:
     return Fit(params=jax.tree.map(np.asarray, params), residual_px=np.asarray(residual))
 
 
-@partial(jax.jit, static_argnames="camera")
+@kept(static_argnames="camera")
 def _fit_as(model: MorphableModel, points: Array, identity: Array, *, camera: CameraConfig):
     start = dataclasses.replace(_start(model, points, camera), identity=identity)
     params = _descend(start, partial(_shape_loss, model, points, camera), _SHAPE_STEPS, _RATE,
@@ -125,6 +125,8 @@ _LIGHT_SCALES = {"rotation": 0.0, "translation": 0.0, "identity": 0.0, "expressi
 
 def _descend(params: FaceParams, loss, steps: int, rate: float, scales: dict[str, float]) -> FaceParams:
     """`steps` of Adam on the sum of `loss` [B], the rate falling to a twentieth."""
+    import optax  # a slow import that edits do not need
+
     optimiser = optax.scale_by_adam(b1=0.9, b2=0.99)
 
     def step(carry: Any, i):

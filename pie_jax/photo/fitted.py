@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +23,7 @@ from pie_jax.photo.align import framing, is_framed, whole
 from pie_jax.photo.detect import Face, find_faces
 from pie_jax.photo.fit import fit_photos
 from pie_jax.photo.squares import Square, SquareReader
+from pie_jax.programs import kept
 
 PARTS = ("face_detector", "face_mesh", "person_matte", "morphable")
 LARGEST = 1024  # px a side that a portrait is kept with
@@ -127,14 +127,14 @@ def fit_photo(pack: Pack, photo: Image.Image, square: Square, landmarks: np.ndar
     points = square.from_photo(landmarks).astype(np.float32)
     fit = fit_photos(pack, portrait[None], points[None])
     config = pack.configs.of("person_matte")
-    matte = _matte(config, pack.weights["person_matte"], jnp.asarray(portrait))
+    matte = _matte(pack.weights["person_matte"], jnp.asarray(portrait), config=config)
     return FittedPhoto(portrait=_to_bytes(portrait), params=jax.tree.map(lambda a: a[0], fit.params),
                        landmarks=points, matte=_to_bytes(np.asarray(matte)), square=square, size=photo.size,
                        residual_px=float(fit.residual_px[0]))
 
 
-@partial(jax.jit, static_argnames="config")
-def _matte(config: GraphConfig, weights: Weights, portrait: Array) -> jax.Array:
+@kept(static_argnames="config")
+def _matte(weights: Weights, portrait: Array, *, config: GraphConfig) -> jax.Array:
     """portrait [R, R, 3] -> [M, M] 0..1: the person."""
     side = config.resolution
     return apply(Graph(config), weights, jax.image.resize(portrait, (side, side, 3), "linear")[None])[0][0, :, :, 0]

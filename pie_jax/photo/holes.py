@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,11 @@ class Holes:
     triangles: np.ndarray  # [T, 3] of the mesh's vertices
     region: np.ndarray  # [T] 1 and 2: eyes, 3: mouth
     upper_lids: np.ndarray  # [N] vertices of the eyes' upper borders
+
+    def __repr__(self) -> str:
+        """What tells a kept program that it is for this mesh."""
+        digest = hashlib.sha256(b"".join(array.tobytes() for array in dataclasses.astuple(self)))
+        return f"Holes({digest.hexdigest()})"
 
     def carry(self, values: Array) -> jax.Array:
         """Values [V, C] of the mesh's vertices, followed by those of the vertices that close its holes."""

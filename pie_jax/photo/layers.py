@@ -6,7 +6,6 @@ What does not depend on the edit is made once for a photo (`make_ready`).
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +23,7 @@ from pie_jax.photo.maps import centres, pack_image, sample, smooth_field, unpack
 from pie_jax.photo.motion import Motion, Stance, find_motion, stance_of
 from pie_jax.photo.mouth import Painting, paint_mouth
 from pie_jax.photo.windows import narrowest, widest
+from pie_jax.programs import keepable, kept
 
 GRID = 512  # px a side: no map is finer
 LIGHT_STEP = 2e-3  # a factor of light nearer to 1 changes nothing
@@ -34,7 +34,7 @@ _INNER = 41 / 512  # portraits: so far inside the face a pixel is the person wha
 _STILL = (0.15 / 512, 0.6 / 512)  # portraits: less is no motion, more is one
 
 
-@jax.tree_util.register_dataclass
+@keepable
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Ready:
     """A photo ready for edits: all that does not depend on them. Maps have R px, the portrait S; light is linear."""
@@ -47,7 +47,7 @@ class Ready:
     behind: Array  # [R, R] 0..1: where that is taken instead of the photo
 
 
-@jax.tree_util.register_dataclass
+@keepable
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layers:
     """What an edit does to a portrait."""
@@ -74,7 +74,7 @@ def _shrunk(image: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BOX))
 
 
-@partial(jax.jit, static_argnames=("holes", "camera"))
+@kept(static_argnames=("holes", "camera"))
 def _make_ready(model: MorphableModel, params: FaceParams, landmarks, portrait, small, matte, inside, *, holes: Holes,
                 camera: CameraConfig) -> Ready:
     resolution = small.shape[0]
@@ -99,14 +99,14 @@ def edit_layers(pack: Pack, ready: Ready, target: FaceParams) -> Layers:
     return Layers(ready=ready, motion=motion, painting=painting)
 
 
-@partial(jax.jit, static_argnames=("camera", "holes", "mouth"))
+@kept(static_argnames=("camera", "holes", "mouth"))
 def _layers(model: MorphableModel, mouth_weights: Weights | Absent, stance: Stance, small, target, *, holes: Holes,
             camera: CameraConfig, mouth: MouthConfig | Absent) -> tuple[Motion, Painting | Absent]:
     motion = find_motion(model, holes, stance, target, camera)
     return motion, None if mouth is None else paint_mouth(mouth, mouth_weights, small, motion)
 
 
-@jax.jit
+@kept()
 def sources(layers: Layers) -> tuple[jax.Array, jax.Array]:
     """Shares [R, R] of a changed pixel that the photo shows, moved or relit, and that are filled in; else both 0."""
     motion, ready = layers.motion, layers.ready

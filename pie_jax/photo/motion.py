@@ -28,6 +28,7 @@ from pie_jax.face3d.render import irradiance, project
 from pie_jax.photo.holes import Holes
 from pie_jax.photo.maps import centres, nearest, once, sample, smooth_field
 from pie_jax.photo.windows import narrowest, widest, window_mean
+from pie_jax.programs import keepable
 
 HIDDEN = 0.02  # of the depth: a point farther behind what is drawn is not seen
 _SHELL_DEPTH = -0.35  # model units: the plane of ears and hairline
@@ -54,7 +55,7 @@ _SHARES = (0.75, 0.5, 0.25, 0.0)  # of the stretched eye beside the rigid one, t
 _WINDOW = 0.25  # portraits: the side of the window around an eye in which its pixels are looked at
 
 
-@jax.tree_util.register_dataclass
+@keepable
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stance:
     """A photo's own face on a map of R px: what its motions start from, found once (see `stance_of`).
@@ -73,7 +74,7 @@ class Stance:
     gap: Array  # [] between the lips, in widths of the mouth
 
 
-@jax.tree_util.register_dataclass
+@keepable
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Motion:
     """For each pixel of the edited portrait, on a map of R px."""

@@ -1,0 +1,108 @@
+"""Traced programs outlive the process: made once, read again, and made anew where the file or the code is another."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pie_jax import programs
+
+
+@programs.keepable
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    first: jax.Array
+    names: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(programs, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(programs, "keeps_programs", lambda: True)
+    monkeypatch.setattr(programs, "_used", [])
+    monkeypatch.setattr(programs, "_ahead", {})
+    return tmp_path / "traced"
+
+
+def made():
+    """The same function as in a new process, and how often Python has traced it."""
+    traced = []
+
+    def scaled(pair, values, *, by):
+        traced.append(by)
+        return Pair(pair.first * by + values["x"], pair.names), {"sum": values["x"].sum()}
+
+    return programs.kept(scaled, static_argnames="by"), traced
+
+
+ARGUMENTS = Pair(np.ones(3, np.float32), ("a", "b")), {"x": np.arange(3, dtype=np.float32)}
+
+
+def result(function, **statics):
+    pair, more = function(*ARGUMENTS, **statics)
+    return np.asarray(pair.first).tolist(), pair.names, float(more["sum"])
+
+
+def test_a_program_is_traced_once_for_all_processes(folder):
+    first, traced = made()
+    assert result(first, by=2.0) == ([2.0, 3.0, 4.0], ("a", "b"), 3.0) == result(first, by=2.0)
+    assert traced == [2.0] and len(list(folder.iterdir())) == 1
+    again, traced = made()
+    assert result(again, by=2.0) == ([2.0, 3.0, 4.0], ("a", "b"), 3.0) and traced == []
+    assert result(again, by=3.0)[0] == [3.0, 4.0, 5.0] and traced == [3.0]  # other static arguments, another program
+    np.testing.assert_allclose(again(Pair(np.ones(2, np.float32)), {"x": np.zeros(2, np.float32)}, by=2.0)[0].first, 2)
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_a_damaged_file_is_made_again(folder):
+    result(made()[0], by=2.0)
+    (path,) = folder.iterdir()
+    for damage in (b"", path.read_bytes()[:-7], b"x" * 400):
+        path.write_bytes(damage)
+        function, traced = made()
+        assert result(function, by=2.0)[2] == 3.0 and traced == [2.0]
+
+
+def test_other_code_makes_other_programs(folder, monkeypatch):
+    result(made()[0], by=2.0)
+    monkeypatch.setattr(programs, "_version", lambda: "another")
+    function, traced = made()
+    assert result(function, by=2.0)[2] == 3.0 and traced == [2.0] and len(list(folder.iterdir())) == 2
+
+
+def test_where_nothing_is_kept_it_is_jit(folder, monkeypatch):
+    monkeypatch.setattr(programs, "keeps_programs", lambda: False)
+    function, traced = made()
+    assert result(function, by=2.0)[2] == 3.0 and traced == [2.0] and not folder.exists()
+
+
+def test_a_folder_that_cannot_be_written_only_costs_the_next_trace(folder):
+    folder.write_text("a file where the folder should be")
+    function, traced = made()
+    assert result(function, by=2.0)[2] == 3.0 and traced == [2.0]
+
+
+def test_inside_another_program_it_is_part_of_that(folder):
+    function, _ = made()
+    batch = jax.vmap(lambda x: function(Pair(x), {"x": x}, by=2.0)[0].first)(jnp.ones((4, 3)))
+    np.testing.assert_allclose(batch, 3.0)
+    assert not folder.exists()
+
+
+def test_the_last_runs_programs_are_read_ahead(folder, monkeypatch):
+    result(made()[0], by=2.0)
+    monkeypatch.setattr(programs.atexit, "register", lambda *work: at_end.append(work))
+    at_end = []
+    programs.read_ahead("edit")
+    for work, *arguments in at_end:
+        work(*arguments)
+    programs._used.clear()
+    programs.read_ahead("edit")
+    (ahead,) = programs._ahead.values()
+    ahead.result()
+    (name,) = programs._ahead
+    (folder / name).unlink()  # it is in memory by now
+    function, traced = made()
+    assert result(function, by=2.0)[2] == 3.0 and traced == []
