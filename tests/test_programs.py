@@ -34,7 +34,7 @@ def made():
         traced.append(by)
         return Pair(pair.first * by + values["x"], pair.names), {"sum": values["x"].sum()}
 
-    return programs.kept(scaled, static_argnames="by"), traced
+    return programs.kept(static_argnames="by")(scaled), traced
 
 
 ARGUMENTS = Pair(np.ones(3, np.float32), ("a", "b")), {"x": np.arange(3, dtype=np.float32)}
