@@ -12,7 +12,7 @@ from pie_jax.config import CONTROLS
 from pie_jax.errors import UsageError
 
 ANGLES = ("yaw", "pitch", "roll")
-LIGHT = ("azimuth", "elevation", "intensity")
+LIGHT = ("azimuth", "elevation", "intensity", "ambient")
 PICTURES = (".png", ".jpg", ".jpeg")
 FILMS = (".gif", ".webp")
 MAX_FRAMES = 200
@@ -53,8 +53,9 @@ def parser() -> command.Parser:
         p.add_argument(f"--{angle}", metavar="DEGREES", help=f"{angle} of the face, + {way}")
     p.add_argument("--expression", action="append", default=[], metavar="NAME=VALUE",
                    help="a component in standard deviations (repeatable); --components lists the names")
-    p.add_argument("--light", metavar="AZIMUTH,ELEVATION,INTENSITY",
-                   help="direction it comes from in degrees (+ the image's right, + above) and strength, 0.7 is usual")
+    p.add_argument("--light", metavar="AZIMUTH,ELEVATION,INTENSITY[,AMBIENT]",
+                   help="direction it comes from in degrees (+ the image's right, + above) and strength, 0.7 is usual; "
+                   "ambient light, by default the photo's own")
     p.add_argument("--like", metavar="OTHER", help="take --control from another photo or embedding")
     p.add_argument("--control", action="append", metavar="NAME", help=f"what --like takes: {', '.join(CONTROLS)}")
     p.add_argument("--order", action="append", metavar="NAMES",
@@ -114,16 +115,17 @@ def _join(argv: Sequence[str]) -> list[str]:
     return joined
 
 
-def _light(text: str | None) -> tuple[float, float, float] | None:
+def _light(text: str | None) -> tuple[float, ...] | None:
     if text is None:
         return None
     parts = text.split(",")
-    if len(parts) != 3:
-        raise UsageError(f"--light: expected AZIMUTH,ELEVATION,INTENSITY, got {text!r}")
-    azimuth, elevation, intensity = (command.number(f"--light {name}", part) for name, part in zip(LIGHT, parts))
-    if abs(azimuth) > 180 or abs(elevation) > 90 or intensity < 0:
-        raise UsageError(f"--light: expected azimuth in -180..180, elevation in -90..90, intensity >= 0, got {text!r}")
-    return azimuth, elevation, intensity
+    if len(parts) not in (3, 4):
+        raise UsageError(f"--light: expected AZIMUTH,ELEVATION,INTENSITY[,AMBIENT], got {text!r}")
+    light = tuple(command.number(f"--light {name}", part) for name, part in zip(LIGHT, parts))
+    if abs(light[0]) > 180 or abs(light[1]) > 90 or min(light[2:]) < 0:
+        raise UsageError("--light: expected azimuth in -180..180, elevation in -90..90, intensity and ambient >= 0, "
+                         f"got {text!r}")
+    return light
 
 
 def _sweep(text: str | None) -> Sweep | None:

@@ -29,7 +29,8 @@ GRID = 512  # px a side: no map is finer
 LIGHT_STEP = 2e-3  # a factor of light nearer to 1 changes nothing
 _SURE = 1e3
 _BACKGROUND, _PERSON = 0.03, 0.4  # matte below which a pixel is background, above which it is the person
-_GROW = 13 / 512  # portraits: what is so near to the person is not trusted as background
+_GROW = 13 / 512  # portraits: the window around a pixel in which nothing of the person may be, if it is background
+_STRAY = 27 / 512  # portraits: the window around a pixel in which stray hairs of the person may be
 _INNER = 41 / 512  # portraits: so far inside the face a pixel is the person whatever the matte says
 _STILL = (0.15 / 512, 0.6 / 512)  # portraits: less is no motion, more is one
 
@@ -87,7 +88,7 @@ def _make_ready(model: MorphableModel, params: FaceParams, landmarks, portrait, 
     mean = (colours * sure[None]).sum(axis=(1, 2), keepdims=True) / jnp.maximum(sure.sum(), 1.0)
     return Ready(stance=stance, portrait=portrait, small=small, matte=matte,
                  background=mean + smooth_field(colours - mean, sure, coarser=4),
-                 behind=jnp.clip((near - _PERSON) * 6.0, 0.0, 1.0))
+                 behind=jnp.clip((widest(matte, _odd(_STRAY * resolution)) - _PERSON) * 6.0, 0.0, 1.0))
 
 
 def edit_layers(pack: Pack, ready: Ready, target: FaceParams) -> Layers:

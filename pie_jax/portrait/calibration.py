@@ -52,11 +52,11 @@ def curves(pack: Pack, control: str) -> dict[int, tuple[np.ndarray, np.ndarray]]
 
 
 def range_warnings(pack: Pack, *, expression: Mapping[str, float] | None = None,
-           light: tuple[float, float, float] | None = None, **angles: float | None) -> list[str]:
+           light: Sequence[float] | None = None, **angles: float | None) -> list[str]:
     """One line for each number of a request that lies outside the range where edits were measured to arrive."""
     asked = {name: value for name, value in angles.items() if value is not None} | dict(expression or {})
     if light is not None:
-        asked |= dict(zip(("azimuth", "elevation", "intensity"), light, strict=True))
+        asked |= dict(zip(("azimuth", "elevation", "intensity"), light))
     reach = calibration(pack).get("reach", {})
     return [f"{name} {asked[name]:g}: edits of this pack were measured to arrive from {low:.3g} to {high:.3g}"
             for name, (low, high) in sorted(reach.items()) if name in asked and not low <= asked[name] <= high]

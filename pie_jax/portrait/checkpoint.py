@@ -26,6 +26,11 @@ class Checkpoint:
     incidents: tuple[dict, ...]  # non-finite values met so far
     seconds: float  # spent in steps so far
 
+    @property
+    def w_plus(self) -> np.ndarray:
+        """[L, D] its code as of now."""
+        return self.state["state_0"][0]  # the latent is the state's first leaf
+
     def save(self, path: str | os.PathLike, *, facts: dict) -> None:
         """Write with `facts` (JSON-able: what it belongs to), whole or not at all. Raises ResourceError."""
         arrays = {f"state/{name}": array for name, array in self.state.items()}

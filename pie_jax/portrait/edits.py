@@ -31,7 +31,7 @@ class ReachWarning(UserWarning):
 
 def edit_portrait(pack: Pack | str | os.PathLike, embedding: Embedding, *, yaw: float | None = None,
                   pitch: float | None = None, roll: float | None = None, expression: Mapping[str, float] | None = None,
-                  light: tuple[float, float, float] | None = None, like: tuple[Like, Sequence[str]] | None = None,
+                  light: Sequence[float] | None = None, like: tuple[Like, Sequence[str]] | None = None,
                   order: Sequence[str] = CONTROLS, invert_response: bool = True,
                   detail: float | None = None) -> np.ndarray:
     """The embedded portrait with other pose, expression or light.
@@ -45,7 +45,7 @@ def edit_portrait(pack: Pack | str | os.PathLike, embedding: Embedding, *, yaw: 
       yaw, pitch, roll: degrees; + turns the face to the image's right, down, anticlockwise.
       expression: component name to value in standard deviations (names: `pack.morphable.expression_names`).
       light: azimuth (+ from the image's right) and elevation (+ from above) in degrees, and intensity of one white
-        light over the portrait's own ambient light.
+        light over the portrait's own ambient light, or over a fourth number, an ambient light.
       like: (another embedding, its folder, a photo, a portrait [H, W, 3] or FaceParams; controls taken from it).
       order: the controls, first one first.
       detail: how much of the picture is the photo's own pixels, moved and relit, 0..1 (0: the generator alone, PIE

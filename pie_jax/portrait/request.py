@@ -35,7 +35,7 @@ Like: TypeAlias = "Embedding | FittedPhoto | FaceParams | np.ndarray | str | os.
 
 def target_params(pack: Pack, params: FaceParams | None, *, yaw: float | None = None, pitch: float | None = None,
                   roll: float | None = None, expression: Mapping[str, float] | None = None,
-                  light: tuple[float, float, float] | None = None,
+                  light: Sequence[float] | None = None,
                   like: tuple[Like, Sequence[str]] | None = None) -> tuple[FaceParams | Absent, set[str]]:
     """`params` (fields [n]) with what is asked replaced, and the controls that are asked for."""
     _check_request(like=like, light=light)
@@ -62,9 +62,9 @@ def target_params(pack: Pack, params: FaceParams | None, *, yaw: float | None = 
     if expression:
         params = dataclasses.replace(params, expression=_expression(pack, params, expression))
     if light is not None:
-        azimuth, elevation, intensity = (_finite("light", value) for value in light)
-        ambient = np.clip(light_ambient(jnp.asarray(params.illumination)), *_AMBIENT)
-        gamma = light_from(azimuth, elevation, intensity, ambient=ambient)
+        azimuth, elevation, intensity, *given = (_finite("light", value) for value in light)
+        own = np.clip(light_ambient(jnp.asarray(params.illumination)), *_AMBIENT)
+        gamma = light_from(azimuth, elevation, intensity, ambient=given[0] if given else own)
         params = dataclasses.replace(params, illumination=np.asarray(gamma, np.float32))
     return params, asked
 
@@ -72,12 +72,13 @@ def target_params(pack: Pack, params: FaceParams | None, *, yaw: float | None = 
 def _check_request(*, like: Any, light: Any) -> None:
     """UsageError unless the parts of a request are of their kinds, before anything is computed."""
     if light is not None:
-        if not isinstance(light, Sequence | np.ndarray) or len(light) != 3:
-            raise UsageError(f"light: expected azimuth, elevation and intensity, got {light!r:.80}")
-        azimuth, elevation, intensity = (_finite("light", value) for value in light)
-        if abs(azimuth) > 180 or abs(elevation) > 90 or intensity < 0:
-            raise UsageError("light: expected azimuth in -180..180, elevation in -90..90, intensity >= 0, got "
-                             f"{azimuth:g}, {elevation:g}, {intensity:g}")
+        if not isinstance(light, Sequence | np.ndarray) or len(light) not in (3, 4):
+            raise UsageError("light: expected azimuth, elevation, intensity and, if you like, ambient, got "
+                             f"{light!r:.80}")
+        azimuth, elevation, *strengths = (_finite("light", value) for value in light)
+        if abs(azimuth) > 180 or abs(elevation) > 90 or min(strengths) < 0:
+            raise UsageError("light: expected azimuth in -180..180, elevation in -90..90, intensity and ambient >= 0, "
+                             f"got {', '.join(f'{float(v):g}' for v in light)}")
     if like is not None and (not isinstance(like, Sequence) or isinstance(like, str) or len(like) != 2):
         raise UsageError(f"like: expected (another portrait, its controls), got {like!r:.80}")
     if like and isinstance(like[0], np.ndarray | jax.Array):
