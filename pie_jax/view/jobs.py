@@ -92,7 +92,7 @@ class Embedding:
             if event.phase == "optimise" and time.monotonic() - last > _SHOWN_SECONDS:
                 w_plus = event.checkpoints()[0].w_plus
                 picture = np.clip(np.asarray(synthesise(self.pack, w_plus[None])[0], np.float32), 0.0, 1.0)
-                tell(framed(state, jpeg(np.round(picture * 255.0).astype(np.uint8))))
+                tell(framed(state, data=jpeg(np.round(picture * 255.0).astype(np.uint8))))
                 last = time.monotonic()
             else:
                 tell(framed(state))

@@ -50,10 +50,10 @@ def answer(gallery: Gallery, message: dict[str, Any]) -> bytes:
     picture = jpeg(image, quality=_QUALITY[quality])
     return framed({"type": "picture", "seq": message.get("seq"), "portrait": portrait.key, "quality": quality,
                    "size": image.shape[0], "values": values_of(gallery, params),
-                   "ms": round(1e3 * (time.perf_counter() - began), 1)}, picture)
+                   "ms": round(1e3 * (time.perf_counter() - began), 1)}, data=picture)
 
 
-def framed(header: dict[str, Any], data: bytes = b"") -> bytes:
+def framed(header: dict[str, Any], *, data: bytes = b"") -> bytes:
     """Length of the header (4 bytes), the header as JSON, the data."""
     head = json.dumps(header, allow_nan=False).encode()
     return struct.pack("<I", len(head)) + head + data

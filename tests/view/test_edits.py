@@ -48,7 +48,8 @@ def test_what_is_no_edit_is_refused(edits):
 
 
 @pytest.mark.parametrize("edits", [[{"set": {"yaw": 120}}], [{"set": {"expression": {"nose": 1}}}],
-                                   [{"set": {"light": [0, 0, -1, 0]}}], [{"take": {"from": "?", "controls": ["pose"]}}]])
+                                   [{"set": {"light": [0, 0, -1, 0]}}],
+                                   [{"take": {"from": "?", "controls": ["pose"]}}]])
 def test_what_cannot_be_is_refused(gallery, edits):
     with pytest.raises(UsageError):
         applied(gallery, portraits(gallery)[0], edits)

@@ -29,6 +29,7 @@ export class Edits {
   }
 
   end() {
+    if (!this.moving) return;
     this.moving = false;
     this.onChange(true);
   }

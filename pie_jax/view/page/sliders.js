@@ -20,6 +20,7 @@ export class Slider {
     }
     this.range.addEventListener("input", () => { this.number.value = this.range.value; onInput(this.value()); });
     this.range.addEventListener("change", onEnd);
+    this.range.addEventListener("pointerup", onEnd); // a slider that comes back to where it was has no change
     this.number.addEventListener("change", () => {
       if (this.number.value === "" || Number.isNaN(+this.number.value)) return;
       this.range.value = this.number.value;

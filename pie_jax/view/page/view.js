@@ -13,6 +13,7 @@ const state = { portrait: null, portraits: [], values: null, own: null, stored: 
 const sliders = new Map();
 const stage = new Stage();
 let pending = null;
+let asked = 0; // the newest message
 
 const edits = new Edits((settled) => { refresh(); request(settled ? "full" : "fast"); });
 const socket = new Socket(answered, (open) => status(open ? "" : "The viewer has ended, or is not reachable.", !open));
@@ -25,10 +26,11 @@ function status(text, bad = false) {
 // At most one message a frame of the screen; the last one of a move asks for the whole size.
 function request(quality) {
   if (!state.portrait) return;
+  document.body.dataset.pending = "yes";
   if (pending) { if (quality === "full") pending = "full"; return; }
   pending = quality;
   requestAnimationFrame(() => {
-    socket.send({ type: "render", portrait: state.portrait.key, edits: edits.active(), quality: pending });
+    asked = socket.send({ type: "render", portrait: state.portrait.key, edits: edits.active(), quality: pending });
     pending = null;
   });
 }
@@ -45,6 +47,7 @@ async function answered(header, data) {
   state.frames = state.frames.filter((t) => now - t < 1000).concat(now);
   const latency = header.latency ?? 0;
   $("latency").textContent = `${Math.round(latency)} ms · ${header.size} px${header.quality === "fast" ? ` · ${state.frames.length}/s` : ""}`;
+  if (header.seq === asked && !pending) document.body.dataset.pending = "no";
   Object.assign(document.body.dataset, { seq: header.seq, quality: header.quality, latency: latency.toFixed(1), ms: header.ms });
 }
 

@@ -1,0 +1,1 @@
+"""The viewer as its user has it: the command, its socket and its page in a browser."""
