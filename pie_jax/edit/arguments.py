@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from pie_jax.cli import command
 from pie_jax.config import CONTROLS
+from pie_jax.edit.animation import LOOPS
 from pie_jax.errors import UsageError
 
 ANGLES = ("yaw", "pitch", "roll")
@@ -23,7 +24,8 @@ rigs one after the other, in the order of --order.
 examples:
   python -m pie_jax.edit out/face --yaw 15 --expression jaw_open=2 -o turned.png
   python -m pie_jax.edit out/face --like other.jpg --control illumination --grid
-  python -m pie_jax.edit out/face --sweep yaw=-25:25:11 -o turning.gif
+  python -m pie_jax.edit out/face --sweep yaw=-25:25:48 --save turning.mp4
+  python -m pie_jax.edit out/face --keyframes moves.json --save moves.webp
 """
 
 
@@ -62,6 +64,13 @@ def parser() -> command.Parser:
                    help=f"order of the rigs (default: {','.join(CONTROLS)})")
     p.add_argument("--sweep", metavar="NAME=FROM:TO:COUNT",
                    help="a row of edits, or a film; NAME: yaw, pitch, roll, azimuth, elevation, intensity, a component")
+    p.add_argument("--keyframes", metavar="FILE", help="an animation: several numbers at several times, .json or .csv")
+    p.add_argument("--save", metavar="FILM",
+                   help="write --sweep or --keyframes as a film, .mp4 .gif .webp .png, or as frames into a folder")
+    p.add_argument("--rate", default="24", metavar="FPS", help="frames a second of --save")
+    p.add_argument("--size", metavar="PX", help="size of the frames of --save, 256, 512 or 1024; default: 512 at most")
+    p.add_argument("--loop", choices=LOOPS,
+                   help="what a film of --save does at its end (default: sweeps go back, keyframes repeat)")
     p.add_argument("--detail", metavar="X", 
                    help="how much of the picture is the photo's own pixels, moved and relit, 0 to 1 (0: the generator "
                    "alone); default: 1 for photographs that the generator cannot give back")
@@ -94,6 +103,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if (arguments.like is None) != (arguments.control is None):
         raise UsageError("--like and --control go together: --like OTHER --control pose")
     arguments.sweep = _sweep(arguments.sweep)
+    _check_film(arguments)
     if arguments.sweep and arguments.sweep.name in LIGHT and arguments.light is None:
         arguments.light = (0.0, 20.0, 0.7)
     if arguments.out is not None:
@@ -101,6 +111,27 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         if suffix not in allowed:
             raise UsageError(f"-o {arguments.out}: expected a name that ends in {' or '.join(allowed)}")
     return arguments
+
+
+def _check_film(arguments: argparse.Namespace) -> None:
+    """What --save, --rate, --size and --loop go with; UsageError."""
+    arguments.rate = command.number("--rate", arguments.rate)
+    if not 1.0 <= arguments.rate <= 120.0:
+        raise UsageError(f"--rate: expected 1 to 120, got {arguments.rate:g}")
+    if arguments.size is not None:
+        if arguments.size not in ("256", "512", "1024"):
+            raise UsageError(f"--size: expected 256, 512 or 1024, got {arguments.size!r}")
+        arguments.size = int(arguments.size)
+    if arguments.keyframes is not None and arguments.sweep is not None:
+        raise UsageError("--keyframes and --sweep: give one of them")
+    if arguments.keyframes is not None and arguments.save is None:
+        raise UsageError("--keyframes: name the film with --save, for example --save out.mp4")
+    if arguments.save is not None:
+        if arguments.keyframes is None and arguments.sweep is None:
+            raise UsageError("--save: is for --sweep or --keyframes; -o writes a picture")
+        suffix = pathlib.Path(arguments.save).suffix.lower()
+        if suffix and suffix not in (*FILMS, ".png", ".mp4"):
+            raise UsageError(f"--save {arguments.save}: expected .mp4, .gif, .webp, .png, or a folder")
 
 
 def _join(argv: Sequence[str]) -> list[str]:

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import io
 import json
 import math
 import pathlib
 import sys
 import warnings
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from pie_jax import __version__
 from pie_jax.cli import command, figures
+from pie_jax.cli.progress import Progress
+from pie_jax.config import CONTROLS
+from pie_jax.edit.animation import read_keyframes, sweep
 from pie_jax.edit.arguments import ANGLES, LIGHT, Sweep
+from pie_jax.edit.film import make_film
 from pie_jax.edit.photo import explained, full_name, photo_file, shares, write_full
 from pie_jax.errors import EXIT_OK, UsageError, choose
 from pie_jax.face3d.morphable import FaceParams
+from pie_jax.face3d.render import light_ambient, light_direction
 from pie_jax.io import read_json, replace_file, save_picture, save_png
 from pie_jax.io.images import shown
 from pie_jax.pack import Pack, find_pack, load_pack, read_manifest
@@ -34,6 +41,7 @@ from pie_jax.portrait.request import AXES, expression_names, params_of, photo_pa
 from pie_jax.programs import read_ahead
 
 _FRAME_MILLISECONDS = 80
+_FILM_PX = 512  # of a film, where none is asked for
 _GROUND = np.float32(0.6)
 
 
@@ -57,9 +65,12 @@ def run(arguments: argparse.Namespace) -> int:
                       **{k: v for k, v in _with_value(request, arguments.sweep.name, value).items() if k != "like"})
     if share < 1.0:
         _warn(pack, request, arguments.sweep)
-    if arguments.sweep:
+    if arguments.save is not None:
+        found: dict = _write_film(pack, embedding, request, arguments, how)
+        path = pathlib.Path(arguments.save)
+    elif arguments.sweep:
         _write_sweep(path, pack, embedding, request, arguments.sweep, how)
-        found: dict = {"frames": arguments.sweep.count}
+        found = {"frames": arguments.sweep.count}
     else:
         target, asked = target_params(pack, start_params(pack.manifest, embedding, share), **request)
         layers = photo_editor(pack, embedding).layers(target) if share == 1.0 else None
@@ -108,8 +119,9 @@ def _request(arguments: argparse.Namespace, pack: Pack, photo: FittedPhoto | Non
         request["like"] = (other, arguments.control)
     if arguments.sweep and arguments.sweep.name not in (*ANGLES, *LIGHT):
         choose("--sweep", arguments.sweep.name, (*ANGLES, *LIGHT, *expression_names(pack)))
-    if not request and not arguments.sweep:
-        raise UsageError("nothing to change; give --yaw, --pitch, --roll, --expression, --light, --like or --sweep")
+    if not request and not arguments.sweep and not arguments.keyframes:
+        raise UsageError("nothing to change; give --yaw, --pitch, --roll, --expression, --light, --like, --sweep or "
+                         "--keyframes")
     return request
 
 
@@ -213,13 +225,66 @@ def _write_sweep(path: pathlib.Path, pack: Pack, embedding: Embedding, request: 
     replace_file(path, buffer.getvalue())
 
 
+def _write_film(pack: Pack, embedding: Embedding, request: dict, arguments: argparse.Namespace, how: dict) -> dict:
+    """The frames of --sweep or --keyframes, as a film or in a folder; what there is to say of it."""
+    path, rate, wanted = pathlib.Path(arguments.save), arguments.rate, arguments.sweep
+    film = (read_keyframes(pathlib.Path(arguments.keyframes)) if wanted is None
+            else sweep(wanted.name, wanted.first, wanted.last, wanted.count, rate=rate))
+    film = dataclasses.replace(film, loop=arguments.loop or film.loop)
+    for track in film.tracks:
+        choose("--keyframes", track.name, (*ANGLES, *LIGHT, *expression_names(pack)))
+    start, _ = target_params(pack, start_params(pack.manifest, embedding, how["detail"]), **request)
+    own = _numbers(pack, start)
+    frames = film.frames(rate=rate, own=own)
+    requests = [_with_values(values, own) for values in frames]
+    targets = [target_params(pack, start, **each)[0] for each in requests]
+    if how["detail"] == 1.0:
+        editor = photo_editor(pack, embedding, size=arguments.size or _FILM_PX)
+
+        def draw(numbers: Sequence[int]) -> Iterator[np.ndarray]:
+            return editor.edit_many([targets[number] for number in numbers])
+    else:
+        def draw(numbers: Sequence[int]) -> Iterator[np.ndarray]:
+            for number in numbers:
+                image = edit_portrait(pack, embedding, **how, like=(targets[number], CONTROLS))
+                yield np.round(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+    facts = {**_facts(embedding, request), "frames": frames, "size": arguments.size, "detail": how["detail"],
+             "w_plus": hashlib.sha256(embedding.w_plus.tobytes()).hexdigest()}
+    order = film.order(len(frames))
+    with Progress() as progress:
+        drawn = make_film(path, len(frames), draw, facts=facts, order=order, rate=rate, loop=film.loop != "once",
+                          progress=progress)
+    return {"frames": len(order), "drawn": drawn, "seconds": len(order) / rate,
+            "lines": [f"{len(order)} frames, {len(order) / rate:.1f} s"]}
+
+
+def _numbers(pack: Pack, params: FaceParams) -> dict[str, float]:
+    """What FaceParams [n] say by the names of sweeps and keyframes."""
+    gamma = np.asarray(params.illumination)
+    light = (*light_direction(gamma), light_ambient(gamma))
+    angles = np.degrees(np.asarray(params.rotation))
+    return {**{name: float(angles[AXES.index(name)]) for name in ANGLES},
+            **{name: float(value) for name, value in zip(LIGHT, light, strict=True)},
+            **dict(zip(expression_names(pack), map(float, np.asarray(params.expression)), strict=True))}
+
+
+def _with_values(values: dict[str, float], own: dict[str, float]) -> dict:
+    """A request from numbers by name; light that is not named is the portrait's own."""
+    request: dict = {name: value for name, value in values.items() if name in ANGLES}
+    if any(name in values for name in LIGHT):
+        request["light"] = tuple(max(values.get(name, own[name]), -180.0 if i < 2 else 0.0)
+                                 for i, name in enumerate(LIGHT))
+    expression = {name: value for name, value in values.items() if name not in (*ANGLES, *LIGHT)}
+    return request | ({"expression": expression} if expression else {})
+
+
 def _with_value(request: dict, name: str, value: float) -> dict:
     if name in ANGLES:
         return {**request, name: value}
     if name in LIGHT:
-        light = list(request["light"])
-        light[LIGHT.index(name)] = value
-        return {**request, "light": tuple(light)}
+        light = dict(zip(LIGHT, request["light"])) | {name: value}
+        return {**request, "light": tuple(light.values())}
     return {**request, "expression": {**request.get("expression", {}), name: value}}
 
 

@@ -56,7 +56,9 @@ def _write_pillow(buffer: io.BytesIO, frames: Iterator[np.ndarray], kind: str, r
                                **(_WEBP if kind == "WEBP" else {})}
     if loop or kind != "GIF":
         options["loop"] = 0 if loop else 1
-    next(pictures).save(buffer, kind, append_images=pictures, **options)
+    first = next(pictures)
+    rest = list(pictures) if kind == "PNG" else pictures  # Pillow goes through those of a PNG twice
+    first.save(buffer, kind, append_images=rest, **options)
 
 
 def _write_h264(buffer: io.BytesIO, frames: Iterator[np.ndarray], rate: float) -> None:
@@ -65,7 +67,7 @@ def _write_h264(buffer: io.BytesIO, frames: Iterator[np.ndarray], rate: float) -
     except ImportError:
         raise PackError("films as .mp4 need PyAV; install it with: pip install 'pie_jax[video]', or choose .webp or "
                         ".gif") from None
-    with av.open(buffer, "w", format="mp4", options={"movflags": "faststart"}) as container:
+    with av.open(buffer, "w", format="mp4") as container:
         stream: Any = None
         for frame in frames:
             height, width = (side - side % 2 for side in frame.shape[:2])  # H.264's colours are halved

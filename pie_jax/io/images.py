@@ -331,13 +331,14 @@ def _kind(data: bytes) -> str:
 
 
 def encode_png(image: np.ndarray | Image.Image, *, metadata: dict | None = None,
-               profile: bytes | None = None) -> bytes:
+               profile: bytes | None = None, effort: int | None = None) -> bytes:
     """PNG bytes with a provenance note and nothing of the input's own tags.
 
     Args:
       image: [H, W, 3] in 0..1 (clipped) or a Pillow image.
       metadata: JSON-able facts stored in the text chunk `pie_jax`.
       profile: the ICC profile that its colours are in; None: sRGB.
+      effort: of compression, 0..9; default 6, and 1 for large pictures.
     """
     image = _as_picture(image)
     notes = PngImagePlugin.PngInfo()
@@ -346,7 +347,8 @@ def encode_png(image: np.ndarray | Image.Image, *, metadata: dict | None = None,
     if metadata:
         notes.add_itxt("pie_jax", json.dumps(metadata, sort_keys=True))
     buffer = io.BytesIO()
-    effort = 6 if image.width * image.height < _LARGE else 1  # of compression
+    if effort is None:
+        effort = 6 if image.width * image.height < _LARGE else 1
     image.save(buffer, "PNG", pnginfo=notes, icc_profile=profile, compress_level=effort)
     return buffer.getvalue()
 

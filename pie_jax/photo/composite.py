@@ -29,12 +29,17 @@ _JUMP_PX = 3.0  # px of the map: the field is not read between pixels that diffe
 
 def edited_portrait(layers: Layers) -> np.ndarray:
     """The edited portrait, uint8 [S, S, 3]."""
+    return unpack_image(np.asarray(packed_portrait(layers)))
+
+
+def packed_portrait(layers: Layers) -> jax.Array:
+    """The edited portrait [S, S], packed (see `photo.maps`): for `jax.vmap` over edits."""
     size = layers.ready.portrait.shape[0]
     to_image = np.array([[size, 0.0, 0.0], [0.0, size, 0.0]], np.float32)
     to_places = np.array([[1 / size, 0.0, 0.0], [0.0, 1 / size, 0.0]], np.float32)
     edited, _ = _composed(layers.ready.portrait, layers.ready.matte, _whole(_reading(layers), size=size),
                           _painted(layers.painting, to_places, height=size, width=size), to_image, to_places, (0, 0))
-    return unpack_image(np.asarray(edited))
+    return edited
 
 
 def edited_photo(photo: np.ndarray, fitted: FittedPhoto, layers: Layers) -> tuple[np.ndarray, np.ndarray]:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from pie_jax.errors import PackError
 from pie_jax.face3d.morphable import FaceParams
 from pie_jax.pack import Pack
-from pie_jax.photo.composite import edited_portrait
+from pie_jax.photo.composite import edited_portrait, packed_portrait
 from pie_jax.photo.fitted import PARTS as FITTED_PARTS
 from pie_jax.photo.fitted import FittedPhoto
 from pie_jax.photo.layers import Layers, edit_layers, make_ready
+from pie_jax.photo.maps import unpack_image
 from pie_jax.portrait.embedding import Embedding
 from pie_jax.portrait.inversion import as_pack
 from pie_jax.portrait.request import photo_params_of, target_params
+from pie_jax.runtime import backend
+
+_BATCH = 8  # edits at once on an accelerator
 
 
 class PhotoEditor:
@@ -46,6 +53,24 @@ class PhotoEditor:
     def edit(self, **request) -> np.ndarray:
         """The edited portrait, uint8 [R, R, 3]. Arguments and errors as in `edit_portrait`."""
         return edited_portrait(self.layers(self.target(**request)))
+
+
+    def edit_many(self, targets: Sequence[FaceParams], *, batch: int | None = None) -> Iterator[np.ndarray]:
+        """The portraits, uint8 [R, R, 3], of edits to many FaceParams [n], one after the other.
+
+        batch: edits made at once, in programs under `jax.vmap`; default: 1 on a CPU, which is no quicker with more, 8
+        elsewhere.
+        """
+        batch = batch or (1 if backend().is_cpu else _BATCH)
+        if batch == 1:
+            yield from (edited_portrait(self.layers(target)) for target in targets)
+            return
+        for start in range(0, len(targets), batch):
+            some = list(targets[start:start + batch])
+            padded = some + some[-1:] * (batch - len(some))  # the same program for the rest
+            stacked = jax.tree.map(lambda *fields: jnp.stack(fields), *padded)
+            packed = np.asarray(jax.vmap(lambda target: packed_portrait(self.layers(target)))(stacked))
+            yield from (unpack_image(one) for one in packed[:len(some)])
 
 
 def photo_editor(pack: Pack, embedding: Embedding, *, size: int | None = None) -> PhotoEditor:
