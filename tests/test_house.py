@@ -23,7 +23,7 @@ FLOORS = (
     {"packs", "studio"},
     {"embed"},
     {"edit"},
-    {"view"},
+    {"view", "drive"},
     {"training"},
     {"tuning"},
     {"__main__"},

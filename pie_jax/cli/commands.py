@@ -21,6 +21,7 @@ def _commands(group: str, package: str, helps: dict[str, str]) -> tuple[Command,
 COMMANDS = (
     Command(words=("embed",), module="pie_jax.embed", help="photos to embeddings"),
     Command(words=("edit",), module="pie_jax.edit", help="an embedding with other pose, expression or light"),
+    Command(words=("drive",), module="pie_jax.drive", help="a photo that moves as another person does"),
     Command(words=("view",), module="pie_jax.view", help="portraits on the screen, with sliders"),
     Command(words=("packs",), module="pie_jax.packs.__main__", help="what packs hold, and whether they are whole"),
     *_commands("studio", "pie_jax.studio", {

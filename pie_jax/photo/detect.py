@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -79,6 +80,21 @@ def find_faces(pack: Pack, photo: Image.Image) -> list[Face]:
     return sorted(faces, key=lambda face: -face.size)
 
 
+def follow_face(pack: Pack, photos: Sequence[Image.Image], last: Face) -> list[Face | None]:
+    """The face `last` in the next pictures of a film, near where it was; None where it is not seen there.
+
+    Quicker than `find_faces`: the mesh alone is read, of several pictures at once.
+    """
+    found: list[Face | None] = []
+    for start in range(0, len(photos), _MESH_BATCH):
+        readers = [SquareReader(photo) for photo in photos[start:start + _MESH_BATCH]]
+        points, scores = _read_meshes(pack, readers, [_square_of(last.points)] * len(readers))
+        found += [Face(points=points[i], score=float(scores[i])) if scores[i] >= PRESENCE else None
+                  for i in range(len(readers))]
+        last = next((face for face in reversed(found) if face is not None), last)
+    return found
+
+
 def _windows(size: tuple[int, int]):
     """Lists of squares, level by level: the whole photo, then windows that half overlap.
 
@@ -146,20 +162,27 @@ def anchors() -> np.ndarray:
 
 def _meshes(pack: Pack, reader: SquareReader, squares: list[Square]) -> list[Face]:
     """The faces in squares: read twice, the second time in the square that the points of the first give."""
-    config, faces = pack.configs.of("face_mesh"), []
+    faces = []
     for start in range(0, len(squares), _MESH_BATCH):
         part = squares[start:start + _MESH_BATCH]
-        for _ in range(2):
-            crops = np.zeros((_MESH_BATCH, config.resolution, config.resolution, 3), np.float32)
-            crops[:len(part)] = [reader.read(square, config.resolution) for square in part]
-            points, logits = (np.array(a) for a in _mesh(pack.weights["face_mesh"], crops, config=config))
-            for i, square in enumerate(part):
-                points[i, :, :2] = square.to_photo(points[i, :, :2])
-                points[i, :, 2] *= square.side
-            part = [_square_of(points[i]) for i in range(len(part))]
-        scores = jax.nn.sigmoid(logits)
+        points, scores = _read_meshes(pack, [reader] * len(part), part)
         faces += [Face(points=points[i], score=float(scores[i])) for i in range(len(part)) if scores[i] >= PRESENCE]
     return _confirmed(pack, reader, faces)
+
+
+def _read_meshes(pack: Pack, readers: Sequence[SquareReader],
+                 squares: Sequence[Square]) -> tuple[np.ndarray, np.ndarray]:
+    """Points [_MESH_BATCH, 478, 3] px and scores of the meshes in at most so many squares, one a reader."""
+    config = pack.configs.of("face_mesh")
+    for _ in range(2):
+        crops = np.zeros((_MESH_BATCH, config.resolution, config.resolution, 3), np.float32)
+        crops[:len(squares)] = [reader.read(square, config.resolution) for reader, square in zip(readers, squares)]
+        points, logits = (np.array(a) for a in _mesh(pack.weights["face_mesh"], crops, config=config))
+        for i, square in enumerate(squares):
+            points[i, :, :2] = square.to_photo(points[i, :, :2])
+            points[i, :, 2] *= square.side
+        squares = [_square_of(points[i]) for i in range(len(squares))]
+    return points, 1.0 / (1.0 + np.exp(-logits.reshape(-1)))
 
 
 def _confirmed(pack: Pack, reader: SquareReader, faces: list[Face]) -> list[Face]:

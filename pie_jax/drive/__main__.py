@@ -1,0 +1,7 @@
+"""`python -m pie_jax.drive`."""
+
+import sys
+
+from pie_jax.drive import main
+
+sys.exit(main())
