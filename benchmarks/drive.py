@@ -14,6 +14,7 @@ import argparse
 import json
 import pathlib
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -37,6 +38,8 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--people", type=int, default=4, metavar="N", help="made people (default: %(default)s)")
     options.add_argument("--judge", metavar="FILE", help="faceres.json, with faceres.bin beside it")
     options.add_argument("--sheets", metavar="DIR", help="write what was measured as pictures, for your eyes")
+    options.add_argument("--length", type=int, default=30, metavar="S",
+                         help="of the video that is timed from the command line; 0: none (default: %(default)s)")
     options.add_argument("--out", metavar="FILE")
     return options
 
@@ -54,11 +57,35 @@ def main(argv: list[str]) -> int | None:
             if arguments.sheets:
                 pathlib.Path(arguments.sheets).mkdir(parents=True, exist_ok=True)
                 sheet.save(pathlib.Path(arguments.sheets) / f"drive_{name}.png")
+        if arguments.length:
+            rows.append({"kind": "drive_length", **timed(clip, arguments.length), **describe_machine()})
     if arguments.out:
         append_rows(arguments.out, rows)
-    figures = [key for key, value in rows[0].items() if isinstance(value, float) and key not in ("load",)]
-    print(json.dumps({key: round(statistics.median(row[key] for row in rows), 3) for key in figures} |
-                     {"clips": len(rows)}))
+    driven = [row for row in rows if row["kind"] == "drive"]
+    figures = [key for key, value in driven[0].items() if isinstance(value, float) and key not in ("load",)]
+    print(json.dumps({key: round(statistics.median(row[key] for row in driven), 3) for key in figures} |
+                     {"clips": len(driven)} | {k: v for row in rows[len(driven):] for k, v in row.items()
+                                               if k.startswith("video_")}))
+
+
+def timed(clip: pathlib.Path, length: int) -> dict:
+    """Seconds to drive a photo by a video of so many seconds, its frames those of a clip there and back."""
+    from pie_jax.drive.source import open_source
+    from pie_jax.io.film import H264
+
+    frames = [np.asarray(picture) for picture in open_source(clip).pictures()]
+    frames += frames[-2:0:-1]
+    with tempfile.TemporaryDirectory() as folder:
+        video, first = pathlib.Path(folder) / "clip.mp4", pathlib.Path(folder) / "first.png"
+        Image.fromarray(frames[0]).save(first)
+        with H264(video, rate=_RATE) as film:
+            for number in range(round(length * _RATE)):
+                film.add(frames[number % len(frames)])
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "pie_jax.drive", str(first), "--by", str(video), "-o",
+                        str(pathlib.Path(folder) / "out.mp4"), "--size", str(_SIZE)], check=True)
+        seconds = time.perf_counter() - began
+    return {"video_s": length, "video_frames": round(length * _RATE), "video_driven_s": round(seconds, 1)}
 
 
 def clips(arguments, folder: pathlib.Path):

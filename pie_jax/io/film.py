@@ -136,11 +136,15 @@ def join_h264(parts: Sequence[pathlib.Path], path: pathlib.Path, *, sound: pathl
                         packet.stream = video
                         target.mux(packet)
                     shift = end
+            if video is None:
+                raise UsageError("film: there are no frames")
             length = float(shift * video.time_base)
-            for packet in heard.demux(spoken) if heard is not None and said is not None else ():
-                if packet.dts is not None and float(packet.dts * spoken.time_base) <= length:
-                    packet.stream = said
-                    target.mux(packet)
+            if heard is not None and spoken is not None:
+                unit = float(spoken.time_base)
+                for packet in heard.demux(spoken):
+                    if packet.dts is not None and packet.dts * unit <= length:
+                        packet.stream = said
+                        target.mux(packet)
         os.replace(unfinished, path)
     except OSError as error:
         raise ResourceError(f"{shown(path)}: cannot be written ({error.strerror or error}); choose another "

@@ -156,7 +156,7 @@ def test_bad_photos_never_stop_the_others(embed, pack_folder, tmp_path):
                         ("nobody.png", "no such file"), ("bare", "no JPEG"), ("none*.png", "no file matches")):
         line = next(text for text in err.splitlines() if text.startswith("error:") and name in text)
         assert cause in line
-    assert {p.name for p in pathlib.Path("out").iterdir()} == {".lock", "good one", "b"}
+    assert {p.name for p in pathlib.Path("out").iterdir()} == {".lock", "good one", "b", "index.html", "summary.csv"}
     assert embed("nobody.png", "bare", "-o", "out2")[0] == 3
     assert not pathlib.Path("out2").exists()
 
@@ -222,7 +222,7 @@ def test_a_bug_is_one_line_unless_debug(embed, monkeypatch, pack_folder, capsys)
     def broken(*_, **__):
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr("pie_jax.embed.run.load_pack", broken)
+    monkeypatch.setattr("pie_jax.embed.work.load_pack", broken)
     code, _, err = embed("--demo", "-o", "out", *QUICK)
     assert code == 1 and err.splitlines()[-1].startswith("error: unexpected RuntimeError: two lines")
     assert main(["--demo", "-o", "out", "--debug", "--pack", str(pack_folder)]) == 1

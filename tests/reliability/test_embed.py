@@ -149,8 +149,8 @@ def test_requests_are_checked_at_the_door(command, pack):
     for request, said in (
             ({"like": (np.zeros((8, 8, 3), np.uint8), ["pose"])}, "floats in 0..1"),
             ({"like": (np.full((8, 8, 3), 200.0), ["pose"])}, "in 0..1, got"), ({"like": "a.png"}, "its controls"),
-            ({"like": ("a.png", ["nose"])}, "unknown 'nose'"), ({"light": (0, 20, -3)}, "intensity >= 0"),
-            ({"light": 3}, "azimuth, elevation and intensity"), ({"light": ("a", 1, 2)}, "finite number"),
+            ({"like": ("a.png", ["nose"])}, "unknown 'nose'"), ({"light": (0, 20, -3)}, "intensity and ambient >= 0"),
+            ({"light": 3}, "azimuth, elevation, intensity"), ({"light": ("a", 1, 2)}, "finite number"),
             ({"yaw": 120}, "-90 to 90")):
         with pytest.raises(UsageError, match=said):
             edit_portrait(pack, embedding, detail=0.0, **request)
@@ -159,14 +159,14 @@ def test_requests_are_checked_at_the_door(command, pack):
 
 
 def test_a_folder_left_half_done_is_the_photos_own(command, pack, monkeypatch):
-    from pie_jax.embed import run
+    from pie_jax.embed import work
 
     def killed(*args, **knobs):
         pathlib.Path("out/a/embedding.npz").write_bytes(b"half")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(run, "write_results", killed)
+        patched.setattr(work, "write_results", killed)
         code = embed(command, pack, "a.png")[0]
     assert code == 130 and pathlib.Path("out/a/embedding.npz").read_bytes() == b"half"
     code, out, err = embed(command, pack, "a.png")
