@@ -22,6 +22,7 @@ _HOMES = {
     "load_portrait": "pie_jax.io",
     "FittedPhoto": "pie_jax.photo.fitted",
     "open_photo": "pie_jax.photo.fitted",
+    "show_edits": "pie_jax.notebook",
 }
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "load_portrait",
     "FittedPhoto",
     "open_photo",
+    "show_edits",
 ]
 
 if typing.TYPE_CHECKING:
@@ -49,6 +51,7 @@ if typing.TYPE_CHECKING:
     from pie_jax.errors import PieError
     from pie_jax.face3d.morphable import FaceParams, MorphableModel
     from pie_jax.io import load_portrait
+    from pie_jax.notebook import show_edits
     from pie_jax.pack import Pack, load_pack
     from pie_jax.photo.fitted import FittedPhoto, open_photo
     from pie_jax.portrait import Embedding, PhotoEditor, edit_photo, edit_portrait, embed_portraits

@@ -23,7 +23,7 @@ FLOORS = (
     {"packs", "studio"},
     {"embed"},
     {"edit"},
-    {"view", "drive"},
+    {"view", "drive", "notebook"},
     {"training"},
     {"tuning"},
     {"__main__"},

@@ -19,10 +19,10 @@ from pie_jax.face3d.render import render
 from pie_jax.pack import Pack
 from pie_jax.portrait.calibration import apply_rig, range_warnings, solve_edit
 from pie_jax.portrait.embedding import Embedding
-from pie_jax.portrait.inversion import as_pack, synthesise
 from pie_jax.portrait.matching import photo_detail
 from pie_jax.portrait.photo_edits import edit_photo
 from pie_jax.portrait.request import Like, names_of, target_params
+from pie_jax.portrait.synthesis import as_pack, synthesise
 
 
 class ReachWarning(UserWarning):

@@ -11,10 +11,11 @@ import numpy as np
 
 from pie_jax.arrays import Absent
 from pie_jax.config import EmbedConfig, from_dict, to_dict
-from pie_jax.errors import InputError
+from pie_jax.errors import InputError, PieError
 from pie_jax.face3d.morphable import FaceParams
-from pie_jax.io import is_picture, read_npz, shown, write_npz
+from pie_jax.io import encode_png, is_picture, read_npz, shown, write_npz
 from pie_jax.photo.fitted import FittedPhoto
+from pie_jax.portrait.synthesis import as_pack, synthesise
 
 FORMAT = 1
 _LARGEST_CODE = 1e6  # what no generator has a use for
@@ -39,6 +40,17 @@ class Embedding:
     pack_hash: str
     report: dict  # metrics, seconds, outcome: JSON-able
     photo: FittedPhoto | None = None  # the photo itself, where it was found to be one and the pack can fit it
+
+    def _repr_png_(self) -> bytes | None:
+        """What a notebook shows: the photo's portrait, or what the pack of this name gives back, if it is there."""
+        if self.photo is not None:
+            return encode_png(self.photo.portrait)
+        try:
+            
+            pack = as_pack(self.pack_name)
+        except PieError:
+            return None
+        return encode_png(np.asarray(synthesise(pack, self.w_plus[None])[0])) if pack.hash == self.pack_hash else None
 
     def save(self, path: str | os.PathLike) -> None:
         """Write one .npz, whole or not at all. Raises ResourceError."""

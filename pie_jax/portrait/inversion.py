@@ -21,11 +21,12 @@ from pie_jax.face3d.morphable import FaceParams
 from pie_jax.imaging import psnr, ssim
 from pie_jax.io import load_portrait
 from pie_jax.nn.layers import to_w_plus
-from pie_jax.pack import Pack, inference, load_pack
+from pie_jax.pack import Pack, inference
 from pie_jax.portrait.checkpoint import Checkpoint, join_states, join_traces
 from pie_jax.portrait.embedding import Embedding
 from pie_jax.portrait.initialisation import nearest_random_codes
 from pie_jax.portrait.sharding import Mesh, ShardedEnergy, portrait_mesh, replicate, shard_batch
+from pie_jax.portrait.synthesis import as_pack, synthesise
 from pie_jax.runtime import local_devices
 
 _LAST_STEPS = 50  # the last terms of a report are medians over so many steps: a new v each step makes them noisy
@@ -99,11 +100,6 @@ def embed_portraits(pack: Pack | str | os.PathLike, portraits: Array | Sequence,
             for i, embedding in zip(chosen, run.embeddings(stage, load_seconds / len(images)), strict=True):
                 results[i] = embedding
     return [results[i] for i in range(len(images))]
-
-
-def as_pack(pack: Pack | str | os.PathLike) -> Pack:
-    """The Pack itself, or the one loaded from a folder or name."""
-    return pack if isinstance(pack, Pack) else load_pack(pack)
 
 
 def portrait_seed(portrait: Array, seed: int) -> int:
@@ -301,12 +297,6 @@ def compare(pack: Pack, w_plus: Array, target: energies.Target) -> dict:
         of_synthesis, of_target = jnp.split(inference.face_embedding(configs, weights, synthesis, target.portrait), 2)
         found["identity_cosine"] = jnp.sum(of_synthesis * of_target, -1)
     return found
-
-
-@jax.jit
-def synthesise(pack: Pack, w_plus: Array) -> jax.Array:
-    """w_plus [B, L, D] -> portraits [B, H, W, 3], about 0..1."""
-    return inference.synthesise(pack.configs.generator, pack.weights["generator"], w_plus)
 
 
 def _face(params_vector: np.ndarray | None) -> FaceParams | None:

@@ -18,8 +18,8 @@ from pie_jax.photo.fitted import FittedPhoto
 from pie_jax.photo.layers import Layers, edit_layers, make_ready
 from pie_jax.photo.maps import unpack_image
 from pie_jax.portrait.embedding import Embedding
-from pie_jax.portrait.inversion import as_pack
 from pie_jax.portrait.request import photo_params_of, target_params
+from pie_jax.portrait.synthesis import as_pack
 from pie_jax.runtime import backend
 
 _BATCH = 8  # edits at once on an accelerator

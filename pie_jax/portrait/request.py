@@ -106,6 +106,11 @@ def expression_names(pack: Pack) -> tuple[str, ...]:
     return pack.morphable.expression_names or tuple(f"expression_{i}" for i in range(count))
 
 
+def choose_components(pack: Pack, names: Sequence[str]) -> tuple[str, ...]:
+    """These expression components. UsageError: the pack has no such one."""
+    return tuple(choose("expression", name, expression_names(pack)) for name in names)
+
+
 def params_of(pack: Pack, other: Like) -> FaceParams:
     """FaceParams [n] of an embedding or its folder (its photo's), a photo, a portrait array; FaceParams pass through.
 
