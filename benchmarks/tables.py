@@ -15,6 +15,7 @@ import json
 import math
 import pathlib
 import re
+import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
@@ -335,8 +336,33 @@ def photo_edits() -> str:
                                           if name in found])
 
 
+def view() -> str:
+    """The viewer through its own page."""
+    row = rows_of("view.jsonl")[-1]
+    return markdown(("two cores, JAX " + row["jax"], "measured"), [
+        (f"pictures a second while a slider is dragged, {row['fast_px']} px", f"{row['pictures_a_second']:.0f}"),
+        ("from a move to its picture, ms: median, 95th percentile", f"{row['fast_ms']:.0f}, {row['fast_ms_p95']:.0f}"),
+        (f"from letting go to the picture of {row['full_px']} px, ms", f"{row['full_ms']:.0f}"),
+        ("from the command to the first picture, programs kept, s", f"{row['first_picture_s']:.1f}")])
+
+
+def drive() -> str:
+    """Photos driven by clips, beside the clips' own frames; medians of all clips."""
+    rows = [row for row in rows_of("drive.jsonl") if row["kind"] == "drive"]
+    long = next((row for row in reversed(rows_of("drive.jsonl")) if row["kind"] == "drive_length"), None)
+    lines = [(words, f"{statistics.median(row[name] for row in rows):.3g}") for name, words in (
+        ("psnr_db", f"PSNR over the face, dB, {len(rows)} clips"),
+        ("undriven_db", "of the first frame, not driven, dB"),
+        ("landmarks_px224", "landmarks off the clip's, px of 224"), ("identity", "cosine of faceres"),
+        ("jitter_share", "jitter of the landmarks, as a share of the clip's own"))]
+    if long is not None:
+        words = f"a video of {long['video_s']} s, {long['video_frames']} frames: s on two cores, start included"
+        lines.append((words, f"{long['video_driven_s']:.0f}"))
+    return markdown(("driven", "measured"), lines)
+
+
 TABLES: dict[str, Callable[[], str]] = {
-    "photo-edits": photo_edits,
+    "photo-edits": photo_edits, "view": view, "drive": drive,
     "presets": functools.partial(presets, "fast", "paper"),
     "presets-quick": functools.partial(presets, "quick", "fast"),
     "fidelity": fidelity, "edits": edits, "mouth": mouth, "response": response, "ablation": ablation, "joint": joint,

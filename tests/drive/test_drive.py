@@ -98,6 +98,31 @@ def test_a_film_has_the_sound_of_the_video(still, frames, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "out.mp4"]
 
 
+def test_a_film_that_was_stopped_goes_on_after_its_last_whole_part(still, clip, tmp_path, monkeypatch):
+    pytest.importorskip("av", reason="PyAV is not installed")
+    from pie_jax.drive import run as drive_run
+    from pie_jax.io.film import H264
+
+    drawn, add = [], H264.add
+
+    def stopped(film, frame):
+        if len(drawn) == 3:
+            raise KeyboardInterrupt
+        drawn.append(film.path.name)
+        add(film, frame)
+
+    monkeypatch.setattr(drive_run, "_SEGMENT", 2)
+    words = still, "--by", clip, "-o", tmp_path / "out.mp4", "--size", 256
+    with monkeypatch.context() as patched:
+        patched.setattr(H264, "add", stopped)
+        assert run(*words) == 130
+    assert not (tmp_path / "out.mp4").exists() and len(list((tmp_path / ".out.mp4.work").glob("*.mp4"))) == 1
+    drawn.clear()
+    monkeypatch.setattr(H264, "add", lambda film, frame: (drawn.append(film.path.name), add(film, frame)))
+    assert run(*words) == 0
+    assert len(drawn) == 4 and [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
 def test_another_photo_gives_a_picture(still, clip, frames, tmp_path):
     assert run(still, "--by", clip / "004.png", "-o", tmp_path / "one.png", "--size", 256) == 0
     made = np.asarray(Image.open(tmp_path / "one.png"), int)

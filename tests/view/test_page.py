@@ -4,6 +4,7 @@ import base64
 import io
 import os
 import pathlib
+import signal
 
 import numpy as np
 import pytest
@@ -180,6 +181,12 @@ def test_it_is_usable_narrow_wide_dark_and_by_names(address):
             assert nameless == []
             if os.environ.get("PIE_SCREENSHOTS"):
                 page.screenshot(path=str(pathlib.Path(os.environ["PIE_SCREENSHOTS"]) / f"view_{width}.png"))
+
+
+def test_ctrl_c_ends_the_viewer(photo_path):
+    with viewing([str(photo_path)]) as (_, process):
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
 
 
 def test_the_viewer_ends_with_its_last_page(photo_path):
