@@ -22,8 +22,10 @@ from pie_jax.face3d.morphable import FaceParams, with_control
 from pie_jax.io import cause_of, is_picture, save_picture, shown
 from pie_jax.io.film import H264, join_h264
 from pie_jax.pack import Pack, find_pack, load_pack
+from pie_jax.photo.composite import edited_portrait
 from pie_jax.photo.fitted import PARTS, FittedPhoto, open_photo
 from pie_jax.portrait import Embedding, PhotoEditor
+from pie_jax.portrait.request import photo_params_of
 from pie_jax.programs import read_ahead
 
 _SEGMENT = 240  # frames of a part that is done or not
@@ -85,9 +87,6 @@ def driven(own: FaceParams, row: np.ndarray, first: np.ndarray, *, controls: tup
 
 
 def _drive_still(pack: Pack, own: FittedPhoto, source: Source, out: pathlib.Path, arguments) -> dict:
-    from pie_jax.photo.composite import edited_portrait
-    from pie_jax.portrait.request import photo_params_of
-
     row = np.asarray(photo_params_of(pack, str(source.path), own=own).to_vector(), np.float32)
     target = driven(own.params, row, row, controls=arguments.control, relative=())
     image = edited_portrait(PhotoEditor(pack, own, size=arguments.size).layers(target))

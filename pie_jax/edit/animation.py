@@ -96,7 +96,7 @@ def read_keyframes(path: pathlib.Path) -> Animation:
         return _animation(rows, loop)
     except (ValueError, TypeError, KeyError, RecursionError, csv.Error) as error:
         cause = " ".join(str(error).split())[:150] or type(error).__name__
-        raise InputError(f"{shown(path)}: no keyframes ({cause}); see the example in docs/animation.md") from None
+        raise InputError(f"{shown(path)}: no keyframes ({cause}); see the example in docs/view.md") from None
 
 
 def _from_json(text: str) -> tuple[Sequence[Mapping[str, Any]], str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
-import io
 import json
 import math
 import pathlib
@@ -26,7 +25,8 @@ from pie_jax.edit.photo import explained, full_name, photo_file, shares, write_f
 from pie_jax.errors import EXIT_OK, UsageError, choose
 from pie_jax.face3d.morphable import FaceParams
 from pie_jax.face3d.render import light_ambient, light_direction
-from pie_jax.io import read_json, replace_file, save_picture, save_png
+from pie_jax.io import read_json, save_picture, save_png
+from pie_jax.io.film import write_film
 from pie_jax.io.images import shown
 from pie_jax.pack import Pack, find_pack, load_pack, read_manifest
 from pie_jax.photo.composite import edited_portrait
@@ -40,7 +40,7 @@ from pie_jax.portrait.photo_edits import photo_editor
 from pie_jax.portrait.request import AXES, expression_names, params_of, photo_params_of, target_params
 from pie_jax.programs import read_ahead
 
-_FRAME_MILLISECONDS = 80
+_SWEEP_RATE = 12.5  # frames a second of a sweep that -o writes
 _FILM_PX = 512  # of a film, where none is asked for
 _GROUND = np.float32(0.6)
 
@@ -215,14 +215,8 @@ def _write_sweep(path: pathlib.Path, pack: Pack, embedding: Embedding, request: 
         columns = min(len(tiles), max(2, math.ceil(len(tiles) / math.ceil(len(tiles) / 11))))
         save_png(path, figures.grid(tiles, columns=columns, title=sweep.name), metadata=facts)
         return
-    frames = [figures.to_pillow(image) for image in images]
-    there_and_back = frames + frames[-2:0:-1]
-    buffer = io.BytesIO()
-    kind = {".gif": "GIF", ".webp": "WEBP"}[path.suffix.lower()]
-    options = {"lossless": False, "quality": 90} if kind == "WEBP" else {}
-    there_and_back[0].save(buffer, kind, save_all=True, append_images=there_and_back[1:], loop=0,
-                           duration=_FRAME_MILLISECONDS, **options)
-    replace_file(path, buffer.getvalue())
+    frames = [np.asarray(figures.to_pillow(image)) for image in images]
+    write_film(path, frames + frames[-2:0:-1], rate=_SWEEP_RATE)
 
 
 def _write_film(pack: Pack, embedding: Embedding, request: dict, arguments: argparse.Namespace, how: dict) -> dict:

@@ -128,7 +128,8 @@ def command_of(gallery: Gallery, portrait: Portrait, edits: object, *, out: str)
         words.append("--light=" + ",".join(f"{v:g}" for v in left.numbers["light"]))
     if portrait.folder is None:
         folder = f"{out}/{portrait.name.rsplit('.', 1)[0]}"
-        embed = shlex.join(["pie", "embed", _file_of(portrait), "-o", out])
+        which = ["--face", str(portrait.face)] if portrait.face > 1 else []
+        embed = shlex.join(["pie", "embed", _file_of(portrait), *which, "-o", out])
         return f"{embed} && {shlex.join(['pie', 'edit', folder, *words])}"
     return shlex.join(["pie", "edit", str(portrait.folder), *words])
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import secrets
-from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -21,6 +20,7 @@ from pie_jax.portrait.matching import photo_detail
 
 FAST = 256  # px of the pictures while a slider is dragged
 LARGEST_GALLERY = 4096  # portraits
+_READ, _OPEN = 32, 4  # portraits of folders whose files are kept in memory; that are kept ready for edits
 _THUMB = 160  # px
 
 
@@ -32,6 +32,7 @@ class Portrait:
     name: str
     folder: pathlib.Path | None = None  # that `pie embed` made
     photo_path: pathlib.Path | None = None  # the whole photo, upright or not
+    face: int = 1  # which of its faces, the largest first
     dropped: bool = False  # on the page: its file is the page's own and goes with it
     fitted: FittedPhoto | None = None
     embedding: Embedding | None = None
@@ -44,6 +45,8 @@ class Gallery:
     def __init__(self, pack: Pack):
         self.pack = pack
         self.portraits: dict[str, Portrait] = {}
+        self._read: dict[str, Portrait] = {}  # the last ones, the newest last
+        self._open: dict[str, Portrait] = {}
 
     def add(self, name: str, **facts) -> Portrait:
         """A new portrait at the end. UsageError: there are too many."""
@@ -74,6 +77,10 @@ class Gallery:
             if photo_detail(self.pack.manifest, embedding, None) == 1.0:
                 portrait.fitted = embedding.photo
                 portrait.photo_path = photo_file(str(portrait.folder))
+        if portrait.folder is not None:
+            for old in _older(self._read, portrait, _READ):
+                old.embedding = old.fitted = None
+                old.editors.clear()
         return portrait
 
     def start(self, portrait: Portrait) -> FaceParams:
@@ -88,6 +95,8 @@ class Gallery:
     def editor(self, portrait: Portrait, *, size: int) -> PhotoEditor:
         """Its photo open for edits at about this size."""
         assert portrait.fitted is not None
+        for old in _older(self._open, portrait, _OPEN):
+            old.editors.clear()
         size = min(size, portrait.fitted.portrait.shape[0])
         if size not in portrait.editors:
             portrait.editors[size] = PhotoEditor(self.pack, portrait.fitted, size=size)
@@ -105,8 +114,9 @@ class Gallery:
         """A small picture of it."""
         return Image.fromarray(self.picture(portrait)).resize((_THUMB, _THUMB), Image.Resampling.LANCZOS)
 
-    def forget(self, keys: Sequence[str]) -> None:
-        """Free what was opened for all but these portraits."""
-        for key, portrait in self.portraits.items():
-            if key not in keys:
-                portrait.editors.clear()
+
+def _older(used: dict[str, Portrait], portrait: Portrait, count: int) -> list[Portrait]:
+    """Put a portrait last among the `used` ones, and take out those beyond the newest `count`."""
+    used.pop(portrait.key, None)
+    used[portrait.key] = portrait
+    return [used.pop(key) for key in list(used)[:-count]]

@@ -32,7 +32,7 @@ class Cancelled(Exception):
     """The user stopped a job."""
 
 
-class Embedding:
+class EmbeddingJob:
     """One photo being embedded, in a thread of its own. At most one is at work."""
 
     def __init__(self, pack: Pack, pack_name: str, out: pathlib.Path, *, busy: Callable[[], bool]):
@@ -78,7 +78,7 @@ class Embedding:
     def _embed(self, portrait: Portrait, image: Any, tell: Tell, facts: dict) -> pathlib.Path:
         assert portrait.fitted is not None and portrait.photo_path is not None
         config = EmbedConfig(energy=self.pack.configs.energy)
-        photo = Photo(path=portrait.photo_path, sha256=file_hash(portrait.photo_path), framing="face 1")
+        photo = Photo(path=portrait.photo_path, sha256=file_hash(portrait.photo_path), framing=f"face {portrait.face}")
         square = SquareReader(image).read(portrait.fitted.square, self.pack.configs.generator.resolution, mirror=True)
         last = 0.0
 

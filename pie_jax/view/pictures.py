@@ -20,6 +20,7 @@ from pie_jax.config import CONTROLS
 from pie_jax.edit.photo import write_full
 from pie_jax.errors import UsageError
 from pie_jax.face3d.morphable import FaceParams
+from pie_jax.io import save_picture
 from pie_jax.io.film import film_bytes
 from pie_jax.photo.composite import edited_portrait
 from pie_jax.photo.fitted import LARGEST
@@ -77,8 +78,6 @@ def whole_photo(gallery: Gallery, portrait: Portrait, edits: object, *, suffix: 
             layers = gallery.editor(portrait, size=LARGEST).layers(params)
             write_full(path, portrait.photo_path, portrait.fitted, layers, facts=facts)
         else:
-            from pie_jax.io import save_picture
-
             save_picture(path, rendered(gallery, portrait, params, size=LARGEST), metadata=facts)
         return path.read_bytes()
 

@@ -8,6 +8,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 import webbrowser
 
 import uvicorn
@@ -21,7 +22,7 @@ from pie_jax.pack import find_pack, load_pack
 from pie_jax.photo.fitted import LARGEST, fit_photo, frame_photo
 from pie_jax.programs import read_ahead
 from pie_jax.view.gallery import FAST, Gallery
-from pie_jax.view.jobs import Embedding
+from pie_jax.view.jobs import EmbeddingJob
 from pie_jax.view.pictures import rendered
 from pie_jax.view.security import Guard, new_token
 from pie_jax.view.server import Server
@@ -43,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         listening = _listen(arguments.port)
         port = listening.getsockname()[1]
         worker, token, closing = Worker(), new_token(), _Closing(arguments.stay)
-        embedding = Embedding(gallery.pack, arguments.pack, pathlib.Path(arguments.out), busy=worker.waiting)
+        embedding = EmbeddingJob(gallery.pack, arguments.pack, pathlib.Path(arguments.out), busy=worker.waiting)
         server = Server(gallery, worker, embedding, uploads=pathlib.Path(uploads), out=arguments.out, left=closing.left)
         app = Guard(server.app(), token=token, port=port)
         config = uvicorn.Config(app, log_level="error", access_log=False, server_header=False, date_header=False,
@@ -82,8 +83,6 @@ class _Closing:
 
 def _watch(stop: StopRequest, closing: _Closing, server: Server, worker: Worker) -> None:
     """End the worker at a signal, or when the last page has been closed for a while."""
-    import time
-
     while not stop.asked:
         time.sleep(_POLL_SECONDS)
         if closing.since.is_set() and not closing.stay:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import pathlib
 import secrets
 from collections.abc import Awaitable, Callable
@@ -30,14 +31,14 @@ from pie_jax.portrait.request import LARGEST_ANGLE, expression_names
 from pie_jax.view import pictures
 from pie_jax.view.edits import command_of, values_of
 from pie_jax.view.gallery import Gallery, Portrait
-from pie_jax.view.jobs import Embedding
+from pie_jax.view.jobs import EmbeddingJob
 from pie_jax.view.presets import PRESETS
 from pie_jax.view.security import MOST_BYTES
 from pie_jax.view.worker import Worker
 
 PAGE = pathlib.Path(__file__).parent / "page"
 _MOST_PAGES = 16
-_MOST_UPLOADS = 64
+_MOST_UPLOADS = 2**31  # bytes of all photos that are dropped on the page
 _PREVIEW = 1024  # px of the longer side
 _LONGEST_MESSAGE = 2**18
 _KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".gif": "image/gif", ".webp": "image/webp", ".mp4": "video/mp4"}
@@ -48,19 +49,23 @@ class Upload:
     """A photo that was dropped on the page, and its faces."""
 
     path: pathlib.Path
-    image: Image.Image
     faces: list[Face]
+
+    def image(self) -> Image.Image:
+        """Its pixels; they are not kept."""
+        return load_photo(self.path, notice=lambda text: None)
 
 
 class Server:
     """What the handlers share. `pages` counts the open ones; `left` is called when the last one closes."""
 
-    def __init__(self, gallery: Gallery, worker: Worker, embedding: Embedding, *, uploads: pathlib.Path, out: str,
+    def __init__(self, gallery: Gallery, worker: Worker, embedding: EmbeddingJob, *, uploads: pathlib.Path, out: str,
                  left: Callable[[], None] = lambda: None):
         self.gallery, self.worker, self.embedding, self.folder, self.out = gallery, worker, embedding, uploads, out
         self.left = left
         self.pages: set[WebSocket] = set()
         self.uploads: dict[str, Upload] = {}
+        self.bytes = 0  # of them
         self.loop: asyncio.AbstractEventLoop | None = None
 
     def app(self) -> Starlette:
@@ -134,9 +139,10 @@ class Server:
         return JSONResponse({"command": text})
 
     async def photo(self, request: Request) -> Response:
-        if len(self.uploads) >= _MOST_UPLOADS:
-            raise UsageError(f"more than {_MOST_UPLOADS} photos opened; start the viewer again")
         data = await request.body()
+        self.bytes += len(data)
+        if self.bytes > _MOST_UPLOADS:
+            raise UsageError(f"photos of more than {_MOST_UPLOADS // 2**30} GiB dropped; start the viewer again")
         name = pathlib.PurePath(unquote(request.headers.get("x-name", "photo.jpg")).replace("\\", "/")).name or "photo"
         key = secrets.token_hex(8)
 
@@ -148,7 +154,7 @@ class Server:
             notes: list[str] = []
             image = load_photo(path, notice=notes.append)
             faces = find_faces(self.gallery.pack, image)
-            self.uploads[key] = Upload(path, image, faces)
+            self.uploads[key] = Upload(path, faces)
             return {"key": key, "name": name, "size": image.size, "notes": notes,
                     "faces": [[round(v, 1) for v in face.box] for face in faces],
                     "points": [face.landmarks.round(1).tolist() for face in faces]}
@@ -163,7 +169,7 @@ class Server:
 
     async def preview(self, request: Request) -> Response:
         def shrink() -> bytes:
-            image = self._upload(request).image.copy()
+            image = self._upload(request).image()
             image.thumbnail((_PREVIEW, _PREVIEW))
             return pictures.jpeg(image)
 
@@ -177,12 +183,14 @@ class Server:
 
         def fit() -> dict:
             upload = self._upload(request)
+            image = upload.image()
             if not 1 <= face <= len(upload.faces):
                 raise UsageError(f"face {face}: this photo shows {len(upload.faces)}")
-            square, points = frame_photo(self.gallery.pack, upload.image, where=upload.path.name,
+            square, points = frame_photo(self.gallery.pack, image, where=upload.path.name,
                                          landmarks=upload.faces[face - 1].landmarks)
             portrait = self.gallery.add(upload.path.name, photo_path=upload.path, dropped=True,
-                                        fitted=fit_photo(self.gallery.pack, upload.image, square, points))
+                                        face=face,
+                                        fitted=fit_photo(self.gallery.pack, image, square, points))
             return _row(portrait)
 
         return JSONResponse(await self.work(fit))
@@ -264,8 +272,6 @@ async def _send(page: WebSocket, sending: asyncio.Lock, message: dict, answer: A
 
 
 def _message(text: str) -> dict[str, Any]:
-    import json
-
     if len(text) > _LONGEST_MESSAGE:
         raise UsageError("message too long")
     try:

@@ -24,7 +24,7 @@ def served(gallery, tmp_path):
     pytest.importorskip("starlette", reason="the extra view is not installed")
     from starlette.testclient import TestClient
 
-    from pie_jax.view.jobs import Embedding
+    from pie_jax.view.jobs import EmbeddingJob
     from pie_jax.view.security import COOKIE, Guard
     from pie_jax.view.server import Server
     from pie_jax.view.worker import Worker
@@ -32,7 +32,7 @@ def served(gallery, tmp_path):
     worker = Worker()
     thread = threading.Thread(target=worker.run, kwargs={"pause": 0.05}, daemon=True)
     thread.start()
-    embedding = Embedding(gallery.pack, "demo", tmp_path / "out", busy=worker.waiting)
+    embedding = EmbeddingJob(gallery.pack, "demo", tmp_path / "out", busy=worker.waiting)
     server = Server(gallery, worker, embedding, uploads=tmp_path, out=str(tmp_path / "out"))
     app = Guard(server.app(), token="secret", port=80)
     client = TestClient(app, base_url="http://127.0.0.1:80", headers={"host": "127.0.0.1:80"},

@@ -79,3 +79,13 @@ def test_no_single_command_takes_from_two(gallery):
     edits = [{"take": {"from": me.key, "controls": ["pose"]}}, {"take": {"from": you.key, "controls": ["expression"]}}]
     with pytest.raises(UsageError, match="one other"):
         command_of(gallery, me, edits, out="out")
+
+
+def test_the_command_names_the_face_that_was_chosen(gallery):
+    me, _ = portraits(gallery)
+    second = gallery.add("two.png", photo_path=me.photo_path, fitted=me.fitted, dropped=True, face=2)
+    try:
+        text = command_of(gallery, second, [{"set": {"yaw": 5}}], out="out")
+        assert text == "pie embed two.png --face 2 -o out && pie edit out/two --yaw=5"
+    finally:
+        gallery.portraits.pop(second.key)

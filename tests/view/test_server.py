@@ -101,7 +101,7 @@ def test_a_portrait_is_embedded_with_its_progress_told(served, gallery, monkeypa
     monkeypatch.setattr(jobs, "EmbedConfig", lambda energy: EmbedConfig(energy=energy, stages=stages))
     told, folders = [], []
     portrait = next(iter(gallery.portraits.values()))
-    job = jobs.Embedding(load_pack("demo"), "demo", tmp_path / "out", busy=lambda: False)
+    job = jobs.EmbeddingJob(load_pack("demo"), "demo", tmp_path / "out", busy=lambda: False)
     image = Image.open(portrait.photo_path).convert("RGB")
     job.start(portrait, image, told.append, folders.append)
     job.join(300)
