@@ -27,7 +27,7 @@ def out(pack, fitted, tmp_path_factory):
         Embedding(w_plus=w_plus.astype(np.float32), params=fitted.params, portrait_params=None, landmarks=None,
                   portrait_landmarks=None, trace={}, config=EmbedConfig(energy=pack.configs.energy), pack_name="demo",
                   pack_hash=pack.hash, report={"metrics": {"psnr_db": 31.0 if name == "made" else 20.0}},
-                  photo=None if name == "made" else fitted).save(folder / name)
+                  photo=None if name == "made" else fitted).save(folder / name / "embedding.npz")
     return folder
 
 
