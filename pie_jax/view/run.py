@@ -54,11 +54,11 @@ def run(arguments: argparse.Namespace) -> int:
         thread = threading.Thread(target=web.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         address = f"http://{HOST}:{port}/?token={token}"
-        print(f"{address}\nopen it in a browser on this machine; Ctrl-C ends", flush=True)
-        if arguments.browser:
-            webbrowser.open(address)
         try:
             with StopRequest() as stop:
+                print(f"{address}\nopen it in a browser on this machine; Ctrl-C ends", flush=True)
+                if arguments.browser:
+                    webbrowser.open(address)
                 watch = threading.Thread(target=_watch, args=(stop, closing, server, worker), daemon=True)
                 watch.start()
                 _warm(gallery, worker)
