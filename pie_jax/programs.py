@@ -55,7 +55,10 @@ def kept(*, static_argnames: str | Sequence[str] = ()) -> Callable[[Callable], C
                 return jitted(*args, **statics)
             key = (tree, tuple(statics.items()), backend(), tuple(jax.typeof(leaf) for leaf in leaves))
             if key not in programs:
-                programs[key] = _program(function, jitted, args, statics, key)
+                try:
+                    programs[key] = _program(function, jitted, args, statics, key)
+                except ImportError:  # jax.export writes with flatbuffers
+                    programs[key] = functools.partial(jitted, **statics)
             return programs[key](*args)
 
         return call

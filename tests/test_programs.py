@@ -84,6 +84,15 @@ def test_a_folder_that_cannot_be_written_only_costs_the_next_trace(folder):
     assert result(function, by=2.0)[2] == 3.0 and traced == [2.0]
 
 
+def test_without_what_jax_writes_programs_with_it_is_jit(folder, monkeypatch):
+    def absent(*args, **knobs):
+        raise ImportError("Please install 'flatbuffers'")
+
+    monkeypatch.setattr(programs.jax.export, "export", absent)
+    function, traced = made()
+    assert result(function, by=2.0) == result(function, by=2.0) and traced == [2.0] and not folder.exists()
+
+
 def test_inside_another_program_it_is_part_of_that(folder):
     function, _ = made()
     batch = jax.vmap(lambda x: function(Pair(x), {"x": x}, by=2.0)[0].first)(jnp.ones((4, 3)))

@@ -47,7 +47,7 @@ def read_tflite(data: memoryview) -> dict[str, Any]:
     try:
         import flatbuffers  # noqa: F401
     except ImportError:
-        raise UnsafeFileError("a TensorFlow Lite file, which needs flatbuffers: pip install 'pie_jax[convert]'") \
+        raise UnsafeFileError("a TensorFlow Lite file, which needs flatbuffers: pip install flatbuffers") \
             from None
     buffer = bytes(data)
     model = _Table(buffer, struct.unpack_from("<I", buffer)[0])
