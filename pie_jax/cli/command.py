@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import importlib
 import io
 import os
 import pathlib
@@ -148,6 +149,24 @@ def guarded_main(main: Callable[[list[str]], int | None]) -> Callable[..., int]:
         return guarded(lambda: main(words) or EXIT_OK, debug="--debug" in words)
 
     return wrapped
+
+
+def staged_main(package: str) -> Callable[..., int]:
+    """The `main(argv)` of a command whose package has `arguments.parse` and `run.run`; it returns the exit code.
+
+    `run`, and JAX with it, is imported only after the arguments are found good.
+    """
+    def main(argv: Sequence[str] | None = None) -> int:
+        """Run the command; returns its exit code."""
+        words = list(sys.argv[1:] if argv is None else argv)
+
+        def work() -> int:
+            arguments = importlib.import_module(f"{package}.arguments").parse(words)
+            return importlib.import_module(f"{package}.run").run(arguments)
+
+        return guarded(work, debug="--debug" in words)
+
+    return main
 
 
 def guarded(work: Callable[[], int], *, debug: bool) -> int:

@@ -72,9 +72,10 @@ def _face(text: str) -> int | str:
     return int(text)
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Checked arguments; UsageError (or SystemExit after --help and --version)."""
     arguments = parser().parse_args(argv)
+    arguments.words = list(argv)  # how to go on is said in them
     arguments.sample = "sample" if arguments.demo else None
     if arguments.demo and "photo" in arguments.photos and not os.path.lexists("photo"):
         arguments.photos.remove("photo")

@@ -33,7 +33,7 @@ from pie_jax.pack import configs_of, find_pack, pack_hash, read_manifest
 from pie_jax.photo.landmarks_file import read_landmarks
 
 
-def run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Embed all photos; the exit code. Raises PieError for what stops everything."""
     with Progress(quiet=arguments.quiet) as progress:
         share = find_share(arguments)
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
             say_bad(photos, progress)
             return _exit_code(photos)
         out = pathlib.Path(arguments.out)
-        work = Work(arguments, argv, config, pack_hash=pack_hash(manifest), photos=photos, progress=progress)
+        work = Work(arguments, config, pack_hash=pack_hash(manifest), photos=photos, progress=progress)
         if arguments.dry_run:
             assign_folders(photos, out, config=config, pack_hash=work.pack_hash, restart=arguments.restart)
             work.say_plan()

@@ -55,9 +55,9 @@ def say_bad(photos: Sequence[Photo], progress: Progress) -> None:
 class Work:
     """The state of one run of the command."""
 
-    def __init__(self, arguments, argv, config: EmbedConfig, *, pack_hash: str, photos: list[Photo],
+    def __init__(self, arguments, config: EmbedConfig, *, pack_hash: str, photos: list[Photo],
                  progress: Progress):
-        self.arguments, self.argv, self.config = arguments, list(argv), config
+        self.arguments, self.config = arguments, config
         self.pack_hash, self.photos, self.progress = pack_hash, photos, progress
         self.rows: list[dict] = []
         self.at_work: list[Photo] = []
@@ -239,7 +239,7 @@ class Work:
         except PieError as error:
             saved = f"could not save: {error}"
         self.progress.clear()
-        resume = shlex.join(["python", "-m", "pie_jax.embed", *(a for a in self.argv if a != "--restart")])
+        resume = shlex.join(["python", "-m", "pie_jax.embed", *(a for a in self.arguments.words if a != "--restart")])
         self.progress.warn(f"interrupted, {saved}; to go on: {resume}")
 
     def _add_row(self, photo: Photo, report: dict) -> None:

@@ -1,0 +1,142 @@
+"""Tables of times and memory."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+
+from benchmarks.tables.markdown import markdown, rows_of
+
+_STEP_KEY = ("pack", "batch", "samples", "controls", "precision", "cores", "jax")
+
+
+def _step_runs() -> dict[tuple, dict[tuple[str, str], dict]]:
+    """Key of a case -> (case, implementation) -> its row, of the last run that has a whole step."""
+    runs: dict[tuple, dict[tuple[str, str], dict]] = {}
+    for key, group in itertools.groupby(rows_of("steps/rows.jsonl"),
+                                        key=lambda row: (*(row[name] for name in _STEP_KEY), row["commit"])):
+        run: dict[tuple[str, str], dict] = {}
+        for row in group:
+            if row["case"] == "step" and row["implementation"] == "pie_jax":
+                run = {}  # the same case was timed once more
+            run[row["case"], row["implementation"]] = row
+        if ("step", "pie_jax") in run:
+            runs[key[:-1]] = run
+    return dict(sorted(runs.items()))
+
+
+def _machine(row: Mapping) -> str:
+    return f"{row['cores']} core{'s' if row['cores'] > 1 else ''}, JAX {'.'.join(row['jax'].split('.')[:2])}"
+
+
+def _place(row: Mapping) -> str:
+    pack = "demo pack" if row["pack"] == "demo" else "random weights"
+    return f"{pack}, {row['resolution']} px, {_machine(row)}"
+
+
+def steps_torch() -> str:
+    """How many times as fast as PyTorch, from the milliseconds of one run each."""
+    rows = []
+    for run in _step_runs().values():
+        if ("step", "eager_fused") not in run:
+            continue
+        jax_ms = [run.get((case, "pie_jax"), {}).get("ms") for case in ("step", "mean step", "synthesis")]
+        cells = []
+        for peer in ("eager_fused", "eager_best", "compile"):
+            torch_ms = [run.get((case, peer), {}).get("ms") for case in ("step", "step", "synthesis")]
+            cells.append("; ".join(f"{b / a:.1f}" if a and b else "-" for a, b in zip(jax_ms, torch_ms, strict=True)))
+        rows.append((_place(run["step", "pie_jax"]), *cells))
+    return markdown(("step; mean step of `quick`; synthesis", "eager, fused weights", "eager, best form",
+                     "`torch.compile`"), rows)
+
+
+def parity() -> str:
+    """How far a step is from PyTorch's, and painting edits to 512 px from painting them whole; worst of the runs."""
+    found = [row for run in _step_runs().values() for row in run.values() if row.get("parity_energy") is not None]
+    shown = {"parity_energy": "energy, beside PyTorch", "parity_gradient": "gradient, beside PyTorch",
+             "parity_kink": "gradient where a code lies on a kink of a ReLU, beside PyTorch",
+             "edit_energy": "energy, edited portraits painted only as far as they are read, beside whole"}
+    return markdown(("what", "relative difference, worst"), [
+        (text, f"{max(row[name] for row in found if row.get(name) is not None):.0e}") for name, text in shown.items()])
+
+
+def steps_times() -> str:
+    """Milliseconds of a whole step and of the mean step of `quick`, and the seconds to make its program."""
+    rows = []
+    for run in _step_runs().values():
+        row, mean = run["step", "pie_jax"], run.get(("mean step", "pie_jax"))
+        rows.append((_place(row), f"{row['batch']}", f"{row['samples']}", f"{row['controls']}", row["precision"],
+                     f"{row['ms']:.0f}", f"{mean['ms']:.0f}" if mean else "",
+                     f"{row['trace_s']:.1f}" if row.get("trace_s") is not None else "",
+                     f"{row['compile_s']:.1f}" if row.get("compile_s") is not None else ""))
+    return markdown(("case", "portraits", "samples of v", "controls", "precision", "step, ms",
+                     "mean step of `quick`, ms", "trace, s", "compile, s"), rows)
+
+
+def raster() -> str:
+    """Rasterizing alone and rendering with shading, forward and with the gradient; rasterizing beside PyTorch."""
+    found: dict[tuple, dict[str, dict]] = {}
+    for row in rows_of("raster.jsonl"):
+        key = (row["mesh"], row["resolution"], row["cores"], row["jax"])
+        found.setdefault(key, {})[row["case"]] = row
+    cases = ("raster_forward", "raster_gradient", "render_forward", "render_gradient")
+    rows = []
+    for one in found.values():
+        row, ratio = one[cases[0]], one["raster_gradient"].get("ratio")
+        rows.append((f"{row['vertices']} vertices, {row['resolution']} px, {_machine(row)}",
+                     *(f"{one[case]['ms']:.1f}" for case in cases), f"{ratio:.1f}" if ratio else ""))
+    return markdown(("mesh", *(f"{case.replace('_', ', ')}, ms" for case in cases), "times as fast as PyTorch"), rows)
+
+
+def startup() -> str:
+    """Seconds to the first step: the first start compiles, the second finds what was compiled."""
+    last = {row["what"]: row for row in rows_of("startup.jsonl")}
+    parts = ("import_s", "trace_s", "compile_s")
+    return markdown((f"{next(iter(last.values()))['cores']} core", "seconds", "import", "trace", "compile"), [
+        (name, f"{row['wall_s']:.1f}", *(f"{row[key]:.1f}" if key in row else "" for key in parts))
+        for name, row in last.items()])
+
+
+def scaling() -> str:
+    """How processor time grows with each quantity; a slope of 1 is proportional."""
+    from benchmarks.growth import verdict
+    from benchmarks.scaling import latest
+
+    groups = itertools.groupby(latest(rows_of("scaling/rows.jsonl")), key=lambda row: row["quantity"])
+    rows = []
+    for name, group in groups:
+        found = list(group)
+        grown = verdict(found)
+        rows.append((name, f"{found[0]['size']} to {found[-1]['size']}", f"{grown['slope']:.2f}", grown["verdict"],
+                     f"{found[0]['cpu_ms'] / 1e3:.3g}", f"{found[-1]['cpu_ms'] / 1e3:.3g}"))
+    return markdown(("quantity", "sizes", "slope", "verdict", "processor seconds, smallest", "largest"), rows)
+
+
+def cluster() -> str:
+    """What many photos cost, multiplied from one."""
+    from benchmarks.scaling import PHOTOS, latest, summary
+
+    found = summary(latest(rows_of("scaling/rows.jsonl")))
+    hours = found[f"hours_{PHOTOS}_photos_one_core"]
+    rows = (("processor seconds of a photo, default preset, without compiling, reading and writing",
+             f"{found['cpu_s_photo']:.1f}"),
+            (f"hours of one core for {PHOTOS} photos (multiplied)", f"{hours:.0f}"),
+            ("hours of 64 such cores (divided)", f"{hours / 64:.1f}"),
+            ("more processor time of a photo on eight virtual devices of one core than on one",
+             f"{found['sharding_overhead']:.0%}"),
+            ("more peak memory from 30 to 300 steps, MB", f"{found['memory_growth_mb_steps']:.0f}"),
+            ("more peak memory from 1 to 8 photos, MB", f"{found['memory_growth_mb_photos']:.0f}"))
+    return markdown(("many photos", ""), rows)
+
+
+def commands() -> str:
+    """Seconds and gigabytes of whole commands; of one command and case the last row."""
+    timed = (row for row in rows_of("commands.jsonl") if "wall_s" in row or "cpu_s" in row)
+    last = {(row["command"], row["what"]): row for row in timed}
+
+    def cell(row, key, *, scale=1.0):
+        return f"{row[key] / scale:.3g}" if key in row else ""
+
+    return markdown(("command", "case", "seconds", "processor seconds", "GB"), [
+        (f"`{command.removeprefix('python -m ')}`", what, cell(row, "wall_s"), cell(row, "cpu_s"),
+         cell(row, "memory_gb") or cell(row, "peak_mb", scale=1e3)) for (command, what), row in last.items()])
