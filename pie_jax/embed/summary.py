@@ -50,8 +50,10 @@ def _rows(out: pathlib.Path) -> Iterator[dict]:
 def _page(rows: Sequence[dict]) -> str:
     heads = "".join(f'<th><button type="button">{html.escape(words)}</button></th>' for words in _WORDS.values())
     body = "\n".join(_line(row) for row in rows)
+    failed = sum("error" in row for row in rows)
+    count = f"{len(rows) - failed} portrait{'s' * (len(rows) - failed != 1)}" + (f", {failed} failed" if failed else "")
     page = (pathlib.Path(__file__).parent / "summary.html").read_text("utf-8")
-    for mark, words in (("count", str(len(rows))), ("heads", heads), ("rows", body)):
+    for mark, words in (("count", count), ("heads", heads), ("rows", body)):
         page = page.replace(f"<!--{mark}-->", words)
     return page
 

@@ -33,4 +33,4 @@ def test_names_do_no_harm_to_the_page(tmp_path):
     write_summary(tmp_path, [("<b>.png", "<i>cause</i>")])
     page = (tmp_path / "index.html").read_text()
     assert page.count("<script>") == 1 and "onload=alert(1) <" not in page and "<i>cause" not in page
-    assert 'loading="lazy"' in page and "x%22%20onload%3Dalert" in page and "<h1>2 portraits</h1>" in page
+    assert 'loading="lazy"' in page and "x%22%20onload%3Dalert" in page and "<h1>1 portrait, 1 failed</h1>" in page
