@@ -84,10 +84,11 @@ def _make_ready(model: MorphableModel, params: FaceParams, landmarks, portrait, 
     matte = jax.image.resize(matte / 255.0, (resolution, resolution), "linear")
     near = widest(matte, _odd(_GROW * resolution))
     sure = jnp.where((near < _BACKGROUND) & inside, _SURE, 0.0)  # background that the photo shows
-    colours = to_linear(small)
-    mean = (colours * sure[None]).sum(axis=(1, 2), keepdims=True) / jnp.maximum(sure.sum(), 1.0)
+    # Filled in sRGB values: as light, one lamp would brighten the dark around it.
+    mean = (small * sure[None]).sum(axis=(1, 2), keepdims=True) / jnp.maximum(sure.sum(), 1.0)
+    filled = jnp.clip(mean + smooth_field(small - mean, sure, coarser=4), 0.0, 1.0)
     return Ready(stance=stance, portrait=portrait, small=small, matte=matte,
-                 background=mean + smooth_field(colours - mean, sure, coarser=4),
+                 background=to_linear(filled),
                  behind=jnp.clip((widest(matte, _odd(_STRAY * resolution)) - _PERSON) * 6.0, 0.0, 1.0))
 
 

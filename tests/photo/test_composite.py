@@ -48,6 +48,17 @@ def test_light_stays_off_the_background(photo_pack, fitted):
     assert np.abs(out - pixels)[~background].mean() > 3
 
 
+def test_a_lamp_does_not_brighten_the_dark_behind_the_person(photo_pack, fitted):
+    size = fitted.portrait.shape[0]
+    dark = np.full_like(fitted.portrait, 30)
+    dark[:size // 6, :size // 2] = 250
+    ready = make_ready(photo_pack, dataclasses.replace(fitted, portrait=dark))
+    filled = np.asarray(to_srgb(ready.background)) * 255
+    known = np.asarray(ready.matte) < 0.01
+    behind = filled[:, len(known) // 2, len(known) // 2].mean()
+    assert 30 <= behind < filled[:, known].mean() + 10  # as light, it would be 26 above
+
+
 def test_a_fitted_photo_comes_back_from_its_arrays(fitted):
     again = FittedPhoto.from_arrays(fitted.to_arrays())
     assert again.square == fitted.square and again.size == fitted.size
