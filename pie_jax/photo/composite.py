@@ -34,10 +34,10 @@ def edited_portrait(layers: Layers) -> np.ndarray:
 
 def packed_portrait(layers: Layers) -> jax.Array:
     """The edited portrait [S, S], packed (see `photo.maps`): for `jax.vmap` over edits."""
-    size = layers.ready.portrait.shape[0]
+    size = layers.prepared.portrait.shape[0]
     to_image = np.array([[size, 0.0, 0.0], [0.0, size, 0.0]], np.float32)
     to_places = np.array([[1 / size, 0.0, 0.0], [0.0, 1 / size, 0.0]], np.float32)
-    edited, _ = _composed(layers.ready.portrait, layers.ready.matte, _whole(_reading(layers), size=size),
+    edited, _ = _composed(layers.prepared.portrait, layers.prepared.matte, _whole(_reading(layers), size=size),
                           _painted(layers.painting, to_places, height=size, width=size), to_image, to_places, (0, 0))
     return edited
 
@@ -65,7 +65,7 @@ def edited_photo(photo: np.ndarray, fitted: FittedPhoto, layers: Layers) -> tupl
             to_places = np.column_stack([inverse, inverse @ (np.array([left, top]) - affine[:, 2])]).astype(np.float32)
             painted = _painted(layers.painting, to_places, height=height, width=width)
             planes = _tile(reading, to_places, height=height, width=width)
-            tile, mask = (np.asarray(a) for a in _composed(region, layers.ready.matte, planes, painted, affine,
+            tile, mask = (np.asarray(a) for a in _composed(region, layers.prepared.matte, planes, painted, affine,
                                                            to_places, (left, top)))
             here = (slice(low[1] + top, low[1] + top + height), slice(low[0] + left, low[0] + left + width))
             changed[here] = mask
@@ -100,9 +100,9 @@ def _reading(layers: Layers) -> jax.Array:
 
     Displacement (2) px of the map, light less 1 (3), face (1), background (3), behind (1), jumps (1).
     """
-    motion, ready = layers.motion, layers.ready
-    return jnp.concatenate([motion.displacement, motion.light - 1.0, inner_face(motion)[None], ready.background,
-                            ready.behind[None], _jumps(motion.displacement)[None]])
+    motion, prepared = layers.motion, layers.prepared
+    return jnp.concatenate([motion.displacement, motion.light - 1.0, inner_face(motion)[None], prepared.background,
+                            prepared.behind[None], _jumps(motion.displacement)[None]])
 
 
 @kept(static_argnames="size")

@@ -1,6 +1,6 @@
 """What an edit does to a portrait, as layers: the moved person, the background behind, the painted mouth.
 
-What does not depend on the edit is made once for a photo (`make_ready`).
+What does not depend on the edit is made once for a photo (`prepare_photo`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pie_jax.pack import Pack
 from pie_jax.photo.fitted import FittedPhoto, inside_photo
 from pie_jax.photo.holes import Holes, holes_of
 from pie_jax.photo.maps import centres, pack_image, sample, smooth_field, unpacked
-from pie_jax.photo.motion import Motion, Stance, find_motion, stance_of
+from pie_jax.photo.motion import Motion, SourceFace, find_motion, source_face_of
 from pie_jax.photo.mouth import Painting, paint_mouth
 from pie_jax.photo.windows import narrowest, widest
 from pie_jax.programs import keepable, kept
@@ -37,10 +37,10 @@ _STILL = (0.15 / 512, 0.6 / 512)  # portraits: less is no motion, more is one
 
 @keepable
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Ready:
+class PreparedPhoto:
     """A photo ready for edits: all that does not depend on them. Maps have R px, the portrait S; light is linear."""
 
-    stance: Stance
+    source_face: SourceFace
     portrait: Array  # [S, S] packed sRGB
     small: Array  # [3, R, R] sRGB in 0..1
     matte: Array  # [R, R] 0..1: the person
@@ -53,20 +53,20 @@ class Ready:
 class Layers:
     """What an edit does to a portrait."""
 
-    ready: Ready
+    prepared: PreparedPhoto
     motion: Motion
     painting: Painting | Absent  # None: the pack has no part `mouth`, lips are stretched over an opening mouth
 
 
-def make_ready(pack: Pack, fitted: FittedPhoto, *, size: int | None = None) -> Ready:
+def prepare_photo(pack: Pack, fitted: FittedPhoto, *, size: int | None = None) -> PreparedPhoto:
     """Prepare a photo for edits of its portrait at `size` px (a power of two up to its own size, the default)."""
     own = fitted.portrait.shape[0]
     shown = min(size or own, own)
     resolution = min(shown, GRID)
     portrait, small = (_shrunk(fitted.portrait, side) for side in (shown, resolution))
-    return _make_ready(pack.morphable, jax.tree.map(jnp.asarray, fitted.params), jnp.asarray(fitted.landmarks),
-                       pack_image(portrait), pack_image(small), jnp.asarray(fitted.matte),
-                       inside_photo(fitted, resolution), holes=holes_of(pack.morphable), camera=pack.configs.camera)
+    return _prepared(pack.morphable, jax.tree.map(jnp.asarray, fitted.params), jnp.asarray(fitted.landmarks),
+                     pack_image(portrait), pack_image(small), jnp.asarray(fitted.matte),
+                     inside_photo(fitted, resolution), holes=holes_of(pack.morphable), camera=pack.configs.camera)
 
 
 def _shrunk(image: np.ndarray, size: int) -> np.ndarray:
@@ -76,10 +76,10 @@ def _shrunk(image: np.ndarray, size: int) -> np.ndarray:
 
 
 @kept(static_argnames=("holes", "camera"))
-def _make_ready(model: MorphableModel, params: FaceParams, landmarks, portrait, small, matte, inside, *, holes: Holes,
-                camera: CameraConfig) -> Ready:
+def _prepared(model: MorphableModel, params: FaceParams, landmarks, portrait, small, matte, inside, *, holes: Holes,
+                camera: CameraConfig) -> PreparedPhoto:
     resolution = small.shape[0]
-    stance = stance_of(model, holes, params, camera, resolution=resolution, landmarks=landmarks)
+    source_face = source_face_of(model, holes, params, camera, resolution=resolution, landmarks=landmarks)
     small = jnp.stack([unpacked(small, i) for i in range(3)]) / 255.0
     matte = jax.image.resize(matte / 255.0, (resolution, resolution), "linear")
     near = widest(matte, _odd(_GROW * resolution))
@@ -87,45 +87,46 @@ def _make_ready(model: MorphableModel, params: FaceParams, landmarks, portrait, 
     # Filled in sRGB values: as light, one lamp would brighten the dark around it.
     mean = (small * sure[None]).sum(axis=(1, 2), keepdims=True) / jnp.maximum(sure.sum(), 1.0)
     filled = jnp.clip(mean + smooth_field(small - mean, sure, coarser=4), 0.0, 1.0)
-    return Ready(stance=stance, portrait=portrait, small=small, matte=matte,
-                 background=to_linear(filled),
-                 behind=jnp.clip((widest(matte, _odd(_STRAY * resolution)) - _PERSON) * 6.0, 0.0, 1.0))
+    return PreparedPhoto(source_face=source_face, portrait=portrait, small=small, matte=matte,
+                         background=to_linear(filled),
+                         behind=jnp.clip((widest(matte, _odd(_STRAY * resolution)) - _PERSON) * 6.0, 0.0, 1.0))
 
 
-def edit_layers(pack: Pack, ready: Ready, target: FaceParams) -> Layers:
+def edit_layers(pack: Pack, prepared: PreparedPhoto, target: FaceParams) -> Layers:
     """The layers of an edit to `target` [n]."""
     mouth = pack.weights.get("mouth")
-    motion, painting = _layers(pack.morphable, mouth, ready.stance, ready.small, jax.tree.map(jnp.asarray, target),
+    target = jax.tree.map(jnp.asarray, target)
+    motion, painting = _layers(pack.morphable, mouth, prepared.source_face, prepared.small, target,
                                holes=holes_of(pack.morphable), camera=pack.configs.camera,
                                mouth=None if mouth is None else pack.configs.of("mouth"))
-    return Layers(ready=ready, motion=motion, painting=painting)
+    return Layers(prepared=prepared, motion=motion, painting=painting)
 
 
 @kept(static_argnames=("camera", "holes", "mouth"))
-def _layers(model: MorphableModel, mouth_weights: Weights | Absent, stance: Stance, small, target, *, holes: Holes,
-            camera: CameraConfig, mouth: MouthConfig | Absent) -> tuple[Motion, Painting | Absent]:
-    motion = find_motion(model, holes, stance, target, camera)
+def _layers(model: MorphableModel, mouth_weights: Weights | Absent, source_face: SourceFace, small, target, *,
+            holes: Holes, camera: CameraConfig, mouth: MouthConfig | Absent) -> tuple[Motion, Painting | Absent]:
+    motion = find_motion(model, holes, source_face, target, camera)
     return motion, None if mouth is None else paint_mouth(mouth, mouth_weights, small, motion)
 
 
 @kept()
 def sources(layers: Layers) -> tuple[jax.Array, jax.Array]:
     """Shares [R, R] of a changed pixel that the photo shows, moved or relit, and that are filled in; else both 0."""
-    motion, ready = layers.motion, layers.ready
-    resolution = ready.matte.shape[0]
+    motion, prepared = layers.motion, layers.prepared
+    resolution = prepared.matte.shape[0]
     moved = share_moved(motion.displacement, resolution)
-    alpha = jnp.maximum(sample(ready.matte, *motion.sources()), inner_face(motion))
+    alpha = jnp.maximum(sample(prepared.matte, *motion.sources()), inner_face(motion))
     lit = (jnp.abs(motion.light - 1.0).max(axis=0) * alpha > LIGHT_STEP).astype(moved.dtype)
     painting = painted_part(layers)
     hidden = jnp.maximum(1.0 - motion.seen, jnp.maximum(painting, motion.opened * motion.mouth))
-    filled = jnp.maximum(moved, painting) * jnp.maximum(hidden, (1.0 - alpha) * ready.behind)
-    moved = moved * jnp.maximum(alpha, ready.behind)
+    filled = jnp.maximum(moved, painting) * jnp.maximum(hidden, (1.0 - alpha) * prepared.behind)
+    moved = moved * jnp.maximum(alpha, prepared.behind)
     return jnp.maximum(jnp.maximum(moved, lit) - filled, 0.0), filled
 
 
 def painted_part(layers: Layers) -> jax.Array:
     """[R, R] 0..1: where the edited portrait shows what is painted."""
-    resolution = layers.ready.matte.shape[0]
+    resolution = layers.prepared.matte.shape[0]
     if layers.painting is None:
         return jnp.zeros((resolution, resolution))
     x, y = centres(resolution)
@@ -134,7 +135,7 @@ def painted_part(layers: Layers) -> jax.Array:
 
 def moved_matte(layers: Layers) -> np.ndarray:
     """The person's matte in the edited portrait, [R, R] uint8: for edits of an edit."""
-    moved = sample(layers.ready.matte, *layers.motion.sources())
+    moved = sample(layers.prepared.matte, *layers.motion.sources())
     return np.round(np.asarray(moved) * 255.0).astype(np.uint8)
 
 

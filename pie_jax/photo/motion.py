@@ -57,8 +57,8 @@ _WINDOW = 0.25  # portraits: the side of the window around an eye in which its p
 
 @keepable
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Stance:
-    """A photo's own face on a map of R px: what its motions start from, found once (see `stance_of`).
+class SourceFace:
+    """A photo's own face on a map of R px: what its motions start from, found once (see `source_face_of`).
 
     V vertices of the mesh and, after them, those that close its holes.
     """
@@ -93,8 +93,8 @@ class Motion:
         return x + self.displacement[0], y + self.displacement[1]
 
 
-def stance_of(model: MorphableModel, holes: Holes, params: FaceParams, camera: CameraConfig, *, resolution: int,
-              landmarks: Array | None = None) -> Stance:
+def source_face_of(model: MorphableModel, holes: Holes, params: FaceParams, camera: CameraConfig, *, resolution: int,
+                   landmarks: Array | None = None) -> SourceFace:
     """The face of `params`, FaceParams [n], as a photo shows it, on a map of `resolution` px.
 
     landmarks [66, 2], 0..1 of the portrait: where the photo shows them. The mesh is bent on to them, before every edit
@@ -110,40 +110,41 @@ def stance_of(model: MorphableModel, holes: Holes, params: FaceParams, camera: C
     before = raster.rasterize(vertices, triangles, height=resolution, width=resolution)
     part = region[jnp.maximum(before.triangle_id, 0)]
     eyes = (part == 1) | (part == 2)
-    return Stance(params=params, vertices=vertices, bend=bend,
-                  rest=_placed(holes, project(_neutral(model, params), params, camera, resolution=resolution),
-                               bend)[:, :2],
-                  irradiance=holes.carry(_lit(model, own, params)), depth=before.depth, eyes=eyes,
-                  wide_eyes=_opened(eyes), gap=_gap(vertices[model.landmark_vertices, :2]))
+    return SourceFace(params=params, vertices=vertices, bend=bend,
+                      rest=_placed(holes, project(_neutral(model, params), params, camera, resolution=resolution),
+                                   bend)[:, :2],
+                      irradiance=holes.carry(_lit(model, own, params)), depth=before.depth, eyes=eyes,
+                      wide_eyes=_opened(eyes), gap=_gap(vertices[model.landmark_vertices, :2]))
 
 
-def find_motion(model: MorphableModel, holes: Holes, stance: Stance, target: FaceParams,
+def find_motion(model: MorphableModel, holes: Holes, source_face: SourceFace, target: FaceParams,
                 camera: CameraConfig) -> Motion:
     """The motion from a photo's face to the `target`, FaceParams [n]."""
-    resolution, source = stance.depth.shape[-1], stance.params
+    resolution, source = source_face.depth.shape[-1], source_face.params
     target = lids_met(model, source, target)
     wanted = shape(model, target)
-    vertices = _placed(holes, project(wanted, target, camera, resolution=resolution), stance.bend)
+    vertices = _placed(holes, project(wanted, target, camera, resolution=resolution), source_face.bend)
     rest = _placed(holes, project(_neutral(model, dataclasses.replace(target, identity=source.identity)), target,
-                                  camera, resolution=resolution), stance.bend)[:, :2]
+                                  camera, resolution=resolution), source_face.bend)[:, :2]
     triangles, region = _closed_mesh(model, holes)
     after = raster.rasterize(vertices, triangles, height=resolution, width=resolution)
-    light = jnp.clip(holes.carry(_lit(model, wanted, target)) / jnp.maximum(stance.irradiance, 1e-2), 0.2, 5.0)
+    light = jnp.clip(holes.carry(_lit(model, wanted, target)) / jnp.maximum(source_face.irradiance, 1e-2), 0.2, 5.0)
     same = jnp.all(source.illumination == target.illumination)  # then what turns in it keeps its colour
     light = jnp.where(same, jnp.clip(light.mean(axis=-1, keepdims=True), *_TURNED), light)
+    moved = source_face.vertices - vertices
     drawn = jnp.moveaxis(raster.interpolate(after, triangles, jnp.concatenate(
-        [(stance.vertices - vertices)[:, :2], stance.rest - rest, stance.vertices[:, 2:], light], axis=-1)), -1, 0)
+        [moved[:, :2], source_face.rest - rest, source_face.vertices[:, 2:], light], axis=-1)), -1, 0)
     displacement, rigid, own_depth, light = once((drawn[:2], drawn[2:4], drawn[4], drawn[5:]))
     hit = after.triangle_id >= 0
     part = jnp.where(hit, region[jnp.maximum(after.triangle_id, 0)], -1)
     for eye, at in enumerate(_eye_windows(holes, vertices, resolution), start=1):
-        displacement, part = _eye(stance, displacement, rigid, part, at, region=eye)
+        displacement, part = _eye(source_face, displacement, rigid, part, at, region=eye)
     eyes, mouth = (part == 1) | (part == 2), part == 3
     x, y = centres(resolution)
-    shown_depth = sample(stance.depth, x + displacement[0], y + displacement[1])
+    shown_depth = sample(source_face.depth, x + displacement[0], y + displacement[1])
     visible = once(hit & ((own_depth <= shown_depth * (1 + HIDDEN)) | mouth | eyes))
 
-    shell, head = _rigid_head((vertices + stance.vertices)[:, :2] / 2, source, target, camera, resolution)
+    shell, head = _rigid_head((vertices + source_face.vertices)[:, :2] / 2, source, target, camera, resolution)
     pull = {name: 1.0 / (reach * resolution) ** 2 for name, reach in _REACH.items()}
     trust = once(_inside(visible))
     pulled = pull["head"] * head + pull["still"] * (1 - head)
@@ -155,7 +156,7 @@ def find_motion(model: MorphableModel, holes: Holes, stance: Stance, target: Fac
                                coarser=_COARSER["light"]))
     light = jnp.where(hit[None], light, 1.0 + around)
     lips = vertices[model.landmark_vertices, :2]
-    opened = (_gap(lips) / (stance.gap + _CLOSED) - _OPENED[0]) / (_OPENED[1] - _OPENED[0])
+    opened = (_gap(lips) / (source_face.gap + _CLOSED) - _OPENED[0]) / (_OPENED[1] - _OPENED[0])
     return Motion(displacement=field, seen=jnp.where(hit, visible, 1.0).astype(field.dtype), light=light,
                   face=hit.astype(field.dtype), mouth=mouth.astype(field.dtype),
                   mouth_corners=lips[jnp.asarray(_CORNERS)] / resolution, opened=jnp.clip(opened, 0.0, 1.0))
@@ -225,7 +226,7 @@ def _eye_windows(holes: Holes, vertices, resolution: int):
         yield jnp.clip(middle[::-1].astype(jnp.int32) - side // 2, 0, resolution - side)
 
 
-def _eye(stance: Stance, displacement, rigid, part, at, *, region: int):
+def _eye(source_face: SourceFace, displacement, rigid, part, at, *, region: int):
     """`displacement` [2, R, R] and `part` [R, R] with what concerns one eye set right, in its window from `at` on."""
     side = int(_WINDOW * part.shape[-1])
     moved, still = (jax.lax.dynamic_slice(a, (0, *at), (2, side, side)) for a in (displacement, rigid))
@@ -236,9 +237,9 @@ def _eye(stance: Stance, displacement, rigid, part, at, *, region: int):
     found = moved  # as little of it beside the rigid motion as it takes to read the eyeball inside the photo's lids
     for share in _SHARES:
         mixed = still + share * (moved - still)
-        found = jnp.where(nearest(stance.eyes, x + mixed[0], y + mixed[1])[None], mixed, found)
+        found = jnp.where(nearest(source_face.eyes, x + mixed[0], y + mixed[1])[None], mixed, found)
     found = jnp.where(eye[None], found, moved)
-    was_wide = nearest(stance.wide_eyes, x + found[0], y + found[1])
+    was_wide = nearest(source_face.wide_eyes, x + found[0], y + found[1])
     closed = eye & ~_opened(eye) & was_wide  # what is left between lids that met
     found, eye = _filled_from_above(found, closed), eye & ~closed
     lid = widest(eye, _LID) & ~narrowest(eye, _LID)

@@ -15,7 +15,7 @@ from pie_jax.pack import Pack
 from pie_jax.photo.composite import edited_portrait, packed_portrait
 from pie_jax.photo.fitted import PARTS as FITTED_PARTS
 from pie_jax.photo.fitted import FittedPhoto
-from pie_jax.photo.layers import Layers, edit_layers, make_ready
+from pie_jax.photo.layers import Layers, edit_layers, prepare_photo
 from pie_jax.photo.maps import unpack_image
 from pie_jax.portrait.embedding import Embedding
 from pie_jax.portrait.request import photo_params_of, target_params
@@ -37,7 +37,7 @@ class PhotoEditor:
     def __init__(self, pack: Pack | str | os.PathLike, photo: FittedPhoto, *, size: int | None = None):
         self.pack, self.photo = as_pack(pack), photo
         self.pack.require("morphable")
-        self._ready = make_ready(self.pack, photo, size=size)
+        self._prepared = prepare_photo(self.pack, photo, size=size)
 
     def target(self, **request) -> FaceParams:
         """The FaceParams [n] that a request asks for. Arguments and errors as in `edit_portrait`."""
@@ -48,7 +48,7 @@ class PhotoEditor:
 
     def layers(self, target: FaceParams) -> Layers:
         """How the edit to `target` [n] moves and relights the photo."""
-        return edit_layers(self.pack, self._ready, target)
+        return edit_layers(self.pack, self._prepared, target)
 
     def edit(self, **request) -> np.ndarray:
         """The edited portrait, uint8 [R, R, 3]. Arguments and errors as in `edit_portrait`."""

@@ -10,12 +10,12 @@ from pie_jax.face3d.render import light
 from pie_jax.imaging import to_linear, to_srgb
 from pie_jax.photo.composite import edited_photo, edited_portrait
 from pie_jax.photo.fitted import FittedPhoto
-from pie_jax.photo.layers import edit_layers, make_ready, sources
+from pie_jax.photo.layers import edit_layers, prepare_photo, sources
 
 
 def layers_of(photo_pack, fitted, **changes):
     target = dataclasses.replace(fitted.params, **changes)
-    return edit_layers(photo_pack, make_ready(photo_pack, fitted), target)
+    return edit_layers(photo_pack, prepare_photo(photo_pack, fitted), target)
 
 
 def test_without_an_edit_the_photo_is_itself(photo_pack, photo, fitted):
@@ -42,7 +42,7 @@ def test_a_turn_changes_the_person_alone(photo_pack, photo, fitted):
 def test_light_stays_off_the_background(photo_pack, fitted):
     layers = layers_of(photo_pack, fitted, illumination=np.asarray(light(70.0, 10.0, 1.2, ambient=0.3)))
     pixels, out = fitted.portrait.astype(int), edited_portrait(layers).astype(int)
-    matte = np.asarray(jax.image.resize(layers.ready.matte, pixels.shape[:2], "nearest"))
+    matte = np.asarray(jax.image.resize(layers.prepared.matte, pixels.shape[:2], "nearest"))
     background = matte < 0.01
     assert background.mean() > 0.1 and np.abs(out - pixels)[background].max() <= 2
     assert np.abs(out - pixels)[~background].mean() > 3
@@ -52,9 +52,9 @@ def test_a_lamp_does_not_brighten_the_dark_behind_the_person(photo_pack, fitted)
     size = fitted.portrait.shape[0]
     dark = np.full_like(fitted.portrait, 30)
     dark[:size // 6, :size // 2] = 250
-    ready = make_ready(photo_pack, dataclasses.replace(fitted, portrait=dark))
-    filled = np.asarray(to_srgb(ready.background)) * 255
-    known = np.asarray(ready.matte) < 0.01
+    prepared = prepare_photo(photo_pack, dataclasses.replace(fitted, portrait=dark))
+    filled = np.asarray(to_srgb(prepared.background)) * 255
+    known = np.asarray(prepared.matte) < 0.01
     behind = filled[:, len(known) // 2, len(known) // 2].mean()
     assert 30 <= behind < filled[:, known].mean() + 10  # as light, it would be 26 above
 

@@ -11,15 +11,15 @@ from pie_jax.face3d.morphable import shape
 from pie_jax.face3d.render import light, project, project_landmarks
 from pie_jax.photo.holes import holes_of
 from pie_jax.photo.maps import sample, smooth_field
-from pie_jax.photo.motion import find_motion, lids_met, stance_of
+from pie_jax.photo.motion import find_motion, lids_met, source_face_of
 
 R = 128
 
 
 def motion_of(pack, source, target, *, landmarks=None):
     holes, camera = holes_of(pack.morphable), pack.configs.camera
-    stance = stance_of(pack.morphable, holes, source, camera, resolution=R, landmarks=landmarks)
-    return find_motion(pack.morphable, holes, stance, target, camera)
+    source_face = source_face_of(pack.morphable, holes, source, camera, resolution=R, landmarks=landmarks)
+    return find_motion(pack.morphable, holes, source_face, target, camera)
 
 
 def displacement_at(motion, place):

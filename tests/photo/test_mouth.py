@@ -10,7 +10,7 @@ from pie_jax.config import MouthConfig
 from pie_jax.nn.layers import initialise
 from pie_jax.nn.mouth import MouthNet
 from pie_jax.photo.composite import edited_portrait
-from pie_jax.photo.layers import edit_layers, make_ready, painted_part, sources
+from pie_jax.photo.layers import edit_layers, painted_part, prepare_photo, sources
 from pie_jax.photo.mouth import frame_axes, frame_square, rows_of
 
 CONFIG = MouthConfig()
@@ -45,7 +45,7 @@ def opened(pack, fitted, value):
 
 def test_an_opened_mouth_is_painted_and_a_closed_one_is_not(photo_pack, fitted):
     pack, target = with_mouth(photo_pack, (0.9, 0.1, 0.9)), opened(photo_pack, fitted, 1.5)
-    layers = edit_layers(pack, make_ready(pack, fitted), target)
+    layers = edit_layers(pack, prepare_photo(pack, fitted), target)
     painting = np.asarray(painted_part(layers))
     inside = np.asarray(layers.motion.mouth) > 0
     assert inside.sum() > 200 and painting[inside].mean() > 0.8
@@ -57,7 +57,7 @@ def test_an_opened_mouth_is_painted_and_a_closed_one_is_not(photo_pack, fitted):
     assert image[at][0] > 0.6 and image[at][1] < 0.3  # magenta, as lit there
     photo, filled = sources(layers)
     assert np.asarray(filled)[inside].mean() > 0.8 and np.asarray(photo)[inside].mean() < 0.2
-    still = edit_layers(pack, make_ready(pack, fitted), fitted.params)
+    still = edit_layers(pack, prepare_photo(pack, fitted), fitted.params)
     assert float(np.asarray(painted_part(still)).max()) == 0
 
 
@@ -66,5 +66,5 @@ def test_without_the_part_lips_are_stretched(photo_pack, fitted):
     others = tuple(pair for pair in photo_pack.configs.others if pair[0] != "mouth")
     configs = dataclasses.replace(photo_pack.configs, others=others)
     pack = dataclasses.replace(photo_pack, weights=weights, configs=configs)
-    layers = edit_layers(pack, make_ready(pack, fitted), opened(photo_pack, fitted, 1.5))
+    layers = edit_layers(pack, prepare_photo(pack, fitted), opened(photo_pack, fitted, 1.5))
     assert layers.painting is None and edited_portrait(layers).std() > 1
