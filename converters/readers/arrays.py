@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from converters.readers.unsafe_file import UnsafeFileError, check_size
+from converters.readers.limits import Limits
+from converters.readers.unsafe_file import UnsafeFileError, brief
 
 _TYPES = {"Float": "<f4", "Double": "<f8", "Half": "<f2", "BFloat16": "<u2", "Long": "<i8", "Int": "<i4",
           "Short": "<i2", "Char": "<i1", "Byte": "<u1", "Bool": "|b1", "Untyped": "<u1"}
@@ -50,22 +51,21 @@ class Tensor:
     size: tuple[int, ...]
     stride: tuple[int, ...]
 
-    def array(self) -> np.ndarray:
+    def array(self, limits: Limits) -> np.ndarray:
         """The numbers as a numpy array (bfloat16 becomes float32); Refusal where the view leaves the storage."""
-        numbers = (self.offset, *self.size, *self.stride)
-        if not all(isinstance(n, int) and 0 <= n < 2**48 for n in numbers) or len(self.size) != len(self.stride) \
-                or len(self.size) > 16:
-            raise UnsafeFileError(f"a tensor of sizes {self.size!r:.80} and strides {self.stride!r:.80}")
+        if len(self.size) != len(self.stride) or len(self.size) > 16 or \
+                not all(isinstance(n, int) and 0 <= n < 2**48 for n in (self.offset, *self.size, *self.stride)):
+            raise UnsafeFileError(f"a tensor of sizes {brief(self.size)} and strides {brief(self.stride)}")
         flat = self.storage.flat()
         count = math.prod(self.size)
         last = self.offset + sum((n - 1) * s for n, s in zip(self.size, self.stride))
         if count and last >= flat.size:
             raise UnsafeFileError(f"a tensor that reads element {last} of a storage of {flat.size}")
-        check_size("a tensor", count * flat.itemsize, flat.nbytes)
+        limits.take("a tensor", count * flat.itemsize)
         if count > max(flat.size, 2**20):
             raise UnsafeFileError(f"a tensor of {count} numbers on a storage of {flat.size}")
         if not count:
-            array = np.zeros(self.size, flat.dtype)
+            array = np.zeros(self.size, flat.dtype)  # of no numbers
         else:
             steps = tuple(s * flat.itemsize for s in self.stride)
             array = np.lib.stride_tricks.as_strided(flat[self.offset:], self.size, steps, writeable=False)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.readers.unsafe_file import MAX_DEPTH, MAX_NODES
+from converters.readers.limits import MAX_DEPTH, MAX_NODES
 from pie_jax.errors import PackError
 
 
@@ -97,8 +97,11 @@ def state_dict(tree: Any, *, where: Any = "checkpoint") -> dict[str, np.ndarray]
             children, glue = _children(value), "."
         for key, child in reversed(list(children.items())):
             stack.append((f"{name}{glue}{key}" if name else key, glue, child, depth + 1))
+    seen: set[int] = set()
     for name, array in flat.items():
-        check_finite(name, array, where=where)
+        if id(array) not in seen:
+            check_finite(name, array, where=where)
+            seen.add(id(array))
     return flat
 
 

@@ -12,9 +12,9 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from converters.readers.unsafe_file import UnsafeFileError
+from converters.readers.limits import Limits
+from converters.readers.unsafe_file import STATE_DICT_ALONE, UnsafeFileError
 
-MAX_OPERATIONS = 2_000_000
 _LARGE = 4096  # longer bytes are not copied but stay views of the file
 _MARK = object()
 
@@ -38,27 +38,29 @@ Builder = Callable[[tuple], Any]
 
 
 class Machine:
-    """Runs one pickle: `Machine(data, table).run()` -> (object, offset behind it).
+    """Runs one pickle: `Machine(data, limits, table).run()` -> (object, offset behind it).
 
     Args:
       data: the bytes; values longer than 4 kB are views of it.
+      limits: of the file; operations, and what calls may copy, are counted there.
       table: what each known global builds from its arguments; None for a name that is only ever an argument.
       prefixes: builders for whole families of names ("__torch__."), which get the name too.
       persistent: what a persistent id stands for; None refuses them.
     Errors: Refusal naming the global, opcode or place.
     """
 
-    def __init__(self, data: memoryview, table: Mapping[str, Builder | None], *, start: int = 0,
+    def __init__(self, data: memoryview, limits: Limits, table: Mapping[str, Builder | None], *, start: int = 0,
                  prefixes: Mapping[str, Callable[[str, tuple], Any]] | None = None,
                  persistent: Callable[[Any], Any] | None = None):
-        self._data, self._at, self._table = data, start, table
+        self._data, self._at, self._limits, self._table = data, start, limits, table
         self._prefixes, self._persistent = prefixes or {}, persistent
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
 
     def run(self) -> tuple[Any, int]:
         """The object, and where the pickle ends."""
-        for _ in range(MAX_OPERATIONS):
+        while True:
+            self._limits.step()
             code = bytes(self._take(1))
             if code == b".":
                 return self._pop(), self._at
@@ -66,7 +68,6 @@ class Machine:
             if operation is None:
                 raise UnsafeFileError(f"opcode {code!r} at byte {self._at - 1} is not one that weights need")
             operation(self)
-        raise UnsafeFileError(f"a pickle of more than {MAX_OPERATIONS} operations")
 
     # ---------------------------------------------------------------------------------- reading
     def _take(self, count: int) -> memoryview:
@@ -174,12 +175,14 @@ class Machine:
         full = canonical(f"{module}.{name}")
         if full not in self._table and not any(full.startswith(p) for p in self._prefixes):
             shown = full if full.isprintable() and len(full) < 200 else repr(full[:200])
-            raise UnsafeFileError(f"it names {shown}, which weights do not need; nothing in it was run")
+            raise UnsafeFileError(f"it names {shown}, which weights do not need; nothing in it was run",
+                                  advice=STATE_DICT_ALONE)
         self._push(Name(full))
 
     def _call(self, function: Any, arguments: Any) -> None:
         if not isinstance(function, Name) or not isinstance(arguments, tuple):
             raise UnsafeFileError(f"a call of a {type(function).__name__} at byte {self._at}; nothing in it was run")
+        self._limits.take(f"a call of {function.name}", sum(_size(argument) for argument in arguments))
         builder = self._table.get(function.name)
         if builder is not None:
             self._push(builder(arguments))
@@ -188,7 +191,8 @@ class Machine:
             if function.name.startswith(prefix):
                 self._push(build(function.name, arguments))
                 return
-        raise UnsafeFileError(f"a call of {function.name}, which is no constructor of weights; nothing in it was run")
+        raise UnsafeFileError(f"a call of {function.name}, which is no constructor of weights; nothing in it was run",
+                              advice=STATE_DICT_ALONE)
 
     def _reduce(self) -> None:
         arguments, function = self._pop(), self._pop()
@@ -212,6 +216,8 @@ class Machine:
 
     def _build(self) -> None:
         state, target = self._pop(), self._top()
+        parts = state if isinstance(state, tuple) else ()
+        self._limits.take("a state", _size(state) + sum(_size(part) for part in parts))
         if isinstance(target, Buildable):
             target.build(state)
         elif not isinstance(target, dict):  # an OrderedDict's own attributes (torch's _metadata) are of no use here
@@ -236,8 +242,17 @@ class Machine:
         self._push(self._memo[index])
 
 
+def _size(argument: Any) -> int:
+    """Bytes that a builder may copy of one of its arguments."""
+    if isinstance(argument, str | bytes | memoryview):
+        return len(argument)
+    return 8 * len(argument) if isinstance(argument, list | tuple | dict | set) else 0
+
+
 def scalar_key(key: Any) -> Any:
-    """`key`, if it is a number, text or None; Refusal otherwise."""
+    """`key`, if it is a number, text or None, a class's name as text; Refusal otherwise."""
+    if isinstance(key, Name):  # an older Lightning keys its callbacks by their classes
+        return key.name
     if not isinstance(key, str | int | float | bool | bytes | None):
         raise UnsafeFileError(f"a dict or set keyed by a {type(key).__name__}")
     return key

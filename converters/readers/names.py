@@ -14,8 +14,9 @@ import numpy as np
 
 from converters.readers.arrays import Storage, Tensor, strided
 from converters.readers.checkpoint import Node
+from converters.readers.limits import MAX_DEPTH, MAX_NODES, Limits
 from converters.readers.machine import Buildable, Name, scalar_key, store
-from converters.readers.unsafe_file import MAX_DEPTH, MAX_NODES, UnsafeFileError, check_size
+from converters.readers.unsafe_file import UnsafeFileError, brief
 
 _NUMERIC = re.compile(r"^[<>|=]?(b1|[iu][1248]|f[248])$")
 
@@ -26,7 +27,7 @@ class PendingDtype(Buildable):
     def __init__(self, arguments: tuple):
         code = arguments[0] if arguments else None
         if not isinstance(code, str) or not _NUMERIC.match(code):
-            raise UnsafeFileError(f"an array of type {str(code)[:40]!r}; weights are numbers")
+            raise UnsafeFileError(f"an array of type {brief(code)}; weights are numbers")
         self.dtype = np.dtype(code)
 
     def build(self, state: Any) -> None:
@@ -70,7 +71,7 @@ def array_of(raw: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
     if not isinstance(dtype, PendingDtype) or not isinstance(raw, bytes | memoryview) or order not in ("C", "F"):
         raise UnsafeFileError("a numpy array that is not made of numbers")
     if not all(isinstance(n, int) and n >= 0 for n in shape):
-        raise UnsafeFileError(f"an array of shape {shape!r:.80}")
+        raise UnsafeFileError(f"an array of shape {brief(shape)}")
     flat = np.frombuffer(raw, dtype.dtype) if len(raw) else np.zeros(0, dtype.dtype)
     return native(flat.reshape(shape, order=order))
 
@@ -87,7 +88,12 @@ def _scalar(arguments: tuple) -> Any:
 
 def _mapping(arguments: tuple) -> dict:
     result: dict = {}
-    for pair in arguments[0] if arguments and isinstance(arguments[0], list | tuple) else ():
+    items = arguments[0] if arguments else ()
+    if isinstance(items, dict):
+        return dict(items)
+    for pair in items if isinstance(items, list | tuple) else ():
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise UnsafeFileError("a dict made of other things than pairs")
         store(result, list(pair))
     return result
 
@@ -120,7 +126,7 @@ def _reconstructor(arguments: tuple) -> Any:
     cls = arguments[0]
     if not isinstance(cls, Name):
         raise UnsafeFileError("an object of no class")
-    return {} if cls.name in ("collections.OrderedDict", "dnnlib.util.EasyDict") else PendingNode(cls.name)
+    return {} if cls.name in ("collections.OrderedDict", *_DICTS) else PendingNode(cls.name)
 
 
 def _persistent_object(arguments: tuple) -> PendingNode:
@@ -139,7 +145,7 @@ def _tensor(arguments: tuple) -> Tensor:
 
 
 def _node(name: str) -> Callable[[tuple], PendingNode]:
-    return lambda arguments: PendingNode(name)
+    return lambda arguments: PendingNode(name, {"arguments": list(arguments)} if arguments else None)
 
 
 _TENSOR_TYPES = ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool", "Untyped")
@@ -149,9 +155,9 @@ BASE: dict[str, Callable[[tuple], Any] | None] = {
     "collections.defaultdict": lambda arguments: _mapping(arguments[1:]),
     "builtins.dict": _mapping, "builtins.list": _sequence, "builtins.set": _set, "builtins.frozenset": _set,
     "builtins.bytes": _bytes, "builtins.bytearray": _bytes, "builtins.object": None,
+    "builtins.tuple": lambda arguments: tuple(_sequence(arguments)), "collections.deque": _sequence,
     "_codecs.encode": _encode,
     "copyreg._reconstructor": _reconstructor,
-    "argparse.Namespace": _node("argparse.Namespace"),
     "numpy.ndarray": None,
     "numpy.dtype": PendingDtype,
     "numpy._core.multiarray._reconstruct": lambda arguments: PendingArray(),
@@ -170,14 +176,39 @@ TORCH: dict[str, Callable[[tuple], Any] | None] = BASE | {
     "torch.jit._pickle.build_boollist": _sequence, "torch.jit._pickle.build_tensorlist": _sequence,
     "torch.jit._pickle.restore_type_tag": lambda arguments: arguments[0],
     "torch.storage.UntypedStorage": None, "torch.storage.TypedStorage": None,
-    "torch.float32": None, "torch.float16": None, "torch.bfloat16": None, "torch.int64": None,
 } | {f"torch.{kind}Storage": None for kind in _TENSOR_TYPES} | {f"torch.cuda.{kind}Storage": None
                                                                 for kind in _TENSOR_TYPES}
 
+# Settings and notes that people keep beside the weights: their arguments and state are kept under the class's name, as
+# inert as text. None of these classes is imported, made or called.
+_NOTES = (
+    "argparse.Namespace", "types.SimpleNamespace", "pathlib.Path", "pathlib.PurePath",
+    *(f"{module}.{pure}{system}Path" for module in ("pathlib", "pathlib._local") for pure in ("", "Pure")
+      for system in ("Posix", "Windows")),
+    *(f"datetime.{kind}" for kind in ("date", "datetime", "time", "timedelta", "timezone")),
+    "decimal.Decimal", "fractions.Fraction", "uuid.UUID", "builtins.complex", "builtins.range", "builtins.slice",
+    "torch.torch_version.TorchVersion", "torch.memory_format", "torch.dtype",
+    *(f"omegaconf.{kind}" for kind in (
+        "dictconfig.DictConfig", "listconfig.ListConfig", "base.Metadata", "base.ContainerMetadata",
+        "base.SCMode", "nodes.AnyNode", "nodes.StringNode", "nodes.IntegerNode", "nodes.FloatNode",
+        "nodes.BooleanNode", "nodes.PathNode")),
+)
+_TYPES_ONLY = ("builtins.int", "builtins.float", "builtins.bool", "builtins.str", "builtins.type", "typing.Any",
+               *(f"numpy.{kind}" for kind in ("float16", "float32", "float64", "int32", "int64", "uint8", "bool_",
+                                              "bool")),
+               *(f"torch.{kind}" for kind in ("float32", "float64", "float16", "bfloat16", "int64", "int32", "uint8",
+                                              "bool", "contiguous_format", "channels_last")))
+# dicts under another name: they become dicts
+_DICTS = ("easydict.EasyDict", "addict.addict.Dict", "munch.Munch", "munch.DefaultMunch", "bunch.Bunch",
+          "yacs.config.CfgNode", "fvcore.common.config.CfgNode", "ml_collections.config_dict.config_dict.ConfigDict",
+          "pytorch_lightning.utilities.parsing.AttributeDict", "lightning.pytorch.utilities.parsing.AttributeDict",
+          "lightning.fabric.utilities.data.AttributeDict", "lightning_fabric.utilities.data.AttributeDict",
+          "collections.Counter", "dnnlib.util.EasyDict")
+
 # torch.storage._load_from_bytes is added by `plain`, which reads the bytes without a second pickle of torch's.
-PLAIN: dict[str, Callable[[tuple], Any] | None] = TORCH | {
+KNOWN: dict[str, Callable[[tuple], Any] | None] = TORCH | {
+    **{name: _node(name) for name in _NOTES}, **dict.fromkeys(_TYPES_ONLY), **dict.fromkeys(_DICTS, _mapping),
     "torch_utils.persistence._reconstruct_persistent_obj": _persistent_object,
-    "dnnlib.util.EasyDict": _mapping,
     "dnnlib.tflib.network.Network": _node("dnnlib.tflib.network.Network"),
     "chumpy.ch.Ch": _node("chumpy.ch.Ch"),
     "chumpy.reordering.Select": _node("chumpy.reordering.Select"),
@@ -186,7 +217,7 @@ PLAIN: dict[str, Callable[[tuple], Any] | None] = TORCH | {
 }
 
 
-def finish(tree: Any) -> Any:
+def finish(tree: Any, limits: Limits) -> Any:
     """The tree with every pending object replaced by what it stands for; what was shared stays shared.
 
     Errors: Refusal where a container holds itself, or is too deep or too large.
@@ -221,7 +252,7 @@ def finish(tree: Any) -> Any:
         if isinstance(value, set):
             return set(value)
         if isinstance(value, Tensor):
-            return value.array()
+            return value.array(limits)
         if isinstance(value, PendingArray):
             return value.array
         if isinstance(value, np.ndarray):
@@ -235,26 +266,30 @@ def finish(tree: Any) -> Any:
         if isinstance(value, Storage):
             return value.flat()
         if isinstance(value, PendingNode):
-            return resolve(Node(value.class_name, visit(value.state, depth)))
+            return resolve(Node(value.class_name, visit(value.state, depth)), limits)
         raise UnsafeFileError(f"a {type(value).__name__}")
 
     return visit(tree, 0)
 
 
-def resolve(node: Node) -> Any:
+def resolve(node: Node, limits: Limits) -> Any:
     """The array that a chumpy or scipy.sparse node stands for (public FLAME files), or the node itself."""
     state = node.state
     if node.class_name == "chumpy.ch.Ch":
         return np.asarray(_array(state, "x"))
     if node.class_name == "chumpy.reordering.Select":
-        picked = _array(state, "a").ravel()[np.asarray(state["idxs"])]
-        return picked.reshape(tuple(state["preferred_shape"])) if state.get("preferred_shape") else picked
+        index, shape = _array(state, "idxs"), state.get("preferred_shape")
+        limits.take("a chumpy selection", 8 * (index.size + _array(state, "a").size))
+        picked = _array(state, "a").ravel()[index]
+        return picked.reshape(tuple(int(n) for n in shape)) if shape else picked
     if node.class_name == "scipy.sparse.csc_matrix":
         shape = tuple(int(n) for n in state.get("_shape", state.get("shape", ())))
         data, rows, starts = (_array(state, name) for name in ("data", "indices", "indptr"))
-        if len(shape) != 2 or len(starts) != shape[1] + 1 or len(data) != len(rows):
+        if len(shape) != 2 or min(shape) < 0 or any(a.ndim != 1 for a in (data, rows, starts)) or \
+                len(starts) != shape[1] + 1 or len(data) != len(rows) or starts[0] != 0 or \
+                starts[-1] != len(rows) or np.any(starts[1:] < starts[:-1]) or (len(rows) and rows.min() < 0):
             raise UnsafeFileError("a sparse matrix whose parts do not agree")
-        check_size("a sparse matrix", shape[0] * shape[1] * 8, 16 * 2**20)
+        limits.take("a sparse matrix", shape[0] * shape[1] * data.itemsize)
         dense = np.zeros(shape, data.dtype)
         np.add.at(dense, (rows, np.repeat(np.arange(shape[1]), np.diff(starts))), data)
         return dense

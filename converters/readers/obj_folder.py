@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from converters.readers.unsafe_file import UnsafeFileError, check_size
+from converters.readers.limits import MAX_BYTES
+from converters.readers.unsafe_file import UnsafeFileError
 
 MAX_FILES = 1000
 _JSON = "vertex_indices.json"
@@ -23,7 +24,9 @@ def read_obj_folder(folder: Path) -> dict[str, Any]:
     files = sorted(folder.glob("*.obj"))
     if not files or len(files) > MAX_FILES:
         raise UnsafeFileError(f"a folder with {len(files)} .obj files, not a face model")
-    check_size("the folder", sum(file.stat().st_size for file in files), 2**30)
+    size = sum(file.stat().st_size for file in files)
+    if size > MAX_BYTES // 4:  # what is read of a text takes up to four times its bytes
+        raise UnsafeFileError(f"a folder of {size} bytes of meshes")
     topologies: dict[bytes, dict[str, np.ndarray]] = {}
     tree: dict[str, Any] = {"meshes": {file.stem: _read_obj(file, topologies) for file in files}}
     if (folder / _JSON).is_file():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
 import zlib
@@ -10,17 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from converters.readers.checkpoint import Checkpoint, unwrapped
+from converters.readers.limits import Limits
 from converters.readers.machine import Machine
+from converters.readers.mapped import mapped
 from converters.readers.tfjs_file import is_tfjs, read_tfjs
 from converters.readers.torch_files import LEGACY_MAGIC, read_legacy, read_zip
-from converters.readers.unsafe_file import UnsafeFileError
+from converters.readers.unsafe_file import ANOTHER_FILE, UnsafeFileError
 from converters.readers.zips import Archive
-from pie_jax.errors import PackError
+from pie_jax.errors import PackError, ResourceError, printable
 
 FORMATS = ("torch-zip", "torchscript", "torch-legacy", "tf-network", "persistence", "pickle", "t7", "mat", "hdf5",
-           "npz", "npy", "safetensors", "tflite", "tfjs", "obj-folder")
+           "npz", "npy", "safetensors", "safetensors-index", "tflite", "tfjs", "obj-folder")
 
-_NOT_WEIGHTS = "; download it again from its owner's page, or use another file"
+_PACKED = {b"\x1f\x8b": ("gzip", "gunzip"), b"BZh": ("bzip2", "bunzip2"), b"\xfd7zXZ\0": ("xz", "unxz"),
+           b"\x28\xb5\x2f\xfd": ("zstd", "unzstd"), b"7z\xbc\xaf": ("7z", "7z x"), b"Rar!": ("RAR", "unrar x")}
 
 
 def read(path: str | os.PathLike) -> Checkpoint:
@@ -37,24 +39,25 @@ def read(path: str | os.PathLike) -> Checkpoint:
             return Checkpoint(path=path, format="obj-folder", tree=read_obj_folder(path))
         if path.exists() and not path.is_file():
             raise UnsafeFileError("neither a file nor a folder")
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if not size:
-                raise UnsafeFileError("the file is empty")
-            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        name, tree = _read(path, data)
+        data = mapped(path)
+        limits = Limits(stored=len(data))
+        name, tree = _read(path, data, limits)
+        limits.check_tree(tree)
     except UnsafeFileError as refusal:
-        raise PackError(f"{path}: {refusal}{_NOT_WEIGHTS}") from refusal
+        raise PackError(f"{path}: {printable(str(refusal), longest=400)}; {refusal.advice}") from refusal
     except OSError as error:
         raise PackError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except MemoryError as error:
+        raise ResourceError(f"{path}: not enough memory to read it; close other programs, or use a larger machine") \
+            from error
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, SyntaxError,
             struct.error, zlib.error) as error:
         cause = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise PackError(f"{path}: damaged ({cause}){_NOT_WEIGHTS}") from error
+        raise PackError(f"{path}: damaged ({printable(cause)}); {ANOTHER_FILE}") from error
     return Checkpoint(path=path, format=name, tree=unwrapped(tree))
 
 
-def _read(path: Path, data: memoryview) -> tuple[str, Any]:
+def _read(path: Path, data: memoryview, limits: Limits) -> tuple[str, Any]:
     head = bytes(data[:512])
     text = head.lstrip().lower()
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
@@ -62,55 +65,62 @@ def _read(path: Path, data: memoryview) -> tuple[str, Any]:
     if text.startswith(b"version https://git-lfs"):
         raise UnsafeFileError("a pointer to a large file, not the file itself (fetch it with git lfs)")
     if head.startswith(b"PK\x03\x04"):
-        archive = Archive(data)
+        archive = Archive(data, limits)
         if any(name.endswith("/data.pkl") for name in archive.names):
             scripted = any(name.endswith("/constants.pkl") or "/code/" in name for name in archive.names)
-            return ("torchscript" if scripted else "torch-zip"), read_zip(archive)
+            return ("torchscript" if scripted else "torch-zip"), read_zip(archive, limits)
         if archive.names and all(name.endswith(".npy") for name in archive.names):
             from converters.readers.numpy_files import read_npz
 
-            return "npz", read_npz(archive)
+            return "npz", read_npz(archive, limits)
         raise UnsafeFileError("a zip archive that is neither torch's nor numpy's (unpack it, and give what is in it)")
     if head.startswith(b"\x93NUMPY"):
         from converters.readers.numpy_files import read_npy
 
-        return "npy", read_npy(data)
+        return "npy", read_npy(data, limits)
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         from converters.readers.hdf5_file import read_hdf5
 
-        return "hdf5", read_hdf5(path, len(data))
+        return "hdf5", read_hdf5(path, limits)
     if head[4:8] == b"TFL3":
         from converters.readers.tflite_file import read_tflite
 
-        return "tflite", read_tflite(data)
+        return "tflite", read_tflite(data, limits)
+    if head[:1] == b"{" and b'"weight_map"' in bytes(data[:2**20]):
+        from converters.readers.safetensors_file import read_safetensors_index
+
+        return "safetensors-index", read_safetensors_index(path, data, limits)
     if is_tfjs(head):
-        return "tfjs", read_tfjs(path, data)
+        return "tfjs", read_tfjs(path, data, limits)
     if head.startswith(b"MATLAB 5.0"):
         from converters.readers.mat_file import read_mat
 
-        return "mat", read_mat(path, data)
+        return "mat", read_mat(data, limits)
     if head.startswith(b"MATLAB 7.3"):
         raise UnsafeFileError("a MATLAB 7.3 file; in MATLAB load it and save it again with '-v7'")
     if len(data) > 12 and head[:4] == b"\x04\0\0\0":
         from converters.readers.torch7_file import read_t7
 
-        return "t7", read_t7(data)
+        return "t7", read_t7(data, limits)
     if len(data) > 8 and head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] < 2**40:
         from converters.readers.safetensors_file import read_safetensors
 
-        return "safetensors", read_safetensors(data)
+        return "safetensors", read_safetensors(data, limits)
     if head[:1] == b"\x80" or (head[:1] in b"(c]}li" and bytes(data[-1:]) == b"."):
-        return _read_pickle(data)
+        return _read_pickle(data, limits)
+    for magic, (kind, command) in _PACKED.items():
+        if head.startswith(magic):
+            raise UnsafeFileError(f"a {kind} file", advice=f"unpack it ({command}), and give what is in it")
     if head[257:262] == b"ustar":
         raise UnsafeFileError("a tar archive (unpack it, and give what is in it)")
     raise UnsafeFileError("not a kind of checkpoint that is known here")
 
 
-def _read_pickle(data: memoryview) -> tuple[str, Any]:
+def _read_pickle(data: memoryview, limits: Limits) -> tuple[str, Any]:
     from converters.readers.plain import read_plain
 
     if bytes(data[:2]) == b"\x80\x02" and bytes(data[2:4]) == b"\x8a\x0a":
-        magic, _ = Machine(data, {}).run()
+        magic, _ = Machine(data, limits, {}).run()
         if magic == LEGACY_MAGIC:
-            return "torch-legacy", read_legacy(data)
-    return read_plain(data)
+            return "torch-legacy", read_legacy(data, limits)
+    return read_plain(data, limits)

@@ -7,19 +7,20 @@ from typing import Any
 
 from converters.readers.arrays import Storage
 from converters.readers.checkpoint import Node, is_network
+from converters.readers.limits import Limits
 from converters.readers.machine import Machine
-from converters.readers.names import PLAIN, TORCH, finish
+from converters.readers.names import KNOWN, TORCH, finish
 from converters.readers.torch_files import LEGACY_MAGIC, storage_identity
 from converters.readers.unsafe_file import UnsafeFileError
 
 
-def read_plain(data: memoryview) -> tuple[str, Any]:
+def read_plain(data: memoryview, limits: Limits) -> tuple[str, Any]:
     """(format, tree): "tf-network", "persistence" or "pickle"."""
-    table = PLAIN | {"torch.storage._load_from_bytes": _inner_storage}
-    tree, end = Machine(data, table).run()
+    table = KNOWN | {"torch.storage._load_from_bytes": lambda arguments: _inner_storage(arguments, limits)}
+    tree, end = Machine(data, limits, table).run()
     if end != len(data):
         raise UnsafeFileError(f"{len(data) - end} bytes behind the pickle")
-    tree = finish(tree)
+    tree = finish(tree, limits)
     if isinstance(tree, tuple) and tree and all(is_network(value) for value in tree):
         return "tf-network", tree
     if isinstance(tree, dict) and any(isinstance(value, Node) and "_modules" in value.state for value in tree.values()):
@@ -27,7 +28,7 @@ def read_plain(data: memoryview) -> tuple[str, Any]:
     return "pickle", tree
 
 
-def _inner_storage(arguments: tuple) -> Storage:
+def _inner_storage(arguments: tuple, limits: Limits) -> Storage:
     """One bare legacy storage, which torch writes where a storage is pickled by itself; nothing else is read."""
     raw = arguments[0]
     if not isinstance(raw, bytes | memoryview):
@@ -46,12 +47,12 @@ def _inner_storage(arguments: tuple) -> Storage:
 
     at, heads = 0, []
     for _ in range(3):
-        value, at = Machine(data, {}, start=at).run()
+        value, at = Machine(data, limits, {}, start=at).run()
         heads.append(value)
     if heads[:2] != [LEGACY_MAGIC, 1001]:
         raise UnsafeFileError("an inner storage without torch's magic number")
-    value, at = Machine(data, _STORAGES, start=at, persistent=persistent).run()
-    keys, at = Machine(data, {}, start=at).run()
+    value, at = Machine(data, limits, _STORAGES, start=at, persistent=persistent).run()
+    keys, at = Machine(data, limits, {}, start=at).run()
     if len(found) != 1 or value is not found[0] or not isinstance(keys, list) or len(keys) != 1:
         raise UnsafeFileError("an inner storage that is not one bare storage")
     storage = found[0]

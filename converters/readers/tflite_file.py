@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from converters.readers.unsafe_file import MAX_NODES, UnsafeFileError
+from converters.readers.limits import Limits
+from converters.readers.unsafe_file import UnsafeFileError
 
 MAGIC = b"TFL3"  # at byte 4
+MAX_SETTINGS = 1000  # of a custom operator, and numbers in one of them
 _DTYPES = {0: "<f4", 1: "<f2", 2: "<i4", 3: "u1", 4: "<i8"}
 # builtin operators that feed-forward face networks are made of: number -> (name, {option: (field, kind, default)})
 _STRIDES = {"padding": (0, "b", 0), "stride_x": (1, "i", 0), "stride_y": (2, "i", 0)}
@@ -38,7 +40,7 @@ _OPERATORS: dict[int, tuple[str, dict[str, tuple[int, str, Any]]]] = {
 }
 
 
-def read_tflite(data: memoryview) -> dict[str, Any]:
+def read_tflite(data: memoryview, limits: Limits) -> dict[str, Any]:
     """{"operators": [{"kind", "inputs", "outputs", options...}], "shapes", "names", "arrays", "inputs", "outputs"}.
 
     Tensors are told by number; "arrays" are the constant ones. float16 weights stay float16, their dequantize operator
@@ -50,7 +52,7 @@ def read_tflite(data: memoryview) -> dict[str, Any]:
         raise UnsafeFileError("a TensorFlow Lite file, which needs flatbuffers: pip install flatbuffers") \
             from None
     buffer = bytes(data)
-    model = _Table(buffer, struct.unpack_from("<I", buffer)[0])
+    model = _Table(buffer, struct.unpack_from("<I", buffer)[0], limits)
     graphs = model.tables(2)
     if len(graphs) != 1:
         raise UnsafeFileError(f"{len(graphs)} graphs in one file; one is expected")
@@ -91,19 +93,38 @@ def _operator(table: _Table, codes: list[tuple[int, str]]) -> dict[str, Any]:
 
 
 def read_options(octets: bytes) -> dict[str, Any]:
-    """The settings of a custom operator, a FlexBuffer map of numbers and lists of numbers."""
+    """The settings of a custom operator, a FlexBuffer map of numbers and lists of numbers; UnsafeFileError for others.
+
+    What is nested deeper is not followed: it may share its parts, and unfold without end.
+    """
     from flatbuffers import flexbuffers
 
-    found: Any = flexbuffers.Loads(octets)
+    def plain(value: Any) -> Any:
+        if not (value.IsInt or value.IsFloat or value.IsBool or value.IsString):
+            raise UnsafeFileError("settings of an operator that are neither numbers nor lists of numbers")
+        return value.Value
+
+    root: Any = flexbuffers.GetRoot(octets)
+    if not root.IsMap or len(root.AsMap) > MAX_SETTINGS:
+        raise UnsafeFileError("settings of an operator that are no map")
+    found: dict[str, Any] = {}
+    for key, value in zip(root.AsMap.Keys, root.AsMap.Values):
+        vector = value.IsVector or value.IsTypedVector or value.IsFixedTypedVector
+        items = (value.AsVector if value.IsVector else value.AsTypedVector if value.IsTypedVector else
+                 value.AsFixedTypedVector) if vector else ()
+        if len(items) > MAX_SETTINGS:
+            raise UnsafeFileError("settings of an operator that do not end")
+        found[str(key.AsKey)] = [plain(items[i]) for i in range(len(items))] if vector else plain(value)
     return found
 
 
 class _Table:
     """A flatbuffer table: fields by number, absent ones with their default."""
 
-    def __init__(self, buffer: bytes, position: int):
+    def __init__(self, buffer: bytes, position: int, limits: Limits):
         import flatbuffers.table
 
+        self.limits = limits
         self.buffer, self._table = buffer, flatbuffers.table.Table(buffer, position)
 
     def _place(self, field: int) -> int:
@@ -116,13 +137,12 @@ class _Table:
 
     def table(self, field: int) -> _Table | None:
         place = self._place(field)
-        return _Table(self.buffer, self._target(place)) if place else None
+        return _Table(self.buffer, self._target(place), self.limits) if place else None
 
     def tables(self, field: int) -> list[_Table]:
         start, count = self._vector(field, size=4)
-        if count > MAX_NODES:
-            raise UnsafeFileError(f"{count} entries in one list; it is not a network")
-        return [_Table(self.buffer, self._target(start + 4 * i)) for i in range(count)]
+        self.limits.enter(0, count=count)
+        return [_Table(self.buffer, self._target(start + 4 * i), self.limits) for i in range(count)]
 
     def integers(self, field: int) -> tuple[int, ...]:
         start, count = self._vector(field, size=4)
@@ -146,4 +166,5 @@ class _Table:
         count = struct.unpack_from("<I", self.buffer, start)[0]
         if start + 4 + size * count > len(self.buffer):
             raise UnsafeFileError("a list that is longer than the file")
+        self.limits.take("a list", size * count)
         return start + 4, count

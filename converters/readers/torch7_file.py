@@ -9,15 +9,16 @@ import numpy as np
 
 from converters.readers.arrays import Storage, Tensor
 from converters.readers.checkpoint import Node
-from converters.readers.unsafe_file import MAX_DEPTH, MAX_NODES, UnsafeFileError
+from converters.readers.limits import Limits
+from converters.readers.unsafe_file import UnsafeFileError
 
 _KINDS = {"Float": "Float", "Double": "Double", "Half": "Half", "Long": "Long", "Int": "Int", "Short": "Short",
           "Char": "Char", "Byte": "Byte", "Cuda": "Float", "CudaDouble": "Double", "CudaLong": "Long"}
 
 
-def read_t7(data: memoryview) -> Any:
+def read_t7(data: memoryview, limits: Limits) -> Any:
     """The object of the file; a table with keys 1..n is a list. Refusal."""
-    reader = _Reader(data)
+    reader = _Reader(data, limits)
     value = reader.object(0)
     if reader.at != len(data):
         raise UnsafeFileError(f"{len(data) - reader.at} bytes behind the object")
@@ -25,8 +26,8 @@ def read_t7(data: memoryview) -> Any:
 
 
 class _Reader:
-    def __init__(self, data: memoryview):
-        self.data, self.at, self.count = data, 0, 0
+    def __init__(self, data: memoryview, limits: Limits):
+        self.data, self.at, self.limits = data, 0, limits
         self.memo: dict[int, Any] = {}
 
     def take(self, size: int) -> memoryview:
@@ -42,9 +43,7 @@ class _Reader:
         return str(self.take(self.numbers("i")[0]), "utf-8", "replace")
 
     def object(self, depth: int) -> Any:
-        self.count += 1
-        if depth > MAX_DEPTH or self.count > MAX_NODES:
-            raise UnsafeFileError("a file nested too deeply or with too many values")
+        self.limits.enter(depth)
         (tag,) = self.numbers("i")
         if tag == 0:
             return None
@@ -102,8 +101,8 @@ class _Reader:
         sizes, strides = self.numbers("q", count=rank), self.numbers("q", count=rank)
         (first,) = self.numbers("q")
         storage = self.object(depth + 1)
-        if storage is None or not rank:
-            return np.zeros(sizes if rank else (0,), np.float32)
+        if not rank or storage is None and 0 in sizes and max(sizes) < 2**31 and min(sizes) == 0:
+            return np.zeros(sizes or (0,), np.float32)
         if not isinstance(storage, Storage):
             raise UnsafeFileError("a tensor without numbers")
-        return Tensor(storage, first - 1, sizes, strides).array()
+        return Tensor(storage, first - 1, sizes, strides).array(self.limits)

@@ -6,15 +6,16 @@ import struct
 from typing import Any
 
 from converters.readers.arrays import Storage, storage_kind
+from converters.readers.limits import MAX_BYTES, Limits
 from converters.readers.machine import Machine, Name
-from converters.readers.names import TORCH, PendingNode, finish
-from converters.readers.unsafe_file import MAX_BYTES, UnsafeFileError
+from converters.readers.names import KNOWN, PendingNode, finish
+from converters.readers.unsafe_file import STATE_DICT_ALONE, UnsafeFileError, brief
 from converters.readers.zips import Archive
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 
-def read_zip(archive: Archive) -> Any:
+def read_zip(archive: Archive, limits: Limits) -> Any:
     """The object in `*/data.pkl`; objects of TorchScript classes become Nodes. Code in the archive is never read."""
     pickles = [name for name in archive.names if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(pickles) != 1:
@@ -35,19 +36,22 @@ def read_zip(archive: Archive) -> Any:
         return shared if shared.kind == kind and shared.numel == numel else Storage(kind, numel, shared.data)
 
     prefixes = {"__torch__.": lambda name, arguments: PendingNode(name.removeprefix("__torch__."))}
-    tree, _ = Machine(archive.read(pickles[0]), TORCH, prefixes=prefixes, persistent=persistent).run()
-    return finish(tree)
+    data = archive.read(pickles[0])
+    tree, end = Machine(data, limits, KNOWN, prefixes=prefixes, persistent=persistent).run()
+    if end != len(data):
+        raise UnsafeFileError(f"{len(data) - end} bytes behind the pickle")
+    return finish(tree, limits)
 
 
-def read_legacy(data: memoryview) -> Any:
+def read_legacy(data: memoryview, limits: Limits) -> Any:
     """The object of a stream: magic, version, system, object, keys, then each storage's numbers."""
-    magic, at = Machine(data, {}).run()
+    magic, at = Machine(data, limits, {}).run()
     if magic != LEGACY_MAGIC:
         raise UnsafeFileError("not torch's magic number")
-    version, at = Machine(data, {}, start=at).run()
-    system, at = Machine(data, {}, start=at).run()
+    version, at = Machine(data, limits, {}, start=at).run()
+    system, at = Machine(data, limits, {}, start=at).run()
     if version != 1001 or not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise UnsafeFileError(f"torch's stream of version {version!r:.20} and system {system!r:.80}")
+        raise UnsafeFileError(f"torch's stream of version {brief(version)} and system {brief(system)}")
     storages: dict[str, Storage] = {}
 
     def persistent(identity: Any) -> Storage:
@@ -63,11 +67,11 @@ def read_legacy(data: memoryview) -> Any:
             raise UnsafeFileError("a view that leaves its storage")
         return Storage(kind, count, base=storage, first=first)
 
-    tree, at = Machine(data, TORCH, start=at, persistent=persistent).run()
-    keys, at = Machine(data, {}, start=at).run()
-    if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(storages):
+    tree, at = Machine(data, limits, KNOWN, start=at, persistent=persistent).run()
+    keys, at = Machine(data, limits, {}, start=at).run()
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or sorted(keys) != sorted(storages):
         raise UnsafeFileError("the list of storages is not the one the object needs: the file is damaged")
-    for key in map(str, keys):
+    for key in keys:
         storage = storages[key]
         if at + 8 > len(data):
             raise UnsafeFileError(f"it ends before storage {key}: the file is truncated")
@@ -78,14 +82,16 @@ def read_legacy(data: memoryview) -> Any:
             raise UnsafeFileError(f"it ends inside storage {key}: the file is truncated")
         storage.data = data[at + 8:at + 8 + storage.bytes]
         at += 8 + storage.bytes
-    return finish(tree)
+    if at != len(data):
+        raise UnsafeFileError(f"{len(data) - at} bytes behind the last storage")
+    return finish(tree, limits)
 
 
 def storage_identity(identity: Any) -> tuple[str, str, int]:
     """Kind, key and number of elements of a torch persistent id; Refusal."""
     if not isinstance(identity, tuple) or len(identity) < 5 or identity[0] != "storage":
         what = identity[0] if isinstance(identity, tuple) and identity else identity
-        raise UnsafeFileError(f"a persistent id {what!r:.60}, which is no tensor; save a state dict, not a module")
+        raise UnsafeFileError(f"a persistent id {brief(what)}, which is no tensor", advice=STATE_DICT_ALONE)
     _, cls, key, _, numel = identity[:5]
     if not isinstance(cls, Name) or not isinstance(key, str) or not isinstance(numel, int) or isinstance(numel, bool) \
             or not 0 <= numel <= MAX_BYTES or "/" in key:

@@ -1,17 +1,25 @@
-"""Why a file is not read, and the bounds that its declared sizes must keep."""
+"""Why a file is not read, said in one bounded line."""
 
-MAX_BYTES = 8 * 2**30  # all arrays of one file
-MAX_RATIO = 200  # of inflated to stored bytes; weights compress by 1.1, tables of zeros by more
-SMALL = 16 * 2**20  # below this no ratio is looked at
-MAX_DEPTH = 200  # of nested containers
-MAX_NODES = 200_000  # containers and leaves of one tree
+import reprlib
+from typing import Any
+
+ANOTHER_FILE = "download it again from its owner's page, or use another file"
+STATE_DICT_ALONE = ("where you have the program that made it, save the state dict alone: "
+                    "torch.save(network.state_dict(), FILE)")
 
 
 class UnsafeFileError(ValueError):
-    """What is wrong with the file's content; `read` adds its path and raises PackError."""
+    """What is wrong with the file's content; `read` adds its path and the `advice`, and raises PackError."""
+
+    def __init__(self, what: str, *, advice: str = ANOTHER_FILE):
+        super().__init__(what)
+        self.advice = advice
 
 
-def check_size(what: str, declared: int, stored: int) -> None:
-    """Refusal when `declared` bytes are more than a file of `stored` bytes may honestly hold."""
-    if declared < 0 or declared > MAX_BYTES or (declared > SMALL and declared > MAX_RATIO * max(stored, 1)):
-        raise UnsafeFileError(f"{what} declares {declared} bytes out of {stored} stored ones")
+_brief = reprlib.Repr()
+_brief.maxlevel, _brief.maxother, _brief.maxstring = 2, 60, 60
+
+
+def brief(value: Any) -> str:
+    """A value of a file for a message: short, whatever it holds; a repr would unfold what it shares."""
+    return " ".join(_brief.repr(value).split())[:100]

@@ -7,7 +7,8 @@ import struct
 import zipfile
 import zlib
 
-from converters.readers.unsafe_file import MAX_BYTES, UnsafeFileError, check_size
+from converters.readers.limits import Limits
+from converters.readers.unsafe_file import UnsafeFileError
 
 MAX_MEMBERS = 100_000
 
@@ -39,17 +40,19 @@ class _Window(io.RawIOBase):
 
 
 class Archive:
-    """A zip archive whose directory has been checked: plain relative names, no overlap, honest sizes.
+    """A zip archive whose directory has been checked: plain relative names and honest sizes.
+
+    The members fill the file end to end up to the directory, so none is hidden, shared, or left out of it.
 
     Errors (of the constructor and of `read`): Refusal.
     """
 
-    def __init__(self, data: memoryview):
+    def __init__(self, data: memoryview, limits: Limits):
         self._data = data
         try:
             with zipfile.ZipFile(_Window(data)) as archive:
                 infos = archive.infolist()
-                end = archive.start_dir
+                end, comment = archive.start_dir, len(archive.comment)
         except (zipfile.BadZipFile, NotImplementedError, struct.error, ValueError, OverflowError) as error:
             raise UnsafeFileError(f"a damaged or truncated zip archive ({error})") from error
         if len(infos) > MAX_MEMBERS:
@@ -58,20 +61,19 @@ class Archive:
         if len(self._infos) != len(infos):
             raise UnsafeFileError("an archive with two members of one name")
         self._places: dict[str, tuple[int, int]] = {}
-        total = 0
-        for info in infos:
+        at = 0  # where the next member is due
+        for info in sorted(infos, key=lambda info: info.header_offset):
             self._check_name(info)
-            check_size(f"the member {info.filename}", info.file_size, info.compress_size)
-            total += info.file_size
-            self._places[info.filename] = self._place(info)
-        if total > MAX_BYTES:
-            raise UnsafeFileError(f"an archive that declares {total} bytes")
-        previous = 0
-        for name in sorted(self._places, key=lambda n: self._infos[n].header_offset):
-            start, stop = self._places[name]
-            if self._infos[name].header_offset < previous or stop > end:
-                raise UnsafeFileError(f"the member {name} overlaps another")
-            previous = stop
+            limits.take(f"the member {info.filename}", info.file_size)
+            start, stop = self._place(info)
+            if info.header_offset != at:
+                raise UnsafeFileError(self._gap(at, info.header_offset, f"the member {info.filename}"))
+            self._places[info.filename] = start, stop
+            at = stop + self._descriptor(info, stop)
+        if at != end:
+            raise UnsafeFileError(self._gap(at, end, "the directory"))
+        if bytes(data[len(data) - comment - 22:len(data) - comment - 18]) != b"PK\5\6":
+            raise UnsafeFileError("a zip archive with other bytes behind it")
 
     @property
     def names(self) -> list[str]:
@@ -102,6 +104,27 @@ class Archive:
         if info.CRC and zlib.crc32(piece) != info.CRC:  # 0: torch was told to compute none
             raise UnsafeFileError(f"the member {name} is damaged: its checksum is another")
         return piece
+
+    def _gap(self, due: int, found: int, what: str) -> str:
+        if found < due:
+            return f"{what} overlaps another member"
+        if due == 0 and b"PK\5\6" in bytes(self._data[:found]):
+            return "two zip archives, one behind the other: cut them apart, and give one"
+        return f"{found - due} bytes before {what} that are not in the archive's directory: it is damaged"
+
+    def _descriptor(self, info: zipfile.ZipInfo, stop: int) -> int:
+        """Bytes of the sizes repeated behind a member, where its flag says that they are there."""
+        if not info.flag_bits & 0x8:
+            return 0
+        for kind in ("<III", "<IQQ"):
+            told = struct.pack(kind, info.CRC, info.compress_size, info.file_size) if kind == "<IQQ" or \
+                max(info.compress_size, info.file_size) < 2**32 else b""
+            for whole in (b"PK\7\x08" + told, told):
+                if told and bytes(self._data[stop:stop + len(whole)]) == whole:
+                    return len(whole)
+        if info.file_size:
+            raise UnsafeFileError(f"the member {info.filename} has other sizes behind it than in the directory")
+        return 0  # torch's writer sets the flag of an empty member and repeats nothing
 
     def _check_name(self, info: zipfile.ZipInfo) -> None:
         name = info.filename

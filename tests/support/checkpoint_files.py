@@ -239,3 +239,66 @@ def lying_zip(path, *, declared, stored):
     end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 1, 1, len(central), len(local), 0)
     path.write_bytes(local + central + end)
     return path
+
+
+def safetensors_index(path, shards):
+    """The index beside shards: {file: {name: array}}."""
+    names = {name: file for file, arrays in shards.items() for name in arrays}
+    size = sum(array.nbytes for arrays in shards.values() for array in arrays.values())
+    path.write_text(json.dumps({"metadata": {"total_size": size}, "weight_map": names}))
+    return path
+
+
+def tflite(*, weights, settings):
+    """A TensorFlow Lite file: a convolution by `weights` [O, h, w, I] and a custom operator with `settings`."""
+    import flatbuffers
+    from flatbuffers import flexbuffers
+
+    b = flatbuffers.Builder(1024)
+
+    def vector(values, size, prepend):
+        b.StartVector(size, len(values), size)
+        for value in reversed(values):
+            prepend(value)
+        return b.EndVector()
+
+    def table(slots, **fields):
+        """fields: fN=(kind, value); kinds of flatbuffers.Builder, or "Offset"."""
+        b.StartObject(slots)
+        for name, (kind, value) in fields.items():
+            number = int(name[1:])
+            if kind == "Offset":
+                b.PrependUOffsetTRelativeSlot(number, value, 0)
+            else:
+                getattr(b, f"Prepend{kind}Slot")(number, value, 0)
+        return b.EndObject()
+
+    def offsets(values):
+        return vector(values, 4, b.PrependUOffsetTRelative)
+
+    def integers(values):
+        return vector(values, 4, b.PrependInt32)
+
+    raw = weights.astype("<f4").tobytes()
+    data = vector(list(raw), 1, b.PrependByte)
+    buffers = offsets([table(1), table(1, f0=("Offset", data))])
+    name = b.CreateString("Custom")
+    codes = offsets([table(4, f0=("Int8", 3), f3=("Int32", 3)),
+                     table(4, f0=("Int8", 32), f1=("Offset", name), f3=("Int32", 32))])
+    tensors = []
+    for label, shape, buffer in (("x", (1, 4, 4, 3), 0), ("k", weights.shape, 1), ("y", (1, 4, 4, 2), 0),
+                                 ("z", (1, 2), 0)):
+        text, sizes = b.CreateString(label), integers(shape)
+        tensors.append(table(4, f0=("Offset", sizes), f2=("Uint32", buffer), f3=("Offset", text)))
+    tensors = offsets(tensors)
+    options = table(6, f1=("Int32", 1), f2=("Int32", 1))
+    first = table(9, f1=("Offset", integers([0, 1])), f2=("Offset", integers([2])), f4=("Offset", options))
+    custom = vector(list(flexbuffers.Dumps(settings)), 1, b.PrependByte)
+    second = table(9, f0=("Uint32", 1), f1=("Offset", integers([2])), f2=("Offset", integers([3])),
+                   f5=("Offset", custom))
+    graph = table(5, f0=("Offset", tensors), f1=("Offset", integers([0])), f2=("Offset", integers([3])),
+                  f3=("Offset", offsets([first, second])))
+    graphs = offsets([graph])
+    model = table(5, f1=("Offset", codes), f2=("Offset", graphs), f4=("Offset", buffers))
+    b.Finish(model, file_identifier=b"TFL3")
+    return bytes(b.Output())
