@@ -1,11 +1,12 @@
 """One command for a folder: `python -m converters.all DOWNLOADS --pack DIR` finds, converts and says what is left.
 
 Every file below DOWNLOADS is read and recognised by what is in it. Its name only tells two files apart that say the
-same about themselves: which control a rig of all 257 parameters moves. Two files for one part are left to the user,
+same about themselves: which control a rig of all 257 parameters moves. Of several files for one part
+those that cannot be converted are told, and do not stand in the way of one that can; two that can are left to the user,
 but for face models: the Basel Face Model that Deep3D's regressor speaks of is taken before others.
 
-Ends with `python -m pie_jax.packs status DIR`. Exit code 0: all that was recognised is in the pack; 1: some of it could
-not be converted; 4: nothing was.
+Ends with `python -m pie_jax.packs status DIR`. Exit code 0: every part that was recognised is in the pack; 1: a file of
+one could not be converted, or a part did not get in; 4: nothing was converted.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ import gc
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
 from converters import landmarks, morphable, regressor, rignet, stylegan, tfjs, tflite, vgg
-from converters.converting import converted_by, facts, validate, write
+from converters.converting import Converted, converted_by, facts, validate, write
 from converters.morphable import bfm
+from converters.prefixes import parts, under_prefix
 from converters.readers import Checkpoint, read
+from converters.readers.mapped import mapped
+from converters.readers.safetensors_file import shards_of
 from pie_jax.cli import command
 from pie_jax.errors import EXIT_OK, EXIT_SOME_FAILED, InputError, PackError, PieError, UsageError
 
@@ -42,6 +46,8 @@ class Found:
     module: ModuleType | None = None
     arguments: argparse.Namespace = dataclasses.field(default_factory=argparse.Namespace)
     why: str = ""  # what became of it, for those without a module
+    failed: bool = False  # it cannot be converted, and `why` says so
+    shards: tuple[Path, ...] = ()  # files that belong to it
 
 
 def candidates(folder: Path) -> Iterator[Path]:
@@ -63,8 +69,14 @@ def recognise(path: Path) -> Found:
     """What a file is, by its content."""
     try:
         checkpoint = read(path)
-        return _recognise(checkpoint)
-    except PackError as error:
+        found = _recognise(checkpoint)
+        if found.module is None and not found.layout:
+            others = [other for part in parts(checkpoint) if (other := _recognise(part)).module is not None]
+            found = min(others, key=lambda other: other.part != "generator", default=found)
+        if checkpoint.format == "safetensors-index":
+            found.shards = tuple(path.parent / name for name in set(shards_of(mapped(path)).values()))
+        return found
+    except PieError as error:
         return Found(path=path, why=str(error).removeprefix(f"{path}: "))
 
 
@@ -98,8 +110,15 @@ def _recognise(checkpoint: Checkpoint) -> Found:
     return Found(path=path, why=f"a {checkpoint.format} file of no part that is known here")
 
 
-def plan(found: Sequence[Found]) -> list[Found]:
-    """`found` with their companions as arguments; where a part has several files, those not taken lose their module."""
+def plan(found: Sequence[Found], trial: Callable[[Found], str]) -> list[Found]:
+    """`found` with their companions as arguments; where a part has several files, those not taken lose their module.
+
+    trial: why a file cannot be converted, "" where it can.
+    """
+    shards = {shard: f for f in found for shard in f.shards}
+    for f in found:
+        if f.path in shards:
+            f.layout, f.part, f.module, f.why = "shard", "", None, f"a part of {shards[f.path].path.name}"
     heads = [f for f in found if f.layout == "lpips-heads"]
     helpers = [f for f in found if f.layout == "deep3d-helper"]
     points = [f for f in found if f.layout == "flame-landmarks"]
@@ -113,6 +132,14 @@ def plan(found: Sequence[Found]) -> list[Found]:
                 landmarks=str(points[0].path) if f.layout == "flame" and points else "approximate")
     for part in dict.fromkeys(f.part for f in found if f.module is not None):
         same = [f for f in found if f.part == part and f.module is not None]
+        if len(same) > 1 and part != "rig":
+            for f in same:
+                f.why = trial(f)
+            if not all(f.why for f in same):  # else each tells itself why
+                for f in same:
+                    if f.why:
+                        f.module, f.failed = None, True
+                same = [f for f in same if f.module is not None]
         module = next(f.module.__name__ for f in same if f.module is not None)
         preferred = [f for name in _MODELS for f in same if f.layout == name and part == "morphable"][:1]
         if part == "rig" or len(same) == 1:
@@ -151,7 +178,7 @@ def _run(argv: Sequence[str] | None) -> int:
     if not folder.is_dir():
         raise InputError(f"{folder}: not a folder; give the one with the downloaded files")
     command.configure("cpu")
-    found = plan([recognise(path) for path in candidates(folder)])
+    found = plan([recognise(path) for path in candidates(folder)], _trial)
     rows, failed = [], 0
     for f in found:
         row = _convert(f, arguments, folder)
@@ -163,6 +190,7 @@ def _run(argv: Sequence[str] | None) -> int:
                 print(f"  note: {note}")
         gc.collect()
     done = sum(row["status"] == "converted" for row in rows)
+    lost = {f.part for f in found if f.part} - {row["part"] for row in rows if row["status"] == "converted"}
     if arguments.json:
         print(json.dumps(rows, indent=1))
     else:
@@ -174,27 +202,50 @@ def _run(argv: Sequence[str] | None) -> int:
             packs(["status", arguments.pack])
     if not done:
         raise PackError(f"{folder}: nothing in it was converted")
-    return EXIT_SOME_FAILED if failed else EXIT_OK
+    return EXIT_SOME_FAILED if failed or lost else EXIT_OK
 
 
 def _convert(found: Found, arguments: argparse.Namespace, folder: Path) -> dict:
     """What became of one file, as plain containers with a line of text."""
     row = {"file": str(found.path.relative_to(folder)), "layout": found.layout, "part": found.part or None}
     if found.module is None:
-        status = "left" if found.layout else "not recognised"
+        status = "failed" if found.failed else "left" if found.layout else "not recognised"
         return row | {"status": status, "text": f"{status}: {found.why}"}
     try:
-        checkpoint = read(found.path)
-        converted = converted_by(found.module.convert, checkpoint, found.arguments)
-        validate(converted, where=found.path)
+        checkpoint, converted = _converted(found)
         if not arguments.dry_run:
             write(arguments.pack, converted, checkpoint, name=arguments.name, storage=arguments.storage)
     except PieError as error:
-        hint = f"; convert it: python -m {found.module.__name__}" if isinstance(error, UsageError) else ""
-        return row | {"status": "failed", "text": f"failed: {str(error).removeprefix(f'{found.path}: ')}{hint}"}
+        return row | {"status": "failed", "text": f"failed: {_reason(error, found)}"}
     more = facts(converted, checkpoint)
     return row | {"status": "converted", "part": converted.part, "notes": more["notes"], "licence": more["licence"],
                   "text": f"{converted.layout} -> {converted.part} ({converted.table.summary()})"}
+
+
+def _converted(found: Found) -> tuple[Checkpoint, Converted]:
+    module = found.module
+    assert module is not None
+    checkpoint = under_prefix(read(found.path), module.recognise)
+    converted = converted_by(module.convert, checkpoint, found.arguments)
+    validate(converted, where=found.path)
+    return checkpoint, converted
+
+
+def _trial(found: Found) -> str:
+    try:
+        _converted(found)
+    except PieError as error:
+        return _reason(error, found)
+    finally:
+        gc.collect()
+    return ""
+
+
+def _reason(error: PieError, found: Found) -> str:
+    """An error without its file; where the user must say something, with the command that takes it."""
+    name = "" if found.module is None else found.module.__name__
+    hint = f"; convert it: python -m {name}" if isinstance(error, UsageError) else ""
+    return f"{str(error).removeprefix(f'{found.path}: ')}{hint}"
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """What every converter's command shares: options, the printed table, --check, and writing the part into a pack.
 
     def convert(checkpoint, arguments) -> Converted: ...            # a converter's own part
+    def recognise(checkpoint) -> str | None: ...                     # is the file of this kind?
     def forward(converted, reference) -> dict[str, array]: ...       # outputs that --check compares
     def main(argv=None) -> int:
-        return run(argv, kind="stylegan", description=..., convert=convert, forward=forward)
+        return run(argv, kind="stylegan", description=..., convert=convert, recognise=recognise, forward=forward)
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from converters.prefixes import under_prefix
 from converters.readers import Checkpoint, read
-from converters.table import Mismatch, Table
+from converters.table import USED, Mismatch, Table
 from pie_jax.cli import command
-from pie_jax.errors import EXIT_OK, PackError, PieError, UsageError
+from pie_jax.errors import EXIT_OK, PackError, PieError, ResourceError, UsageError
 from pie_jax.io import cause_of, shown
 
 TOLERANCE = 1e-4  # largest relative error of --check, float32
@@ -62,14 +64,15 @@ def parser(kind: str, description: str) -> command.Parser:
     return p
 
 
-def run(argv: Sequence[str] | None, *, kind: str, description: str, convert: Convert, forward: Forward | None = None,
+def run(argv: Sequence[str] | None, *, kind: str, description: str, convert: Convert,
+        recognise: Callable[[Checkpoint], Any], forward: Forward | None = None,
         extra: Callable[[command.Parser], None] | None = None) -> int:
     """A converter's whole command; the exit code of pie_jax/errors.py."""
     debug = "--debug" in (sys.argv[1:] if argv is None else argv)
-    return command.guarded(lambda: _run(argv, kind, description, convert, forward, extra), debug=debug)
+    return command.guarded(lambda: _run(argv, kind, description, convert, recognise, forward, extra), debug=debug)
 
 
-def _run(argv, kind, description, convert, forward, extra) -> int:
+def _run(argv, kind, description, convert, recognise, forward, extra) -> int:
     p = parser(kind, description)
     if extra is not None:
         extra(p)
@@ -79,7 +82,7 @@ def _run(argv, kind, description, convert, forward, extra) -> int:
     if arguments.check and forward is None:
         raise UsageError("--check: this converter has no forward pass to compare")
     command.configure("cpu")  # float32 as it is written; no accelerator is needed
-    checkpoint = read(arguments.file)
+    checkpoint = under_prefix(read(arguments.file), recognise)
     try:
         converted = converted_by(convert, checkpoint, arguments)
     except Mismatch as mismatch:
@@ -110,13 +113,26 @@ def _run(argv, kind, description, convert, forward, extra) -> int:
 
 
 def converted_by(convert: Convert, checkpoint: Checkpoint, arguments: argparse.Namespace) -> Converted:
-    """`convert(checkpoint, arguments)`; PackError, and no other, where a file only looks like one of its kind."""
+    """`convert(checkpoint, arguments)`, its prefix told; PackError where a file only looks like one of its kind."""
+    prefix = checkpoint.prefix
     try:
-        return convert(checkpoint, arguments)
+        converted = convert(checkpoint, arguments)
+        if not prefix:
+            return converted
+        aside = f"; {checkpoint.aside} other arrays of the file are left out" if checkpoint.aside else ""
+        return dataclasses.replace(converted, table=dataclasses.replace(converted.table, prefix=prefix), notes=(
+            *converted.notes, f"all names begin with {prefix!r}, which is taken off{aside}"))
+    except Mismatch as mismatch:
+        mismatch.table = dataclasses.replace(mismatch.table, prefix=prefix)
+        raise
     except PieError:
         raise
+    except MemoryError as error:
+        raise ResourceError(f"{shown(checkpoint.path)}: not enough memory to convert it; close other programs, or use "
+                            "a larger machine") from error
     except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        what = f"lacks {error}" if isinstance(error, KeyError) else cause_of(error)
+        place = f"at {checkpoint.lookups[0]}: " if checkpoint.lookups else ""
+        what = f"lacks {error}" if isinstance(error, KeyError) else f"{place}{cause_of(error)}"
         raise PackError(f"{shown(checkpoint.path)}: looks like one of its kind, but cannot be converted ({what}); use "
                         "a file as its owner publishes it") from error
 
@@ -136,8 +152,13 @@ def validate(converted: Converted, *, where: Any) -> None:
     from pie_jax.pack import PackConfigs, check_weights, is_network
 
     if is_network(converted.part):
-        check_weights(converted.part, converted.weights, PackConfigs().with_part(converted.part, converted.config),
-                      where=str(where))
+        try:
+            check_weights(converted.part, converted.weights, PackConfigs().with_part(converted.part, converted.config),
+                          where=str(where))
+        except PackError as error:
+            sources = [row.name for row in converted.table.rows for target in row.note.split(", ")
+                       if row.status == USED and f"/{target} " in f"{error} "]
+            raise PackError(f"{error}; made of {', '.join(sources[:8])}" if sources else str(error)) from error
 
 
 def write(pack: str | Path, converted: Converted, checkpoint: Checkpoint, *, name: str | None = None,

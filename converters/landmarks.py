@@ -136,7 +136,7 @@ def forward(converted: Converted, reference: Mapping[str, np.ndarray]) -> dict[s
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
     return run(argv, kind="landmarks", description="Convert the public FAN into the landmark network of a pack.",
-               convert=convert, forward=forward)
+               convert=convert, recognise=recognise, forward=forward)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ Source: sicxu/Deep3DFaceRecon_pytorch models/networks.py (arXiv 1903.08527).
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -70,10 +71,10 @@ def convert(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Converted:
                         "published one; use the published epoch_20.pth")
     stages = [0, 0, 0, 0]
     for name in tensors:
-        if name.startswith("backbone.layer") and name.endswith(".conv1.weight"):
-            stage, block = name.removeprefix("backbone.layer").split(".")[:2]
-            stages[int(stage) - 1] = max(stages[int(stage) - 1], int(block) + 1)
-    bottleneck = "backbone.layer1.0.conv3.weight" in tensors
+        if match := re.match(r"backbone\.layer([1-4])\.(\d{1,3})\.", name):
+            stage = int(match[1]) - 1
+            stages[stage] = max(stages[stage], int(match[2]) + 1)
+    bottleneck = any(re.match(r"backbone\.layer\d\.0\.(conv|bn)3\.", name) for name in tensors)
     width = tensors["backbone.conv1.weight"].shape[0]
     config = RegressorConfig(stage_sizes=tuple(stages), bottleneck=bottleneck, width=width)
     rules = _rules(config)
@@ -116,8 +117,16 @@ def _rules(config: RegressorConfig) -> list[Rule]:
     kernels = tuple(f"final_layers.{i}.weight" for i in range(len(HEAD)))
     rules += [Rule(target="head/kernel", source=kernels, layout=lambda *k: _joined(k, inputs)),
               Rule(target="head/bias", source=tuple(f"final_layers.{i}.bias" for i in range(len(HEAD))),
-                   layout=lambda *b: np.concatenate(b))]
+                   layout=_joined_biases)]
     return rules
+
+
+def _joined_biases(*biases: np.ndarray) -> np.ndarray:
+    """Seven [n] -> [257]."""
+    if [b.shape for b in biases] != [(n,) for n in HEAD]:
+        raise PackError(f"final_layers.*.bias: expected {', '.join(map(str, HEAD))} numbers, got "
+                        f"{[list(b.shape) for b in biases]}; another order or number of coefficients")
+    return np.concatenate(biases)
 
 
 def _joined(kernels: tuple[np.ndarray, ...], inputs: int) -> np.ndarray:
@@ -149,7 +158,7 @@ def forward(converted: Converted, reference: Mapping[str, np.ndarray]) -> dict[s
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
     return run(argv, kind="regressor", description="Convert Deep3DFaceRecon's regressor into a part of a pack.",
-               convert=convert, forward=forward)
+               convert=convert, recognise=recognise, forward=forward)
 
 
 if __name__ == "__main__":

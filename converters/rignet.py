@@ -20,6 +20,7 @@ numbers, as in cassiePython/cddfm3d) do not act on W+ and are refused, and so ar
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -111,9 +112,8 @@ def _rig_rules(layout: str, tensors: Mapping[str, np.ndarray]):
 
     encoder = {"linear": "encoder.{}", "layers": "encoder.layers.{}", "mlp": "E.MLP_{}.0"}[layout]
     decoder = encoder.replace("encoder", "decoder").replace("E.", "D.")
-    layers = 0
-    while f"{encoder.format(layers)}.weight" in tensors:
-        layers += 1
+    pattern = re.escape(encoder).replace(r"\{\}", r"(\d{1,3})") + r"\.\w+"
+    layers = 1 + max(int(match[1]) for name in tensors if (match := re.fullmatch(pattern, name)))
     width, w_dim = tensors[f"{encoder.format(0)}.weight"].shape
     hidden_width, read = tensors[f"{decoder.format(0)}.weight"].shape
     if layout == "mlp":
@@ -171,7 +171,7 @@ def _extra(p) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
     return run(argv, kind="rignet", description="Convert a rig or a DFR network into a part of a pack.",
-               convert=convert, forward=forward, extra=_extra)
+               convert=convert, recognise=recognise, forward=forward, extra=_extra)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ class Table:
     """The rows of one conversion, in the file's order, then what is missing."""
 
     rows: tuple[Row, ...]
+    prefix: str = ""  # what all names begin with in the file; the rows are without it
 
     @property
     def complete(self) -> bool:
@@ -83,7 +84,8 @@ class Table:
         wide = max((len(row.name) for row in self.rows), default=4)
         lines = [f"{row.name:<{wide}}  {_shape(row.shape):<18} {row.status:<9} {row.note}".rstrip()
                  for row in self.rows]
-        return "\n".join([f"{'tensor':<{wide}}  {'shape':<18} status    became / why", *lines, self.summary()])
+        head = [f"all names begin with {self.prefix!r} in the file"] if self.prefix else []
+        return "\n".join([*head, f"{'tensor':<{wide}}  {'shape':<18} status    became / why", *lines, self.summary()])
 
     def to_json(self) -> list[dict[str, Any]]:
         """The rows as plain containers."""
@@ -128,7 +130,10 @@ def map_tensors(tensors: Mapping[str, np.ndarray], rules: Iterable[Rule], *,
             try:
                 value = np.asarray(rule.layout(*(tensors[name] for name in rule.sources)))
             except (ValueError, IndexError, TypeError):  # another number of axes than the layout moves
-                bad |= {name: (WRONG, f"its axes do not fit {rule.target}") for name in rule.sources}
+                rest = {name: [other for other in rule.sources if other != name][:3] for name in rule.sources}
+                bad |= {name: (WRONG, f"its axes do not fit {rule.target}"
+                               f"{', or not those of ' + ', '.join(rest[name]) if rest[name] else ''}")
+                        for name in rule.sources}
                 continue
             with np.errstate(over="ignore"):
                 _put(weights, rule.target, narrow := np.asarray(value, np.float32))

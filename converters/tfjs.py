@@ -129,7 +129,7 @@ class _Plan:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
     return run(argv, kind="tfjs", description="Convert the face descriptor of the Human library.",
-               convert=convert, forward=forward)
+               convert=convert, recognise=recognise, forward=forward)
 
 
 if __name__ == "__main__":

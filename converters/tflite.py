@@ -179,7 +179,7 @@ def forward(converted: Converted, reference: Mapping[str, np.ndarray]) -> dict[s
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
     return run(argv, kind="tflite", description="Convert MediaPipe's face networks into parts of a pack.",
-               convert=convert, forward=forward)
+               convert=convert, recognise=recognise, forward=forward)
 
 
 if __name__ == "__main__":

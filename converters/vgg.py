@@ -8,8 +8,8 @@
 Sources of the layouts: pytorch/vision models/vgg.py; richzhang/PerceptualSimilarity lpips/lpips.py;
 albanie/pytorch-mcn; prlz77/vgg-face.pytorch; Parkhi et al. (BMVC 2015) and its MatConvNet and Torch7 releases.
 
---check REFERENCE.npz: `images_01` [B, H, W, 3] RGB in 0..1, and any of the features by name (conv1_1 .. conv5_3 after
-ReLU, fc6, fc7_pre, fc7) as [B, h, w, C] or [B, N].
+--check REFERENCE.npz: `images_01` [B, R, R, 3] RGB in 0..1, and any of the features by name (conv1_1 .. conv5_3 after
+ReLU at the images' own size; fc6, fc7_pre, fc7 of images resized to the network's) as [B, h, w, C] or [B, N].
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def convert(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Converted:
 # ------------------------------------------------------------------------------------ perceptual
 def _torchvision(checkpoint: Checkpoint, heads: Checkpoint | None) -> Converted:
     tensors = checkpoint.state_dict()
-    config = VGGConfig(width=len(tensors["features.0.bias"]))
+    config = VGGConfig(width=tensors["features.0.weight"].shape[0])
     if heads is not None:
         tensors |= heads.state_dict()
         config = dataclasses.replace(config, layers=LPIPS_LAYERS, heads=True)
@@ -114,7 +114,7 @@ def _torchvision(checkpoint: Checkpoint, heads: Checkpoint | None) -> Converted:
 
 def _lpips(checkpoint: Checkpoint) -> Converted:
     tensors = checkpoint.state_dict()
-    config = VGGConfig(width=len(tensors["net.slice1.0.bias"]), layers=LPIPS_LAYERS, heads=True)
+    config = VGGConfig(width=tensors["net.slice1.0.weight"].shape[0], layers=LPIPS_LAYERS, heads=True)
     mean, std = (np.asarray(VGGConfig().mean_rgb) / 255, np.asarray(VGGConfig().std_rgb) / 255)
 
     def same(expected):
@@ -269,12 +269,22 @@ def forward(converted: Converted, reference: Mapping[str, np.ndarray]) -> dict[s
 
     if "images_01" not in reference:
         return {}
+    images = np.asarray(reference["images_01"], np.float32)
+    if images.ndim != 4 or images.shape[1] != images.shape[2] or images.shape[3] != 3 or images.shape[1] < 32:
+        raise PackError(f"images_01 of the reference has shape {list(images.shape)}; expected [B, R, R, 3] of 32 px or "
+                        "more")
+    config = converted.config
     wanted = [name for name in reference if name in (*CONVOLUTIONS, "fc6", "fc7", "fc7_pre")]
     layers = tuple(name for name in wanted if name in CONVOLUTIONS and name in converted.weights)
-    config = dataclasses.replace(converted.config, layers=converted.config.layers or layers)
-    if not config.heads:
-        config = dataclasses.replace(config, layers=tuple(dict.fromkeys((*config.layers, *layers))))
-    found = apply(VGG(config), converted.weights, np.asarray(reference["images_01"], np.float32))
+    found: dict[str, np.ndarray] = {}
+    if layers:  # at the reference's own size: a convolution has no other
+        read_at = dataclasses.replace(config, resolution=images.shape[1], fc_width=0, num_classes=0, layers=layers)
+        if config.heads:
+            read_at = dataclasses.replace(read_at, layers=config.layers)
+        found |= apply(VGG(read_at), converted.weights, images)
+    if config.fc_width and set(wanted) - set(layers):
+        found |= {name: value for name, value in apply(VGG(config), converted.weights, images).items()
+                  if name not in layers}
     return {name: found[name] for name in wanted if name in found}
 
 
@@ -285,7 +295,7 @@ def _add_arguments(parser: Parser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
     return run(argv, kind="vgg", description="Convert VGG-16, LPIPS or VGG-Face into a part of a pack.",
-               convert=convert, forward=forward, extra=_add_arguments)
+               convert=convert, recognise=recognise, forward=forward, extra=_add_arguments)
 
 
 if __name__ == "__main__":

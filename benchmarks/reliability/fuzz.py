@@ -41,9 +41,9 @@ CONFINED = ("hdf5",)  # read in a process of its own, which its limits may stop
 _WHOLE = (0, 1, 2, 127, 128, 255, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**45, 2**63 - 1, 2**64 - 1)
 # words of the containers: opcodes of pickles that call, fill, remember, repeat; marks of archives; JSON; MATLAB's tags
 _WORDS = (*(bytes([opcode]) for opcode in b"(.02RbtsuaeQ]})N\x81\x94\x93-[{\""), b"q\0", b"h\0", b"h\1", b"2\x86",
-          b"1,", b"cos\nsystem\n", b"ccollections\nOrderedDict\n", b"X\xff\xff\xff\x7f", b"\x8a\xff", b"U\x02os", b"null",
-          *(b"PK" + mark for mark in (b"\1\2", b"\3\4", b"\5\6", b"\6\6", b"\7\x08")), b"\0" * 8, b"\xff" * 8,
-          *(bytes([tag, 0, 0, 0]) for tag in (3, 4, 14, 15)), b"\1\0\4\0")
+          b"1,", b"null", b"cos\nsystem\n", b"ccollections\nOrderedDict\n", b"X\xff\xff\xff\x7f", b"\x8a\xff",
+          b"U\x02os", *(b"PK" + mark for mark in (b"\1\2", b"\3\4", b"\5\6", b"\6\6", b"\7\x08")), b"\0" * 8,
+          b"\xff" * 8, *(bytes([tag, 0, 0, 0]) for tag in (3, 4, 14, 15)), b"\1\0\4\0")
 # what an honest reader never does; imports count only where a module is really loaded
 _FORBIDDEN = re.compile(r"^(exec|compile|import|marshal\..*|pickle\..*|subprocess\..*|socket\..*|ctypes\..*|shutil\..*|"
                         r"os\.(?!listdir|scandir|stat).*|urllib\..*|http\..*|pty\..*|code\..*|tempfile\..*)$")
@@ -171,7 +171,7 @@ def _containers() -> dict[str, Callable[[pathlib.Path], list[pathlib.Path]]]:
 
 
 def containers() -> tuple[str, ...]:
-    """Their names."""
+    """The names of all containers."""
     return tuple(_containers())
 
 

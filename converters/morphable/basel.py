@@ -15,7 +15,7 @@ import argparse
 import numpy as np
 
 from converters.converting import Converted
-from converters.morphable.build import build, flat_basis, flat_mean, outward
+from converters.morphable.build import build, flat_basis, flat_mean, outward, scaled_basis
 from converters.morphable.points import find_landmarks
 from converters.readers import Checkpoint
 from converters.table import Ignored, Rule, map_tensors
@@ -38,7 +38,7 @@ def convert(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Converted:
     tensors = checkpoint.state_dict()
 
     def basis(unit: float, due: int):
-        return lambda b, v: flat_basis(b[:, :due] * np.sqrt(np.ravel(v)[:due].astype(np.float64)) / unit)
+        return lambda b, v: flat_basis(scaled_basis(b, np.sqrt(v.astype(np.float64)), most=due) / unit)
 
     def mean(shape: np.ndarray, expression: np.ndarray) -> np.ndarray:
         vertices = (flat_mean(shape) + flat_mean(expression)) / MILLIMETRES

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from converters.converting import Converted
-from converters.morphable.build import build, flat_basis, flat_mean, outward
+from converters.morphable.build import build, flat_basis, flat_mean, outward, scaled_basis
 from converters.morphable.points import find_landmarks, sixty_six
 from converters.readers import Checkpoint, read
 from converters.table import Ignored, Rule, map_tensors
@@ -46,7 +46,7 @@ def _front(checkpoint: Checkpoint) -> Converted:
         Rule(target="mean_shape", source="meanshape", layout=_recentred),
         Rule(target="identity_basis", source="idBase", layout=flat_basis, shape=(count, None)),
         Rule(target="expression_basis", source="exBase", layout=flat_basis, shape=(count, None)),
-        Rule(target="mean_albedo", source="meantex", layout=lambda a: flat_mean(a) / 255),
+        Rule(target="mean_albedo", source="meantex", layout=lambda a: _of(a, count) / 255),
         Rule(target="texture_basis", source="texBase", layout=lambda a: flat_basis(a) / 255, shape=(count, None)),
         Rule(target="triangles", source="tri", layout=lambda a: a - 1, shape=(None, 3)),
         Rule(target="landmark_vertices", source="keypoints",
@@ -58,6 +58,13 @@ def _front(checkpoint: Checkpoint) -> Converted:
     model, notes = build(fields, where=checkpoint.path)
     return Converted(part="morphable", weights=model, config=None, layout="Deep3D BFM_model_front", licence=LICENCE,
                      table=table, notes=notes)
+
+
+def _of(mean: np.ndarray, count: int) -> np.ndarray:
+    """`count` numbers in any shape -> [V, 3]; ValueError for another number of them."""
+    if mean.size != count:
+        raise ValueError(f"{mean.size} numbers where {count} are due")
+    return flat_mean(mean)
 
 
 def _recentred(mean: np.ndarray) -> np.ndarray:
@@ -79,13 +86,13 @@ def _basel(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Converted:
         keep = np.ravel(helpers["trimIndex"]).astype(np.int64)[front] - 1
 
     def scaled(components: np.ndarray, deviations: np.ndarray, unit: float = 1.0) -> np.ndarray:
-        return flat_basis((components * np.ravel(deviations))[:, :80] / unit)[keep]
+        return flat_basis(scaled_basis(components, deviations, most=80) / unit)[keep]
 
     rules = [
         Rule(target="mean_shape", source="shapeMU", layout=lambda a: _recentred(flat_mean(a)[keep] / DECIMETRES)),
         Rule(target="identity_basis", source=("shapePC", "shapeEV"),
              layout=lambda p, e: scaled(p, e, DECIMETRES)),
-        Rule(target="mean_albedo", source="texMU", layout=lambda a: flat_mean(a)[keep] / 255),
+        Rule(target="mean_albedo", source="texMU", layout=lambda a: _of(a, count)[keep] / 255),
         Rule(target="texture_basis", source=("texPC", "texEV"), layout=lambda p, e: scaled(p, e, 255.0))]
     for name in ("shapePC", "texPC"):
         if tensors[name].ndim != 2 or tensors[name].shape[0] != count:

@@ -22,9 +22,16 @@ def build(fields: Mapping[str, np.ndarray], *, where: Any, names: tuple[str, ...
     fields: mean_shape [V, 3] dm, the three bases [V, 3, N] of any N (absent: none), mean_albedo [V, 3] in 0..1
     (absent: even skin), triangles [T, 3] and landmark_vertices [66], numbers from 0.
     names: of the expression components, as many as there are.
-    PackError: a triangle or landmark of a vertex that is not there, a wrong number of landmarks.
+    PackError: arrays of different numbers of vertices, a triangle or landmark of a vertex that is not there, a wrong
+    number of landmarks.
     """
     vertices = fields["mean_shape"].shape[0]
+    for name in ("mean_shape", *SIZES, "mean_albedo"):
+        if name in fields:
+            due = (vertices, 3, *fields[name].shape[2:3]) if name in SIZES else (vertices, 3)
+            if not vertices or fields[name].shape != due or fields[name].ndim != (3 if name in SIZES else 2):
+                raise PackError(f"{where}: {name} has shape {list(fields[name].shape)}, but the mean shape has "
+                                f"{vertices} vertices; a damaged file, or parts of two models")
     arrays: dict[str, np.ndarray] = {"mean_shape": np.ascontiguousarray(fields["mean_shape"], np.float32)}
     notes = []
     for name, due in SIZES.items():
@@ -65,11 +72,20 @@ def outward(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     return triangles if np.sum(a * np.cross(b, c)) > 0 else triangles[:, ::-1]
 
 
+def scaled_basis(array: np.ndarray, deviations: np.ndarray, *, most: int) -> np.ndarray:
+    """The first `most` components of [3V, N], each times its deviation; ValueError unless there are N of them."""
+    if array.ndim != 2 or array.shape[1] != deviations.size:
+        raise ValueError(f"{deviations.size} deviations of components of shape {list(array.shape)}")
+    return array[:, :most] * np.ravel(deviations)[:most]
+
+
 def flat_basis(array: np.ndarray) -> np.ndarray:
     """[3V, N], x y z of a vertex together -> [V, 3, N]."""
     return array.reshape(-1, 3, array.shape[-1])
 
 
 def flat_mean(array: np.ndarray) -> np.ndarray:
-    """3V numbers in any shape -> [V, 3] float64."""
+    """3V numbers in any shape -> [V, 3] float64; ValueError where there are none."""
+    if not array.size:
+        raise ValueError("no numbers")
     return np.asarray(array, np.float64).reshape(-1, 3)

@@ -59,4 +59,4 @@ def _extra(p) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
     return run(argv, kind="morphable", description="Convert a 3D morphable face model into a part of a pack.",
-               convert=convert, forward=forward, extra=_extra)
+               convert=convert, recognise=recognise, forward=forward, extra=_extra)

@@ -39,6 +39,18 @@ def unwrapped(tree: Any, *, depth: int = _WRAPPED_DEPTH) -> Any:
     return tree
 
 
+class Arrays(dict[str, np.ndarray]):
+    """A state dict that knows the name that was looked up last, so that an error can tell it."""
+
+    def __init__(self, arrays: dict[str, np.ndarray], lookups: list[str]):
+        super().__init__(arrays)
+        self._lookups = lookups
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        self._lookups[:] = [name]
+        return super().__getitem__(name)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """One file, read: which container it is and what it holds (dict, list, tuple, Node, arrays, numbers, text)."""
@@ -46,6 +58,9 @@ class Checkpoint:
     path: Path
     format: str  # one of `FORMATS`
     tree: Any
+    prefix: str = ""  # what all names of this part began with in the file, such as "generator."
+    aside: int = 0  # arrays of the file that are not in this part
+    lookups: list[str] = dataclasses.field(default_factory=list, compare=False, repr=False)  # the last name, if any
 
     def at(self, prefix: str) -> Any:
         """The subtree at a dotted path ("g_ema", "G_ema.synthesis"); PackError where there is none."""
@@ -60,7 +75,7 @@ class Checkpoint:
 
     def state_dict(self, *, prefix: str = "") -> dict[str, np.ndarray]:
         """`state_dict(self.at(prefix))`; PackError names an array with NaN or infinity."""
-        return state_dict(self.at(prefix), where=self.path)
+        return Arrays(state_dict(self.at(prefix), where=self.path), self.lookups)
 
     def sha256(self) -> str:
         """SHA-256 of the file, for a provenance record ("" for a folder)."""

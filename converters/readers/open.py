@@ -44,7 +44,7 @@ def read(path: str | os.PathLike) -> Checkpoint:
         name, tree = _read(path, data, limits)
         limits.check_tree(tree)
     except UnsafeFileError as refusal:
-        raise PackError(f"{path}: {printable(str(refusal), longest=400)}; {refusal.advice}") from refusal
+        raise PackError(f"{path}: {_short(str(refusal))}; {refusal.advice}") from refusal
     except OSError as error:
         raise PackError(f"{path}: cannot be read ({error.strerror or error})") from error
     except MemoryError as error:
@@ -53,8 +53,14 @@ def read(path: str | os.PathLike) -> Checkpoint:
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, SyntaxError,
             struct.error, zlib.error) as error:
         cause = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise PackError(f"{path}: damaged ({printable(cause)}); {ANOTHER_FILE}") from error
+        raise PackError(f"{path}: damaged ({_short(cause)}); {ANOTHER_FILE}") from error
     return Checkpoint(path=path, format=name, tree=unwrapped(tree))
+
+
+def _short(text: str, *, longest: int = 400) -> str:
+    """Text that may hold anything of a file, for a line of a message."""
+    text = printable(text)
+    return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def _read(path: Path, data: memoryview, limits: Limits) -> tuple[str, Any]:

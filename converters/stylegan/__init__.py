@@ -9,6 +9,6 @@ pickles of StyleGAN2, rosinality's of both, genforce's and lernapparat's StyleGA
 constant noise of the file, and / or z [B, Z] and w [B, D].
 """
 
-from converters.stylegan.convert import convert, forward, layout_of, main
+from converters.stylegan.convert import convert, forward, layout_of, main, recognise
 
-__all__ = ["convert", "forward", "layout_of", "main"]
+__all__ = ["convert", "forward", "layout_of", "main", "recognise"]

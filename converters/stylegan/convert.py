@@ -40,6 +40,12 @@ def layout_of(checkpoint: Checkpoint) -> tuple[Any, Any] | None:
     return None
 
 
+def recognise(checkpoint: Checkpoint) -> str | None:
+    """The layout's name, or None."""
+    found = layout_of(checkpoint)
+    return None if found is None else found[0].LAYOUT
+
+
 def convert(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Converted:
     """The generator in a checkpoint.
 
@@ -61,8 +67,9 @@ def convert(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Converted:
         raise PackError(f"{checkpoint.path}: no {error} in it, which the layout {layout.LAYOUT} needs; "
                         "it is incomplete or another network") from error
     except (ValueError, TypeError, IndexError, AttributeError) as error:
+        place = f"at {checkpoint.lookups[0]}: " if checkpoint.lookups else ""
         raise PackError(f"{checkpoint.path}: does not fit the layout {layout.LAYOUT} "
-                        f"({' '.join(str(error).split())[:160]}); it is damaged or another network") from error
+                        f"({place}{' '.join(str(error).split())[:160]}); it is damaged or another network") from error
     weights, table = map_tensors(plan.tensors, (rule for rule in plan.rules if plan.w_mean or rule.target != "w_mean"),
                              known=plan.known, where=checkpoint.path, layout=layout.LAYOUT)
     notes = (*plan.notes, *_complete(weights, plan))
@@ -151,5 +158,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     description = ("StyleGAN 1 or 2 of a public layout -> the generator of a pack. --check wants an .npz with w_plus "
                    "[B, L, D] and image [B, R, R, 3] or [B, 3, R, R] in about [-1, 1], made with the file's constant "
                    "noise, and / or z [B, Z] and w [B, D].")
-    return converting.run(argv, kind="stylegan", description=description, convert=convert, forward=forward,
-                          extra=_extra)
+    return converting.run(argv, kind="stylegan", description=description, convert=convert, recognise=recognise,
+                          forward=forward, extra=_extra)
