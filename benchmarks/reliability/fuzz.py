@@ -49,7 +49,6 @@ _FORBIDDEN = re.compile(r"^(exec|compile|import|marshal\..*|pickle\..*|subproces
                         r"os\.(?!listdir|scandir|stat).*|urllib\..*|http\..*|pty\..*|code\..*|tempfile\..*)$")
 
 
-# ----------------------------------------------------------------------------------------- mutations
 def mutate(rng: random.Random, data: bytes) -> bytes:
     """One to three random changes of a file: bits, bytes, numbers, text, and pieces cut, moved, doubled or put in."""
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
@@ -80,8 +79,7 @@ def _number(rng: random.Random, data: bytes) -> bytes:
 
 
 def _digits(rng: random.Random, data: bytes) -> bytes:
-    found = list(re.finditer(rb"-?\d+", data))
-    if not found:
+    if not (found := list(re.finditer(rb"-?\d+", data))):
         return _bytes(rng, data)
     place, value = rng.choice(found), rng.choice((*_WHOLE, -1, 10**20, rng.randrange(100)))
     return data[:place.start()] + str(value).encode() + data[place.end():]
@@ -115,8 +113,7 @@ def _word(rng: random.Random, data: bytes) -> bytes:
 
 
 def _over(rng: random.Random, data: bytes) -> bytes:
-    start, stop = _span(rng, data)
-    at = rng.randrange(len(data))
+    (start, stop), at = _span(rng, data), rng.randrange(len(data))
     return data[:at] + data[start:stop] + data[at + stop - start:]
 
 
@@ -143,7 +140,6 @@ _PLAIN: tuple[Callable[[random.Random, bytes], bytes], ...] = (_bits, _bytes, _n
 _CHANGES = (*_PLAIN, _inside)
 
 
-# -------------------------------------------------------------------------------------------- reading
 @dataclasses.dataclass
 class Original:
     """One honest file or folder: the bytes of all its files, and what `read` made of them."""
@@ -192,10 +188,8 @@ def strange(checkpoint: Any) -> str:
     from converters.readers import Node
 
     stack, seen = [checkpoint.tree], 0
-    while stack:
-        value, seen = stack.pop(), seen + 1
-        if seen > 3_000_000:
-            return "a tree without end"
+    while stack and (seen := seen + 1) < 3_000_000:
+        value = stack.pop()
         if isinstance(value, np.ndarray | np.generic):
             if value.dtype.kind not in "biufU":
                 return f"an array of {value.dtype}"
@@ -207,7 +201,7 @@ def strange(checkpoint: Any) -> str:
             stack.extend(value)
         elif not (value is None or isinstance(value, str | int | float | bool | bytes)):
             return f"a {type(value).__name__}"
-    return ""
+    return "a tree without end" if stack else ""
 
 
 def wrong(arrays: dict[str, Any], container: str, original: Original, changed: bytes) -> str:
@@ -269,10 +263,8 @@ def work(container: str, first: int, count: int, seed: int) -> None:
         for k in range(first, first + count):
             rng = random.Random(f"{container} {seed} {k}")
             original = rng.choice(found)
-            part = rng.choice(list(original.files))
-            data = original.files[part]
-            changed = mutate(rng, data)
-            part.write_bytes(changed)
+            part, data = rng.choice(list(original.files.items()))
+            part.write_bytes(changed := mutate(rng, data))
             if container in CONFINED:
                 confine(Limits(stored=len(changed)), memory=False)
             else:
@@ -297,8 +289,7 @@ def work(container: str, first: int, count: int, seed: int) -> None:
                     said = wrong(arrays, container, original, changed)
                 except Exception as error:
                     said = f"read, but not by its own library: {error}"
-            if took > SECONDS:
-                said = f"{took:.1f} s"
+            said = f"{took:.1f} s" if took > SECONDS else said
             if events:
                 said = f"{events[0]} and {len(events) - 1} more"
                 events.clear()
@@ -318,14 +309,17 @@ def _repacked(data: bytes) -> bool:
         return False
 
 
-# ------------------------------------------------------------------------------------------ the watcher
 def fuzz(container: str, *, count: int, seed: int = 0) -> dict[str, Any]:
-    """One row: how many of `count` mutations were refused, read right, stopped; and what went wrong, first of all."""
-    row: dict[str, Any] = {"benchmark": "fuzz", "container": container, "seed": seed, "mutations": 0, "refused": 0,
-                           "read": 0, "stopped": 0, "wrong": 0, "slowest_s": 0.0, "peak_mb": 0.0, "first_wrong": []}
-    start = time.monotonic()
+    """One row: how many of `count` mutations were refused, read right, stopped; and what went wrong, first of all.
+
+    Where a process ends, its mutation is tried again alone, because a machine short of memory ends processes too.
+    """
+    row: dict[str, Any] = {"benchmark": "fuzz", "container": container, "seed": seed} | dict.fromkeys(
+        ("mutations", "refused", "read", "stopped", "tried_again", "wrong"), 0) | {
+        "slowest_s": 0.0, "peak_mb": 0.0, "first_wrong": []}
+    start, alone = time.monotonic(), False
     while row["mutations"] < count:
-        words = ("--worker", container, str(row["mutations"]), str(count - row["mutations"]), str(seed))
+        words = ("--worker", container, str(row["mutations"]), str(1 if alone else count - row["mutations"]), str(seed))
         with subprocess.Popen([sys.executable, "-m", "benchmarks.reliability.fuzz", *words], stdout=subprocess.PIPE,
                               cwd=ROOT, text=True) as process:
             watch = ended_after(process)
@@ -334,15 +328,14 @@ def fuzz(container: str, *, count: int, seed: int = 0) -> dict[str, Any]:
                 _account(row, line.strip())
             watch(0)
             code = process.wait()
-        if code == 0:
-            break
-        done = row["mutations"]
-        if container in CONFINED and code == -signal.SIGXCPU:
-            row["stopped"] += 1
-        else:
-            row["wrong"] += 1
-            row["first_wrong"] = [*row["first_wrong"], f"{done}: the process ended by {code}"][:5]
-        row["mutations"] += 1
+        stopped = container in CONFINED and code == -signal.SIGXCPU
+        if stopped or (code and alone):
+            row["stopped"] += stopped
+            if not stopped:
+                _wrong(row, row["mutations"], f"the process ended by {code}")
+            row["mutations"] += 1
+        row["tried_again"] += (again := bool(code) and not stopped and not alone)
+        alone = again
     return row | {"seconds": round(time.monotonic() - start, 1)}
 
 
@@ -371,9 +364,13 @@ def _account(row: dict[str, Any], line: str) -> None:
             for name, value in told.items():
                 row[name] = max(row[name], value)
             return
-        row["wrong"] += 1
-        row["first_wrong"] = [*row["first_wrong"], f"{told['k']}: {told['wrong']}"][:5]
+        _wrong(row, told["k"], told["wrong"])
     row["mutations"] += 1
+
+
+def _wrong(row: dict[str, Any], k: int, what: str) -> None:
+    row["wrong"] += 1
+    row["first_wrong"] = [*row["first_wrong"], f"{k}: {what}"][:5]
 
 
 def main(argv: list[str] | None = None) -> int:
