@@ -54,7 +54,8 @@ def parts(checkpoint: Checkpoint) -> Iterator[Checkpoint]:
 
     whole = _count(checkpoint.tree)
     for prefix, tree in sorted(found.items(), key=rank):
-        yield dataclasses.replace(checkpoint, tree=dict(tree), prefix=prefix, aside=whole - _count(tree))
+        yield dataclasses.replace(checkpoint, tree=dict(tree), prefix=prefix + checkpoint.prefix,
+                                  aside=whole - _count(tree))
 
 
 def _count(tree: Any, *, level: int = 0) -> int:

@@ -25,8 +25,12 @@ _WRAPPERS = ("module.", "_orig_mod.")  # DataParallel, torch.compile
 _WRAPPED_DEPTH = 3  # {"state_dict": {"generator": {"module.fc.weight": ...}}}
 
 
-def unwrapped(tree: Any, *, depth: int = _WRAPPED_DEPTH) -> Any:
-    """A tree whose dicts, down to `depth` levels, have lost the prefixes of torch's wrappers before every name."""
+def unwrapped(tree: Any, *, depth: int = _WRAPPED_DEPTH, taken: list[str] | None = None) -> Any:
+    """A tree whose dicts, down to `depth` levels, have lost the prefixes of torch's wrappers before every name.
+
+    taken: gets each prefix that was taken off a dict, such as "module._orig_mod.".
+    """
+    whole = ""
     if not isinstance(tree, dict) or depth == 0:
         return tree
     while tree and all(isinstance(key, str) and key.startswith(_WRAPPERS) for key in tree):
@@ -34,8 +38,11 @@ def unwrapped(tree: Any, *, depth: int = _WRAPPED_DEPTH) -> Any:
         if not all(key.startswith(prefix) for key in tree):
             break
         tree = type(tree)((key.removeprefix(prefix), value) for key, value in tree.items())
+        whole += prefix
+    if whole and taken is not None:
+        taken.append(whole)
     if any(isinstance(value, dict) for value in tree.values()):
-        return {key: unwrapped(value, depth=depth - 1) for key, value in tree.items()}
+        return {key: unwrapped(value, depth=depth - 1, taken=taken) for key, value in tree.items()}
     return tree
 
 

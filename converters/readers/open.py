@@ -54,7 +54,9 @@ def read(path: str | os.PathLike) -> Checkpoint:
             struct.error, zlib.error) as error:
         cause = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise PackError(f"{path}: damaged ({_short(cause)}); {ANOTHER_FILE}") from error
-    return Checkpoint(path=path, format=name, tree=unwrapped(tree))
+    taken: list[str] = []
+    tree = unwrapped(tree, taken=taken)
+    return Checkpoint(path=path, format=name, tree=tree, prefix=taken[0] if len(set(taken)) == 1 else "")
 
 
 def _short(text: str, *, longest: int = 400) -> str:

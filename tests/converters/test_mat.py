@@ -2,6 +2,7 @@
 
 import pathlib
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -50,7 +51,9 @@ def same(found, due):
 
 
 def agree(path):
-    due = scipy.io.loadmat(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of scipy 1.18, of what sparse matrices will be
+        due = scipy.io.loadmat(path)
     same(read(path).tree, {name: plain(value) for name, value in due.items() if not name.startswith("__")})
 
 
