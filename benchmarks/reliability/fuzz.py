@@ -36,6 +36,7 @@ from typing import Any
 ROOT = pathlib.Path(__file__).parents[2]
 SECONDS, MEMORY = 5.0, 2**30  # of one mutation
 PATIENCE = 60.0  # seconds of the clock without a word, after which the parent gives a process up
+RENEWED = 10_000  # mutations of one process: the system's count of processor time drifts from the clock of Python
 CHECKSUMS = ("torch-zip", "torchscript", "npz")
 CONFINED = ("hdf5",)  # read in a process of its own, which its limits may stop
 _WHOLE = (0, 1, 2, 127, 128, 255, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**45, 2**63 - 1, 2**64 - 1)
@@ -152,23 +153,19 @@ class Original:
 def originals(container: str, folder: pathlib.Path) -> list[Original]:
     """The honest files of a container, written into `folder` and read."""
     found = []
-    for path in _containers()[container](folder):
+    for path in containers()[container](folder):
         parts = [file for file in sorted(folder.iterdir()) if file.is_file()] if path.is_dir() or \
             container in ("tfjs", "safetensors-index") else [path]
         found.append(Original(path=path, files={part: part.read_bytes() for part in parts}, arrays={}))
     return found
 
 
-def _containers() -> dict[str, Callable[[pathlib.Path], list[pathlib.Path]]]:
+def containers() -> dict[str, Callable[[pathlib.Path], list[pathlib.Path]]]:
+    """What writes the honest files of each container."""
     sys.path.append(str(ROOT / "tests" / "support"))
     from small_checkpoints import CONTAINERS
 
     return CONTAINERS
-
-
-def containers() -> tuple[str, ...]:
-    """The names of all containers."""
-    return tuple(_containers())
 
 
 def _reader(container: str) -> Callable[[pathlib.Path], Any]:
@@ -312,14 +309,15 @@ def _repacked(data: bytes) -> bool:
 def fuzz(container: str, *, count: int, seed: int = 0) -> dict[str, Any]:
     """One row: how many of `count` mutations were refused, read right, stopped; and what went wrong, first of all.
 
-    Where a process ends, its mutation is tried again alone, because a machine short of memory ends processes too.
+    Where a process ends, its mutation is tried again alone: a busy machine ends processes for no fault of a file.
     """
     row: dict[str, Any] = {"benchmark": "fuzz", "container": container, "seed": seed} | dict.fromkeys(
         ("mutations", "refused", "read", "stopped", "tried_again", "wrong"), 0) | {
         "slowest_s": 0.0, "peak_mb": 0.0, "first_wrong": []}
     start, alone = time.monotonic(), False
     while row["mutations"] < count:
-        words = ("--worker", container, str(row["mutations"]), str(1 if alone else count - row["mutations"]), str(seed))
+        first, many = row["mutations"], 1 if alone else min(count - row["mutations"], RENEWED)
+        words = ("--worker", container, str(first), str(many), str(seed))
         with subprocess.Popen([sys.executable, "-m", "benchmarks.reliability.fuzz", *words], stdout=subprocess.PIPE,
                               cwd=ROOT, text=True) as process:
             watch = ended_after(process)

@@ -16,7 +16,7 @@ def test_every_container_has_files_to_damage():
     assert set(fuzz.containers()) == set(FORMATS)
 
 
-@pytest.mark.parametrize("container", fuzz.containers())
+@pytest.mark.parametrize("container", list(fuzz.containers()))
 def test_damaged_files_are_refused_or_read_right(container):
     if container == "hdf5":
         pytest.importorskip("h5py")
