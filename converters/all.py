@@ -22,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 
 from converters import landmarks, morphable, regressor, rignet, stylegan, tfjs, tflite, vgg
-from converters.converting import Converted, converted_by, facts, validate, write
+from converters.converting import Converted, converted_by, facts, in_memory, validate, write
 from converters.morphable import bfm
 from converters.prefixes import parts, under_prefix
 from converters.readers import Checkpoint, read
@@ -158,7 +158,7 @@ def plan(found: Sequence[Found], trial: Callable[[Found], str]) -> list[Found]:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
     debug = "--debug" in (sys.argv[1:] if argv is None else argv)
-    return command.guarded(lambda: _run(argv), debug=debug)
+    return command.guarded(lambda: in_memory(lambda: _run(argv)), debug=debug)
 
 
 def _run(argv: Sequence[str] | None) -> int:

@@ -69,7 +69,16 @@ def run(argv: Sequence[str] | None, *, kind: str, description: str, convert: Con
         extra: Callable[[command.Parser], None] | None = None) -> int:
     """A converter's whole command; the exit code of pie_jax/errors.py."""
     debug = "--debug" in (sys.argv[1:] if argv is None else argv)
-    return command.guarded(lambda: _run(argv, kind, description, convert, recognise, forward, extra), debug=debug)
+    return command.guarded(
+        lambda: in_memory(lambda: _run(argv, kind, description, convert, recognise, forward, extra)), debug=debug)
+
+
+def in_memory(work: Callable[[], int]) -> int:
+    """`work()`; ResourceError where memory runs out, because a converter has no smaller --batch to offer."""
+    try:
+        return work()
+    except MemoryError as error:
+        raise ResourceError("not enough memory to convert it; close other programs, or use a larger machine") from error
 
 
 def _run(argv, kind, description, convert, recognise, forward, extra) -> int:
@@ -127,9 +136,6 @@ def converted_by(convert: Convert, checkpoint: Checkpoint, arguments: argparse.N
         raise
     except PieError:
         raise
-    except MemoryError as error:
-        raise ResourceError(f"{shown(checkpoint.path)}: not enough memory to convert it; close other programs, or use "
-                            "a larger machine") from error
     except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         place = f"at {checkpoint.lookups[0]}: " if checkpoint.lookups else ""
         what = f"lacks {error}" if isinstance(error, KeyError) else f"{place}{cause_of(error)}"

@@ -7,6 +7,7 @@ import io
 import json
 import pickle
 import struct
+import sys
 import time
 import zipfile
 
@@ -150,6 +151,11 @@ def test_memory_that_the_machine_lacks_is_said_without_a_batch(tmp_path, monkeyp
         read(tmp_path / "a.npy")
     assert stylegan.main([str(tmp_path / "a.npy"), "--dry-run"]) == 7
     assert "--batch" not in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.setattr(sys.modules["converters.stylegan.convert"], "layout_of", full)  # while it converts
+    assert stylegan.main([str(tmp_path / "a.npy"), "--dry-run"]) == 7
+    err = capsys.readouterr().err
+    assert "not enough memory to convert it" in err and "--batch" not in err
 
 
 def test_an_npz_whose_directory_lacks_an_array_it_holds(tmp_path):
