@@ -59,10 +59,10 @@ def walk(path: Path, limits: Limits) -> dict[str, Any]:
                 raise UnsafeFileError(f"{name!r:.80} is a link; only what is in the file itself is read")
             child = node[name]
             place = h5py.h5o.get_info(child.id).addr  # pyright: ignore[reportAttributeAccessIssue]
-            if place in seen:
-                raise UnsafeFileError(f"{name!r:.80} is in it twice")
-            seen.add(place)
             if isinstance(child, h5py.Group):
+                if place in seen:
+                    raise UnsafeFileError(f"the group {name!r:.80} is in it twice")
+                seen.add(place)
                 result[name] = group(child, depth + 1)
             elif isinstance(child, h5py.Dataset):
                 result[name] = dataset(name, child)

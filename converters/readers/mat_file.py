@@ -101,7 +101,7 @@ class _Reader:
         kind = flags[0] & 0xFF
         if kind == 17:
             return "", None
-        sizes = self.integers(parts, kinds=(5,))
+        sizes = self.integers(parts, kinds=(5, 6))
         if not 2 <= len(sizes) <= MAX_AXES or min(sizes) < 0 or math.prod(sizes) > 2**40:
             raise UnsafeFileError(f"a variable of {len(sizes)} axes, or of a size that is none")
         name = self.text(parts)
@@ -149,7 +149,7 @@ class _Reader:
         """One struct as a dict, several as a list of them, the last axis running first as in numpy."""
         if named:
             self.text(parts)  # the class
-        (width,), names = self.integers(parts, kinds=(5,)) or (0,), self.text(parts)
+        (width,), names = self.integers(parts, kinds=(5, 6)) or (0,), self.text(parts)
         if not 0 < width <= 2**16 or len(names) % width:
             raise UnsafeFileError("a struct with damaged names of its fields")
         fields = [names[at:at + width].split("\0")[0] for at in range(0, len(names), width)]
