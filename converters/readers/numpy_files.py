@@ -14,9 +14,9 @@ from converters.readers.unsafe_file import UnsafeFileError, brief
 from converters.readers.zips import Archive
 
 MAX_AXES = 32
-_ITEM = re.compile(r"""\s*(['"])(descr|fortran_order|shape)\1\s*:\s*"""
+_ITEM = re.compile(r""" *(['"])(descr|fortran_order|shape)\1 *: *"""
                    r"""((['"])[<>|=]?[a-zA-Z]\d{1,9}\4|True|False|\( *\)|\( *\d{1,18}L? *, *\)|"""
-                   r"""\( *\d{1,18}L? *(?:, *\d{1,18}L? *)+,? *\))\s*(?:,|$)""")
+                   r"""\( *\d{1,18}L? *(?:, *\d{1,18}L? *)+,? *\)) *(?:,|$)""")
 
 
 def read_npz(archive: Archive, limits: Limits) -> dict[str, np.ndarray]:
@@ -44,10 +44,10 @@ def read_npy(data: memoryview, limits: Limits, *, what: str = "the array") -> np
 
 def _header(text: str, what: str) -> tuple[str, bool, tuple[int, ...]]:
     """Type, order and shape of "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }"; nothing is evaluated."""
-    text, found, at = text.strip(), {}, 0
+    text, found, at = text.strip(" \n"), {}, 0
     if not (text.startswith("{") and text.endswith("}")):
         raise UnsafeFileError(f"{what} has a damaged header")
-    body = text[1:-1].strip()
+    body = text[1:-1].strip(" ")
     while at < len(body):
         item = _ITEM.match(body, at)
         if item is None or item[2] in found:
