@@ -15,8 +15,8 @@ from converters.readers.zips import Archive
 
 MAX_AXES = 32
 _ITEM = re.compile(r""" *(['"])(descr|fortran_order|shape)\1 *: *"""
-                   r"""((['"])[<>|=]?[a-zA-Z]\d{1,9}\4|True|False|\( *\)|\( *\d{1,18}L? *, *\)|"""
-                   r"""\( *\d{1,18}L? *(?:, *\d{1,18}L? *)+,? *\)) *(?:,|$)""")
+                   r"""((['"])[<>|=]?[a-zA-Z]\d{1,9}\4|True|False|\( *\)|\( *(?:0|[1-9]\d{0,17})L? *, *\)|"""
+                   r"""\( *(?:0|[1-9]\d{0,17})L? *(?:, *(?:0|[1-9]\d{0,17})L? *)+,? *\)) *(?:,|$)""")
 
 
 def read_npz(archive: Archive, limits: Limits) -> dict[str, np.ndarray]:
