@@ -62,14 +62,19 @@ def test_each_measure_catches_what_it_is_there_for(photo_pack, photo):
     assert turned == "turned: yaw -50"
 
 
+@pytest.fixture(autouse=True)
+def few(monkeypatch):
+    monkeypatch.setattr(photographs, "FEWEST", 3)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, photo):
-    """Sixteen people as far as their pixels tell, twins, and what cannot be used."""
+    """Six people as far as their pixels tell, a twin, and what cannot be used."""
     made, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
     small = photo.resize((256, 256))
-    for i in range(18):
-        noise = np.kron(rng.uniform(-90, 90, (8, 8, 3)), np.ones((32, 32, 1)))
-        noise[48:240, 56:200] *= 0.1  # the backdrop alone
+    for i in range(6):
+        noise = np.kron(rng.uniform(-160, 160, (8, 8, 3)), np.ones((32, 32, 1)))
+        noise[64:224, 72:184] = 0  # the face
         Image.fromarray(np.clip(np.asarray(small) + noise, 0, 255).astype(np.uint8)).save(made / f"{i:02d}.png")
     twin = Image.open(made / "00.png")
     twin.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(made / "90.jpg", quality=95)
@@ -84,12 +89,12 @@ def test_a_folder_is_framed_sorted_and_split(photo_pack, folder, tmp_path, monke
     flags = ["--photos", str(folder), "-o", str(out), "--resolution", str(SIDE), "--held-out", "2", "--debug"]
     assert command.main(flags) == 0
     rows = {row["name"]: row for row in map(json.loads, (out / "table.jsonl").read_text().splitlines())}
-    assert len(rows) == 21 and "18 of 21 kept, 2 held out" in capsys.readouterr().err
+    assert len(rows) == 9 and "6 of 9 kept, 2 held out" in capsys.readouterr().err
     assert rows["90.jpg"]["reason"] == "like 00.png" and rows["91.png"]["reason"] == "no face"
     assert rows["92.jpg"]["reason"].startswith("unreadable")
     data = Photographs.open(out, resolution=SIDE)
-    assert data.images.shape == (18, SIDE, SIDE, 3) and data.held_out.sum() == 2 and len(data.training) == 16
-    assert len(training_paths(out)) == 16 and all(path.is_file() for path in training_paths(out))
+    assert data.images.shape == (6, SIDE, SIDE, 3) and data.held_out.sum() == 2 and len(data.training) == 4
+    assert len(training_paths(out)) == 4 and all(path.is_file() for path in training_paths(out))
     first = sorted((row["hash"], row["name"]) for row in rows.values() if not row["reason"])[:2]
     assert {name for name, held in zip(data.names, data.held_out) if held} == {name for _, name in first}
     for sheet in ("kept.png", "left.png"):
@@ -122,13 +127,13 @@ def test_a_stopped_call_goes_on(photo_pack, folder, tmp_path, monkeypatch):
     calls.clear()
     monkeypatch.setattr(photographs, "find_faces", lambda pack, photo: calls.append(photo) or original(pack, photo))
     prepare(photo_pack, [folder], tmp_path, resolution=SIDE, held_out=2)
-    assert len(calls) == 20 - 5
+    assert len(calls) == 8 - 5
 
 
 def test_folders_that_hold_too_little_are_named(photo_pack, folder, tmp_path):
     with pytest.raises(InputError, match="holds no JPEG"):
         prepare(photo_pack, [tmp_path], tmp_path / "out", resolution=SIDE, held_out=2)
-    with pytest.raises(PieError, match="only 18 of 21 pictures are fit, 46 are the least"):
+    with pytest.raises(PieError, match="only 6 of 9 pictures are fit, 33 are the least"):
         prepare(photo_pack, [folder], tmp_path / "few", resolution=SIDE, held_out=30)
     with pytest.raises(InputError, match="holds no framed photographs"):
         Photographs.open(tmp_path, resolution=SIDE)

@@ -10,7 +10,7 @@ Everything is read from the face's 478 points and the pixels of its portrait. Wh
     light     too dark
     eyes      sunglasses, a hat or its shadow over the eyes: under both eyes it is darker, or of another colour, than on
               the cheeks; clear glasses pass
-    mouth     a mask or a scarf: what lies around the mouth has another colour than the cheeks; a beard passes
+    mouth     a mask or a scarf: what lies around the mouth has another colour than the nose's bridge; a beard passes
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pie_jax.photo.squares import Square
 
 WORKING = 128  # px of the portrait that is measured
 _LUMA = (0.299, 0.587, 0.114)
-_EYES, _MOUTH, _CHIN = (slice(36, 42), slice(42, 48)), slice(48, 66), 8  # of the 66 landmarks
+_EYES, _MOUTH, _CHIN, _BRIDGE = (slice(36, 42), slice(42, 48)), slice(48, 66), 8, 28  # of the 66 landmarks
 _CORNERS = (48, 54)
 _EARS, _TOP_BOTTOM = (234, 454), (10, 152)  # of the 478 points: left and right, top and bottom of the face
 
@@ -52,13 +52,14 @@ def measure(face: Face, square: Square, size: tuple[int, int], portrait: np.ndar
     cheeks = [0.45 * middle + 0.55 * points[corner] + (side * 0.12 * apart, 0.0)
               for middle, corner, side in zip(middles, _CORNERS, (-1, 1))]
     around = _disc([0.5 * (points[_CHIN] + points[_MOUTH].mean(axis=0)), *(points[c] for c in _CORNERS)], 0.16 * apart)
-    skin, low = portrait[_disc(cheeks, 0.16 * apart)], portrait[around]
+    skin, nose, low = (portrait[where] for where in (
+        _disc(cheeks, 0.16 * apart), _disc([points[_BRIDGE]], 0.1 * apart), around))
     under = [np.abs(_light(portrait, middle + (0.0, 0.27 * apart), apart) - _light(portrait, cheek, apart)).mean()
              for middle, cheek in zip(middles, cheeks)]
     yaw, pitch = _angles(face.points)
     return {"side": square.side, "outside": _outside(square, size), "yaw": yaw, "pitch": pitch,
             "sharpness": _sharpness(luma), "light": float(skin.mean()), "eyes": float(min(under)),
-            "mouth": float(np.linalg.norm(_chroma(low) - _chroma(skin))), "score": face.score}
+            "mouth": float(np.linalg.norm(_chroma(low) - _chroma(nose))), "score": face.score}
 
 
 def reason(found: dict[str, float], *, resolution: int, limits: Limits) -> str:
@@ -69,8 +70,8 @@ def reason(found: dict[str, float], *, resolution: int, limits: Limits) -> str:
               ("turned: pitch", "pitch", abs(found["pitch"]) > limits.pitch),
               ("blurred", "sharpness", found["sharpness"] < limits.sharpness),
               ("dark", "light", found["light"] < limits.light),
-              ("eyes covered", "eyes", found["eyes"] > limits.eyes),
-              ("mouth covered", "mouth", found["mouth"] > limits.mouth))
+              ("mouth covered", "mouth", found["mouth"] > limits.mouth),
+              ("eyes covered", "eyes", found["eyes"] > limits.eyes))
     return next((f"{word} {found[name]:.2g}" for word, name, wrong in checks if wrong), "")
 
 

@@ -28,7 +28,7 @@ from pie_jax.training.data.fitness import WORKING, Limits, measure, reason
 SPLIT = "photographs.json"
 ALIKE = 0.95  # least correlation of near-duplicates; different people before one backdrop reach 0.90
 _LOOK = 32  # px
-_FEWEST = 16
+FEWEST = 16  # pictures that are trained on
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,10 +51,7 @@ class Photographs:
 
         InputError: there is nothing of that kind, or the portraits are smaller.
         """
-        split = read_json(folder / SPLIT)
-        if not split.get("kept"):
-            raise InputError(f"{shown(folder)}: holds no framed photographs; make them with "
-                             f"python -m pie_jax.training.photographs --photos FOLDER -o {folder}")
+        split = _split(folder)
         if split["resolution"] < resolution:
             raise InputError(f"{shown(folder)}: its portraits have {split['resolution']} px, {resolution} are needed; "
                              f"make them again with --resolution {resolution}")
@@ -67,8 +64,26 @@ class Photographs:
 
 def training_paths(folder: pathlib.Path) -> list[pathlib.Path]:
     """The files of the portraits that are trained on, of a folder that `prepare` made."""
+    return _kept_paths(folder, held_out=False)
+
+
+def held_out_paths(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The files of those that are not. InputError: the folder is no such one."""
+    return _kept_paths(folder, held_out=True)
+
+
+def _kept_paths(folder: pathlib.Path, *, held_out: bool) -> list[pathlib.Path]:
+    split = _split(folder)
+    return [_portrait_path(folder, each["hash"], split["format"]) for each in split["kept"]
+            if each["held_out"] == held_out]
+
+
+def _split(folder: pathlib.Path) -> dict:
     split = read_json(folder / SPLIT)
-    return [_portrait_path(folder, each["hash"], split["format"]) for each in split["kept"] if not each["held_out"]]
+    if not split.get("kept"):
+        raise InputError(f"{shown(folder)}: holds no framed photographs; make them with "
+                         f"python -m pie_jax.training.photographs --photos FOLDER -o {folder}")
+    return split
 
 
 def prepare(pack: Pack, folders: Sequence[pathlib.Path], out: pathlib.Path, *, resolution: int, held_out: int,
@@ -107,8 +122,8 @@ def prepare(pack: Pack, folders: Sequence[pathlib.Path], out: pathlib.Path, *, r
         row["reason"] = row.pop("unread", "") or reason(row, resolution=resolution, limits=limits)
     _name_duplicates(rows, out, kind)
     kept = [row for row in rows if not row["reason"]]
-    if len(kept) < _FEWEST + held_out:
-        raise PieError(f"--photos: only {len(kept)} of {len(rows)} pictures are fit, {_FEWEST + held_out} are the "
+    if len(kept) < FEWEST + held_out:
+        raise PieError(f"--photos: only {len(kept)} of {len(rows)} pictures are fit, {FEWEST + held_out} are the "
                        f"least; give more portraits")
     first = sorted(row["hash"] for row in kept if row["folder"] == folders[0].name)[:held_out]
     for row in rows:
