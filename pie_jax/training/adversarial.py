@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pie_jax.arrays import Array
+from pie_jax.arrays import Array, Weights
 from pie_jax.config import GeneratorConfig, to_dict
 from pie_jax.errors import InputError, UsageError
 from pie_jax.nn.layers import apply
@@ -137,7 +137,7 @@ def mirror_real(batch: dict[str, Array]) -> bool:
     return "mirror" in batch
 
 
-def new_state(key: Array, config: GeneratorConfig, knobs: AdversarialConfig, mapping, synthesis, *,
+def new_state(key: Array, config: GeneratorConfig, knobs: AdversarialConfig, mapping: Weights, synthesis: Weights, *,
               w_mean: Array) -> TrainState:
     """The state before the first step: a generator of these weights and a new discriminator."""
     critic_key, run_key = jax.random.split(key)

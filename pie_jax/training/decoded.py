@@ -138,15 +138,16 @@ def train_decoded(arguments: argparse.Namespace) -> loop.RunResult:
     run_folder = pathlib.Path(arguments.run)
 
     def evaluate(state):
-        painted = np.asarray(paint(state.ema, state.ema["codes"][:_SHOWN])) * 127.5 + 127.5
+        shown = images[:_SHOWN]
+        painted = np.asarray(paint(state.ema, state.ema["codes"][:len(shown)])) * 127.5 + 127.5
         drawn = np.random.default_rng(0).multivariate_normal(
             np.asarray(state.ema["codes"]).mean(axis=0), np.cov(np.asarray(state.ema["codes"]), rowvar=False),
             size=_SHOWN)
         random = np.asarray(paint(state.ema, drawn.astype(np.float32))) * 127.5 + 127.5
-        rows = [images[:_SHOWN], *(np.clip(np.round(x), 0, 255).astype(np.uint8) for x in (painted, random))]
+        rows = [shown, *(np.clip(np.round(x), 0, 255).astype(np.uint8) for x in (painted, random))]
         save_png(run_folder / "decoded.png", np.concatenate([grid(row, columns=_SHOWN) for row in rows]))
-        error = np.mean(np.square((painted - images[:_SHOWN]) / 255.0), axis=(1, 2, 3))
-        return {"psnr_db": float(np.mean(-10 * np.log10(error)))}
+        error = np.mean(np.square((painted - shown) / 255.0), axis=(1, 2, 3))
+        return {"psnr_of_training_db": float(np.mean(-10 * np.log10(error)))}
 
     result = loop.run(run_folder, state, decoded_step(config, judges, optimiser, peak=arguments.learning_rate,
                                                       perceptual=arguments.perceptual),

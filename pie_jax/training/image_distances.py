@@ -23,7 +23,7 @@ def frechet(a: Array, b: Array) -> float:
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     means = np.square(a.mean(axis=0) - b.mean(axis=0)).sum()
     a, b = ((x - x.mean(axis=0)) / np.sqrt(max(len(x) - 1, 1)) for x in (a, b))
-    shared = scipy.linalg.svdvals(a @ b.T).sum()
+    shared = np.sum(np.asarray(scipy.linalg.svdvals(a @ b.T)))
     return float(means + np.square(a).sum() + np.square(b).sum() - 2.0 * shared)
 
 

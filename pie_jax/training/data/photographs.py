@@ -188,7 +188,7 @@ def _read(path: pathlib.Path, resolution: int) -> np.ndarray:
     with Image.open(path) as image:
         if image.width == resolution:
             return np.asarray(image.convert("RGB"))
-        return np.asarray(image.convert("RGB").resize((resolution,) * 2, Image.Resampling.BOX))
+        return np.asarray(image.convert("RGB").resize((resolution, resolution), Image.Resampling.BOX))
 
 
 def _name_duplicates(rows: list[dict], out: pathlib.Path, kind: str) -> None:
