@@ -3,8 +3,8 @@
     python -m benchmarks.training_log RUN [RUN ...] --out benchmarks/results/photographs --name long_run
 
 RUN is a run folder of `pie_jax.training.generator`. NAME.jsonl gets a row for every evaluation and for every so many
-lines of the terms, NAME.png the losses, scores, augmentation and distances over the images seen; several runs are drawn
-over each other. The last line says how the distance falls: its slope on logarithmic axes over the last half.
+lines of the terms, NAME.png the losses, scores, augmentation and distances over the images seen; up to four runs are
+drawn over each other. The last line says how the distance falls: its slope on logarithmic axes over the last half.
 """
 
 from __future__ import annotations
@@ -81,15 +81,17 @@ def summarise(rows: Sequence[dict]) -> dict:
 
 def draw(rows: Sequence[dict], path: pathlib.Path) -> None:
     """All panels over the thousands of images seen, a line style for each run."""
-    made = chart.figure(1200, 900, title="Training of a generator of photographs")
+    runs = list(dict.fromkeys(row["run"] for row in rows))
+    made = chart.figure(1200, 900, title=f"Training of a generator of photographs: {', '.join(runs)}")
     for place, (title, names) in enumerate(PANELS, 1):
         axes = chart.axes_of(made, 3, 2, place)
         axes.set_title(title, loc="left", color=chart.SOFT_INK, fontsize=9)
-        for style, run in zip("-:", dict.fromkeys(row["run"] for row in rows), strict=False):
+        for style, run in zip(("-", ":", "--", "-."), runs, strict=False):
             for colour, name in zip(chart.COLOURS, names, strict=False):
                 points = [(row["images"] / 1000, row[name]) for row in rows if row["run"] == run and name in row]
                 if points:
-                    axes.plot(*zip(*points), style, color=colour, linewidth=1.4, label=name.replace("_", " "))
+                    label = name.replace("_", " ") + (f", {run}" if len(runs) > 1 else "")
+                    axes.plot(*zip(*points), style, color=colour, linewidth=1.4, label=label)
         if title.startswith("Frechet"):
             axes.set_yscale("log")
         axes.grid(axis="y", color=chart.RULE)

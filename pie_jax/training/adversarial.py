@@ -30,6 +30,7 @@ from pie_jax.training.data.adaptive import adapt, augment
 
 R1_INTERVAL = 16  # the penalty is taken every 16th step, 16 times as strong
 W_MEAN_DECAY = 0.998
+WARM_UP = 1500  # steps, of a generator that starts from another and learns photographs
 CERTAINTY_DECAY = 0.97  # of the running mean of the signs of real scores
 BETAS = (0.0, 0.99)  # Adam's
 
@@ -41,6 +42,8 @@ class AdversarialConfig:
     rate: float = 2e-3
     r1: float = 0.1
     mixing: float = 0.5  # share of codes of two styles
+    # steps in which the generator's rate rises from 0, by the square: a new discriminator would undo a start
+    warm_up: int = 0
     mapping_rate: float = 1.0  # of the mapping network, in rates
     augment_target: float = 0.0  # certainty that the augmentation is steered to; 0: none
     augment_images: float = 100_000.0  # after so many images its probability can have gone from 0 to 1
@@ -124,8 +127,9 @@ def adversarial_step(config: GeneratorConfig, knobs: AdversarialConfig) -> Calla
                  "w_mean": W_MEAN_DECAY * state.extra["w_mean"] + (1.0 - W_MEAN_DECAY) * w_mean,
                  "augment": adapt(probability, certainty, target=knobs.augment_target, images=knobs.augment_images,
                                   batch=count) if knobs.augment_target > 0 else probability}
-        state = apply_gradients(state, gradients, optimiser=optimiser, learning_rate=knobs.rate, ema_decay=0.999,
-                                extra=extra)
+        ready = jnp.square(jnp.minimum((state.step + 1.0) / max(knobs.warm_up, 1), 1.0))
+        state = apply_gradients(state, gradients, optimiser=optimiser, learning_rate=knobs.rate * ready,
+                                ema_decay=0.999, extra=extra)
         return state, {"loss": loss, "critic": value, "r1": size, "real": jnp.mean(on_real), "fake": on_fake,
                        "certainty": certainty, "augment": extra["augment"]}
 
@@ -178,6 +182,12 @@ def photo_source(images: np.ndarray, *, batch: int, seed: int) -> Callable[[int]
     return make
 
 
+def _warm_up(arguments: argparse.Namespace, started: bool) -> int:
+    if arguments.warm_up is not None:
+        return arguments.warm_up
+    return WARM_UP if started and arguments.photos is not None else 0
+
+
 def train_adversarial(arguments: argparse.Namespace) -> loop.RunResult:
     """Train on --photos or --data; starts from the generator of the pack, or of --start, where there is one."""
     from pie_jax.pack import update_part
@@ -208,6 +218,7 @@ def train_adversarial(arguments: argparse.Namespace) -> loop.RunResult:
     knobs = AdversarialConfig(
         rate=arguments.learning_rate, r1=r1, mixing=arguments.mixing, augment_target=target,
         augment_images=arguments.augment_images, precision=arguments.precision,
+        warm_up=_warm_up(arguments, pack is not None),
         mapping_rate=0.1 if config.mapping_lr_multiplier == 1.0 else 1.0)  # a fitted one has no multiplier of its own
     old = pack.weights.get("generator") if pack is not None else None
     w_mean = jnp.zeros(config.w_dim) if old is None else jnp.asarray(old["w_mean"])

@@ -87,7 +87,7 @@ def begin(out: str, start: str) -> None:
             update_part(out, name, old.weights[name], config=old.configs.of(name), record=made.get(name))
     if old.morphable is not None and "morphable" in missing:
         update_part(out, "morphable", old.morphable, record=made.get("morphable"))
-        update_configs(out, camera=old.configs.camera, licence="not for others: made of pictures of unknown licence")
+        update_configs(out, camera=old.configs.camera, licence="that of the pictures it was trained on")
 
 
 @command.guarded_main
