@@ -25,6 +25,7 @@ from benchmarks.photo.measure import found_landmarks, open_judge, points_px224, 
 from benchmarks.quality.embeddings import label_of, stages_of
 from pie_jax.cli import command
 from pie_jax.config import PRESETS, EmbedConfig
+from pie_jax.errors import PackError
 
 REQUESTS = {"yaw+10": {"yaw": 10.0}, "yaw-10": {"yaw": -10.0}, "smile": {"expression": {"smile": 1.0}},
             "light": {"light": (60.0, 20.0, 0.65)}}
@@ -73,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
             row, pictures = measure_synthesis(pack, path, config, judge=judge, finder=finder)
             done.append(key | {"picture": path.stem, "name": pack.name} | _rounded(row))
             append_rows(lines, done[-1:])
-            tiles.append(pictures)
+            tiles.append(pictures + [np.full_like(pictures[0], 255)] * (2 + len(REQUESTS) - len(pictures)))
             print(json.dumps(done[-1]), file=sys.stderr, flush=True)
     if arguments.carried:
         for path in paths:
@@ -111,7 +112,10 @@ def measure_synthesis(pack, path: pathlib.Path, config: EmbedConfig, *, judge: C
     for name, request in REQUESTS.items():
         with warnings.catch_warnings():  # that a request lies outside what a pack was measured to do
             warnings.simplefilter("ignore", ReachWarning)
-            edited = edit_portrait(pack, embedding, **request, detail=0.0)
+            try:
+                edited = edit_portrait(pack, embedding, **request, detail=0.0)
+            except PackError:  # a pack without this rig
+                continue
         row[f"identity_{name}"] = float(judge(enlarged(edited)) @ own)
         pictures.append(edited)
     return row, [np.round(np.clip(enlarged(p), 0, 1) * 255).astype(np.uint8) for p in pictures]

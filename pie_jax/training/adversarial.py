@@ -30,7 +30,7 @@ from pie_jax.training.data.adaptive import adapt, augment
 
 R1_INTERVAL = 16  # the penalty is taken every 16th step, 16 times as strong
 W_MEAN_DECAY = 0.998
-WARM_UP = 1500  # steps, of a generator that starts from another and learns photographs
+WARM_UP = 1500  # steps, of a generator that learns photographs
 CERTAINTY_DECAY = 0.97  # of the running mean of the signs of real scores
 BETAS = (0.0, 0.99)  # Adam's
 
@@ -182,10 +182,10 @@ def photo_source(images: np.ndarray, *, batch: int, seed: int) -> Callable[[int]
     return make
 
 
-def _warm_up(arguments: argparse.Namespace, started: bool) -> int:
+def _warm_up(arguments: argparse.Namespace) -> int:
     if arguments.warm_up is not None:
         return arguments.warm_up
-    return WARM_UP if started and arguments.photos is not None else 0
+    return WARM_UP if arguments.photos is not None else 0
 
 
 def train_adversarial(arguments: argparse.Namespace) -> loop.RunResult:
@@ -218,7 +218,7 @@ def train_adversarial(arguments: argparse.Namespace) -> loop.RunResult:
     knobs = AdversarialConfig(
         rate=arguments.learning_rate, r1=r1, mixing=arguments.mixing, augment_target=target,
         augment_images=arguments.augment_images, precision=arguments.precision,
-        warm_up=_warm_up(arguments, pack is not None),
+        warm_up=_warm_up(arguments),
         mapping_rate=0.1 if config.mapping_lr_multiplier == 1.0 else 1.0)  # a fitted one has no multiplier of its own
     old = pack.weights.get("generator") if pack is not None else None
     w_mean = jnp.zeros(config.w_dim) if old is None else jnp.asarray(old["w_mean"])

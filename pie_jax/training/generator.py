@@ -57,7 +57,7 @@ def parser() -> Parser:
                         help="images after which augmentation can have gone from never to always")
     result.add_argument("--warm-up", type=int, default=None, metavar="STEPS",
                         help="adversarial stage: the generator's rate rises over so many steps while the discriminator "
-                             "learns (default: 1500 with --photos and a start, else 0)")
+                             "learns (default: 1500 with --photos, else 0)")
     result.add_argument("--precision", choices=("float32", "bfloat16"), default="float32",
                         help="of the convolutions in the adversarial stage")
     result.add_argument("--judges", default="demo", metavar="PACK",

@@ -134,7 +134,8 @@ def test_a_resumed_run_is_bit_exact(framed, tmp_path, monkeypatch):
     monkeypatch.setattr("pie_jax.training.photograph_report.COUNTED", 8)
     for run, ends in (("whole", (6,)), ("halves", (3, 6))):
         for steps in ends:
-            assert generator.main(flags(tmp_path / run, framed, "adversarial", run, "--steps", str(steps))) == 0
+            assert generator.main(flags(tmp_path / run, framed, "adversarial", run, "--steps", str(steps),
+                                        "--warm-up", "2")) == 0
     config = dataclasses.replace(DEFAULTS, resolution=SIDE, channel_base=64, channel_max=8, channel_min=4)
     mapping, synthesis, _ = initial_weights(jax.random.key(0), config, None)
     template = new_state(jax.random.key(0), config, AdversarialConfig(), mapping, synthesis, w_mean=jnp.zeros(512))

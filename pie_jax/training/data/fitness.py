@@ -40,7 +40,7 @@ class Limits:
     sharpness: float = 0.10  # least
     light: float = 0.15  # least, of the cheeks, 0..1
     eyes: float = 0.42  # largest
-    mouth: float = 0.5
+    mouth: float = 0.9
 
 
 def measure(face: Face, square: Square, size: tuple[int, int], portrait: np.ndarray) -> dict[str, float]:
