@@ -141,8 +141,11 @@ def enlarged(image: np.ndarray) -> np.ndarray:
 def summarise(rows: Sequence[dict]) -> dict:
     """Medians of every figure, by pack and for the carried photo, and whether the bars of shipping are met."""
     found: dict = {}
-    for name in dict.fromkeys(row.get("name", "carried photo") for row in rows):
-        own = [row for row in rows if row.get("name", "carried photo") == name]
+    def named(row):
+        return f"{row['name']} {row['pack']}" if row["kind"] == "synthesis" else "carried photo"
+
+    for name in dict.fromkeys(named(row) for row in rows):
+        own = [row for row in rows if named(row) == name]
         figures = sorted({key for row in own for key, value in row.items() if isinstance(value, float)})
         found[name] = {"portraits": len(own)} | {
             key: round(float(np.median([row[key] for row in own if key in row])), 3) for key in figures}

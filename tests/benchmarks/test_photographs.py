@@ -12,13 +12,13 @@ from pie_jax.errors import InputError
 
 
 def test_bars_are_asked_of_medians():
-    rows = [{"kind": "synthesis", "name": "a", "picture": str(i), "psnr_db": psnr, "identity": 0.8}
+    rows = [{"kind": "synthesis", "name": "a", "pack": "1", "picture": str(i), "psnr_db": psnr, "identity": 0.8}
             for i, psnr in enumerate((24.0, 26.0, 30.0))]
-    rows += [{"kind": "synthesis", "name": "b", "picture": "0", "psnr_db": 30.0, "identity": 0.6},
+    rows += [{"kind": "synthesis", "name": "a", "pack": "2", "picture": "0", "psnr_db": 30.0, "identity": 0.6},
              {"kind": "carried", "picture": "0", "identity_smile": 0.9}]
     found = summarise(rows)
-    assert found["a"] == {"portraits": 3, "psnr_db": 26.0, "identity": 0.8, "bars_met": True}
-    assert found["b"]["bars_met"] is False and found["carried photo"] == {"portraits": 1, "identity_smile": 0.9}
+    assert found["a 1"] == {"portraits": 3, "psnr_db": 26.0, "identity": 0.8, "bars_met": True}
+    assert found["a 2"]["bars_met"] is False and found["carried photo"] == {"portraits": 1, "identity_smile": 0.9}
 
 
 def test_portraits_are_enlarged_evenly():
