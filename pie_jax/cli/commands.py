@@ -29,7 +29,9 @@ COMMANDS = (
         "sheet": "people and changes in one picture"}),
     *_commands("train", "pie_jax.training", {
         "demo_pack": "the demo pack from nothing",
-        "generator": "StyleGAN2, supervised or adversarial",
+        "pack": "a pack of your own photographs",
+        "photographs": "photographs to framed portraits, unfit ones sorted out",
+        "generator": "StyleGAN2, supervised, decoded or adversarial",
         "regressor": "portrait to face parameters (MoFA)",
         "landmarks": "portrait to 66 landmarks",
         "perceptual": "features of the synthesis term",
@@ -37,6 +39,7 @@ COMMANDS = (
         "mouth": "insides of mouths, for photos",
         "dfr": "code to face parameters",
         "rignet": "the rig of one control",
+        "photograph_page": "samples, nearest pictures and figures of a generator",
         "codes": "codes that DFR and rigs are trained on",
         "studio_data": "studio portraits for supervised training",
         "family_data": "pairs for the generator"}),

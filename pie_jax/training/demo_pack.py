@@ -8,22 +8,19 @@ smoke test, 1 the shipped pack (about eight hours of one CPU core). The generato
 from __future__ import annotations
 
 import argparse
-import json
 import pathlib
-import sys
 
 from pie_jax.cli import command
 from pie_jax.config import CONTROLS
-from pie_jax.errors import EXIT_OK
-from pie_jax.io import replace_file
+from pie_jax.training.core.stages import Stage, add_only, check_only, run_stages
 
 # Weight of `keep`, by which a rig prefers small edits
 KEEP = {"pose": "0.05", "expression": "0.2", "illumination": "1"}
 SAMPLE_SEED = 16  # of the person that ships beside the pack, smiling a little; below every training seed
 
 
-def stages(arguments: argparse.Namespace) -> list[tuple[str, str, list[str]]]:
-    """(name, module, flags) of every stage in order."""
+def stages(arguments: argparse.Namespace) -> list[Stage]:
+    """Every stage in order."""
     pack, runs, scale = str(arguments.pack), pathlib.Path(arguments.runs), arguments.scale
 
     def run(name: str) -> list[str]:
@@ -100,39 +97,15 @@ def main(argv: list[str]) -> int:
                         help="of the generator (default: %(default)s)")
     parser.add_argument("--scale", type=float, default=1.0, help="factor of every budget (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="+", metavar="STAGE", help="these stages only, again even where finished")
+    add_only(parser)
     command.add_debug(parser)
     arguments = parser.parse_args(argv)
     todo = stages(arguments)
-    names = [name for name, _, _ in todo]
-    unknown = sorted(set(arguments.only or ()) - set(names))
-    if unknown:
-        parser.error(f"--only {unknown[0]}: expected some of {', '.join(names)}")
-    return run_stages(arguments, todo)
-
-
-def run_stages(arguments: argparse.Namespace, todo: list[tuple[str, str, list[str]]]) -> int:
-    """Run what is not done; the list of finished stages is `demo_pack.json` in the runs folder."""
-    import importlib
-
+    check_only(arguments.only, todo)
     command.configure("auto")
-    runs = pathlib.Path(arguments.runs)
-    runs.mkdir(parents=True, exist_ok=True)
-    ledger = runs / "demo_pack.json"
-    finished = json.loads(ledger.read_text()) if ledger.is_file() else []
     if not (pathlib.Path(arguments.pack) / "manifest.json").is_file():
         begin(arguments.pack)
-    for name, module, flags in todo:
-        if name not in arguments.only if arguments.only else name in finished:
-            continue
-        print(f"demo_pack: {name}", file=sys.stderr, flush=True)
-        code = importlib.import_module(f"pie_jax.{module}").main(flags)
-        if code != EXIT_OK:
-            print(f"demo_pack: {name} ended with {code}; run the same command again to go on", file=sys.stderr)
-            return code
-        finished = sorted({*finished, name})
-        replace_file(ledger, json.dumps(finished).encode())
-    return EXIT_OK
+    return run_stages("demo_pack", pathlib.Path(arguments.runs), todo, only=arguments.only)
 
 
 if __name__ == "__main__":

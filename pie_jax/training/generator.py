@@ -1,11 +1,14 @@
-"""Train a StyleGAN2 generator: a supervised warm start from known scenes, then adversarial sharpening.
+"""Train a StyleGAN2 generator: a warm start from known scenes or photographs, then adversarial sharpening.
 
     python -m pie_jax.training.generator --pack DIR --data runs/family --resolution 64 --minutes 60
+    python -m pie_jax.training.generator --pack DIR --stage decoded --photos FOLDER --minutes 30
     python -m pie_jax.training.generator --pack DIR --stage adversarial --photos FOLDER --steps 20000
 
 The supervised stage reads pairs from `pie_jax.training.data.family_data`. A pack that has a generator of a lower
-resolution is grown: its weights are kept and the new block starts from nothing. The adversarial stage (StyleGAN2's
-loss, R1, style mixing) takes the same data, or any folder of photos, and needs no warm start.
+resolution is grown: its weights are kept and the new block starts from nothing; of a higher one the lower layers are
+taken. The decoded stage learns one code a photograph together with the synthesis network: a start for the adversarial
+stage (StyleGAN2's loss, R1, style mixing, adaptive augmentation), which takes the same pairs, or photographs that
+`pie_jax.training.photographs` framed, and needs no start. A pack without a generator starts from that of --start.
 """
 
 from __future__ import annotations
@@ -33,9 +36,12 @@ if TYPE_CHECKING:
 def parser() -> Parser:
     result = command.parser_of("generator", module="pie_jax.training.generator", description=__doc__, steps=20_000,
                                batch=16)
-    result.add_argument("--stage", choices=("supervised", "adversarial"), default="supervised")
+    result.add_argument("--stage", choices=("supervised", "decoded", "adversarial"), default="supervised")
     result.add_argument("--data", default="runs/family", metavar="DIR", help="folder of training.family_data")
-    result.add_argument("--photos", default=None, metavar="FOLDER", help="adversarial stage: real images")
+    result.add_argument("--photos", default=None, metavar="FOLDER",
+                        help="decoded and adversarial stage: portraits, framed by training.photographs")
+    result.add_argument("--start", default="none", metavar="PACK",
+                        help="with --photos: whose generator a pack without one starts from")
     add_fields(result, DEFAULTS, FLAGS, help={"channel_base": "channels at resolution r: so many / r"})
     result.add_argument("--learning-rate", type=float, default=3e-3)
     result.add_argument("--region", type=float, default=30.0, help="weight of eyes and mouth in the loss")
@@ -43,6 +49,21 @@ def parser() -> Parser:
     result.add_argument("--gain", type=float, default=0.0, help="weight of (gain - 1)^2 within such pairs")
     result.add_argument("--r1", type=float, default=None, help="R1 gamma (default: 0.0002 resolution^2 / batch)")
     result.add_argument("--mixing", type=float, default=0.5, help="share of style-mixed codes in the adversarial stage")
+    result.add_argument("--perceptual", type=float, default=0.3, help="weight of features in the decoded stage")
+    result.add_argument("--augment", type=float, default=None, metavar="TARGET",
+                        help="certainty of the discriminator that augmentation aims at; 0: none (default: 0.6 with "
+                             "--photos, else 0)")
+    result.add_argument("--augment-images", type=float, default=100_000.0, metavar="N",
+                        help="images after which augmentation can have gone from never to always")
+    result.add_argument("--warm-up", type=int, default=None, metavar="STEPS",
+                        help="adversarial stage: the generator's rate rises over so many steps while the discriminator "
+                             "learns (default: 1500 with --photos, else 0)")
+    result.add_argument("--precision", choices=("float32", "bfloat16"), default="float32",
+                        help="of the convolutions in the adversarial stage")
+    result.add_argument("--judges", default="demo", metavar="PACK",
+                        help="pack whose networks measure samples: perceptual, face_descriptor")
+    result.add_argument("--evaluate-minutes", type=float, default=10.0, metavar="N",
+                        help="minutes between sheets of samples")
     return result
 
 
@@ -107,6 +128,10 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     from pie_jax.training.data.family_data import RESPONSE_FACTORS, FamilyData, shrink
     from pie_jax.training.losses.response import response
 
+    if arguments.stage == "decoded":
+        from pie_jax.training.decoded import train_decoded
+
+        return train_decoded(arguments)
     if arguments.stage == "adversarial":
         from pie_jax.training.adversarial import train_adversarial
 

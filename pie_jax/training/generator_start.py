@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import pathlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,7 @@ def initial_weights(key: jax.Array, config: GeneratorConfig, pack: Pack | None) 
     shape = jnp.zeros((1, config.num_layers, config.w_dim))
     synthesis = within_span(jax.jit(Synthesis(config).init)(key, shape)["params"], dim=config.w_dim)
     old = pack.weights.get("generator") if pack is not None else None
-    if pack is not None and old is not None and pack.configs.generator.resolution <= config.resolution:
+    if pack is not None and old is not None:
         before = pack.configs.generator.resolution
         return old["mapping"], grow(synthesis, old["synthesis"]), f"from the pack's generator at {before} px"
     if not config.mapping_linear_output:  # nothing is known of the scenes: an ordinary mapping network
@@ -64,6 +65,17 @@ def initial_weights(key: jax.Array, config: GeneratorConfig, pack: Pack | None) 
         return mapping, new, "new"
     mapping, r2 = fit_mapping(config)
     return mapping, synthesis, f"new; mapping fitted to the scene code, R^2 {r2:.4f}"
+
+
+def start_pack(arguments: argparse.Namespace) -> Pack | None:
+    """The pack whose generator a training starts from: --pack where it has one, else --start, else none."""
+    from pie_jax.pack import load_pack
+
+    if (pathlib.Path(arguments.pack) / "manifest.json").is_file():
+        pack = load_pack(arguments.pack, parts=("generator", "perceptual"))
+        if "generator" in pack.weights:
+            return pack
+    return None if arguments.start == "none" else load_pack(arguments.start, parts=("generator", "perceptual"))
 
 
 def pack_config(arguments: argparse.Namespace, pack: Pack | None) -> GeneratorConfig:

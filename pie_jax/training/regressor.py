@@ -169,16 +169,23 @@ def default_scale() -> dict[str, np.ndarray]:
 
 
 def read_photos(folder: str, *, resolution: int, limit: int) -> np.ndarray:
-    """Up to `limit` aligned photos of a folder as uint8 [N, R, R, 3]; unreadable ones are skipped. InputError: none."""
+    """Up to `limit` aligned photos of a folder as uint8 [N, R, R, 3]; unreadable ones are skipped. InputError: none.
+
+    Of a folder of `training.photographs` those that are kept and not held out.
+    """
     from pie_jax.io import is_picture, load_portrait
+    from pie_jax.training.data.photographs import SPLIT, training_paths
 
     photos = []
     paths = sorted(pathlib.Path(folder).rglob("*")) if pathlib.Path(folder).is_dir() else []
+    if (pathlib.Path(folder) / SPLIT).is_file():
+        paths = training_paths(pathlib.Path(folder))
     for path in paths:
         if len(photos) >= limit or not is_picture(path):
             continue
         try:
-            photos.append((load_portrait(path, resolution=resolution) * 255 + 0.5).astype(np.uint8))
+            portrait = load_portrait(path, resolution=resolution, notice=lambda text: None)
+            photos.append((portrait * 255 + 0.5).astype(np.uint8))
         except PieError:
             continue
     if not photos:

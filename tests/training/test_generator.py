@@ -67,7 +67,9 @@ def test_adversarial_from_photos_alone(tmp_path):
         Image.fromarray(rng.integers(0, 256, (32, 32, 3)).astype(np.uint8)).save(photos / f"{i}.png")
     assert generator.main(flags(tmp_path, "--stage", "adversarial", "--photos", str(photos))) == 0
     assert load_pack(tmp_path / "pack").configs.generator.mapping_layers == 8  # an ordinary mapping network
-    batch = adversarial.photo_source(photos, resolution=SIDE, batch=5, seed=0)(3)
+    images, held_out, _ = adversarial.open_photos(photos, resolution=SIDE)
+    assert images.shape == (3, SIDE, SIDE, 3) and len(held_out) == 0
+    batch = adversarial.photo_source(images, batch=5, seed=0)(3)
     assert batch["image"].shape == (5, SIDE, SIDE, 3) and adversarial.mirror_real(batch)
 
 
