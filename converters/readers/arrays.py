@@ -31,7 +31,7 @@ class Storage:
         return self.numel * np.dtype(_TYPES[self.kind]).itemsize
 
     def flat(self) -> np.ndarray:
-        """[numel] in the stored type (bfloat16 as its 16 bits); Refusal where data is missing or short."""
+        """[numel] in the stored type (bfloat16 as its 16 bits); UnsafeFileError where data is missing or short."""
         if self.base is not None:
             return self.base.flat()[self.first:self.first + self.numel]
         if self.data is None:
@@ -52,7 +52,7 @@ class Tensor:
     stride: tuple[int, ...]
 
     def array(self, limits: Limits) -> np.ndarray:
-        """The numbers as a numpy array (bfloat16 becomes float32); Refusal where the view leaves the storage."""
+        """The numbers as an array (bfloat16 becomes float32); UnsafeFileError where the view leaves the storage."""
         if len(self.size) != len(self.stride) or len(self.size) > 16 or \
                 not all(isinstance(n, int) and 0 <= n < 2**48 for n in (self.offset, *self.size, *self.stride)):
             raise UnsafeFileError(f"a tensor of sizes {brief(self.size)} and strides {brief(self.stride)}")
@@ -75,7 +75,7 @@ class Tensor:
 
 
 def storage_kind(name: Any) -> str:
-    """"Float" of "torch.FloatStorage" or "torch.cuda.FloatStorage"; Refusal."""
+    """"Float" of "torch.FloatStorage" or "torch.cuda.FloatStorage"; UnsafeFileError."""
     kind = str(name).rpartition(".")[2].removesuffix("Storage")
     if kind not in _TYPES:
         raise UnsafeFileError(f"a storage of type {str(name)[:60]!r}")

@@ -28,7 +28,7 @@ _MEMORY = 512 * 2**20  # of the child beside what the file may ask for
 
 
 def read_hdf5(path: Path, limits: Limits) -> dict[str, Any]:
-    """Groups as dicts, numbers as arrays, text as str; Refusal for links out of the file and foreign filters."""
+    """Groups as dicts, numbers as arrays, text as str; UnsafeFileError for outward links and foreign filters."""
     if importlib.util.find_spec("h5py") is None:
         raise PackError(f"{path}: an HDF5 file, which needs h5py: pip install 'pie_jax[convert]'")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path),
@@ -129,7 +129,7 @@ def _sent(tree: dict[str, Any]) -> bytes:
 
 
 def _received(data: memoryview, limits: Limits) -> dict[str, Any]:
-    """The tree that a child sent; its own refusal; Refusal where a child that went wrong sent anything else."""
+    """The tree that a child sent; its own refusal; UnsafeFileError where a child that went wrong sent anything else."""
     (size,) = struct.unpack("<Q", data[:8])
     message, at = json.loads(bytes(data[8:8 + size])), 8 + size
     if "refused" in message:

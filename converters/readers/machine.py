@@ -30,7 +30,7 @@ class Buildable:
     """What BUILD may fill. `build(state)` stores it."""
 
     def build(self, state: Any) -> None:
-        """Take the state; Refusal where it is not one of this object."""
+        """Take the state; UnsafeFileError where it is not one of this object."""
         raise UnsafeFileError(f"state for {type(self).__name__}, which takes none")
 
 
@@ -46,7 +46,7 @@ class Machine:
       table: what each known global builds from its arguments; None for a name that is only ever an argument.
       prefixes: builders for whole families of names ("__torch__."), which get the name too.
       persistent: what a persistent id stands for; None refuses them.
-    Errors: Refusal naming the global, opcode or place.
+    Errors: UnsafeFileError naming the global, opcode or place.
     """
 
     def __init__(self, data: memoryview, limits: Limits, table: Mapping[str, Builder | None], *, start: int = 0,
@@ -250,7 +250,7 @@ def _size(argument: Any) -> int:
 
 
 def scalar_key(key: Any) -> Any:
-    """`key`, if it is a number, text or None, a class's name as text; Refusal otherwise."""
+    """`key`, if it is a number, text or None, a class's name as text; UnsafeFileError otherwise."""
     if isinstance(key, Name):  # an older Lightning keys its callbacks by their classes
         return key.name
     if not isinstance(key, str | int | float | bool | bytes | None):
@@ -259,7 +259,7 @@ def scalar_key(key: Any) -> Any:
 
 
 def store(target: dict, items: list[Any]) -> None:
-    """Put [key, value, key, value, ...] into `target`; Refusal."""
+    """Put [key, value, key, value, ...] into `target`; UnsafeFileError."""
     if len(items) % 2:
         raise UnsafeFileError("a dict with a key and no value")
     for key, value in zip(items[::2], items[1::2]):

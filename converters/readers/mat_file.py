@@ -30,7 +30,7 @@ MAX_AXES = 32
 
 
 def read_mat(data: memoryview, limits: Limits) -> dict[str, Any]:
-    """Every variable under its name; Refusal where it is damaged, or would inflate beyond what the file may hold.
+    """Every variable under its name; UnsafeFileError where it is damaged or inflates beyond what the file may ask for.
 
     Sparse and complex matrices, functions and objects that MATLAB keeps opaque are None.
     """

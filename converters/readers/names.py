@@ -64,7 +64,7 @@ class PendingNode(Buildable):
 
 
 def array_of(raw: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
-    """The array of pickled pieces, a view of `raw` where that is possible; Refusal unless the sizes agree."""
+    """The array of pickled pieces, a view of `raw` where that is possible; UnsafeFileError unless the sizes agree."""
     if isinstance(raw, str):  # Python 2 wrote bytes as text
         raw = raw.encode("latin-1")
     shape = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
@@ -220,7 +220,7 @@ KNOWN: dict[str, Callable[[tuple], Any] | None] = TORCH | {
 def finish(tree: Any, limits: Limits) -> Any:
     """The tree with every pending object replaced by what it stands for; what was shared stays shared.
 
-    Errors: Refusal where a container holds itself, or is too deep or too large.
+    Errors: UnsafeFileError where a container holds itself, or is too deep or too large.
     """
     done: dict[int, Any] = {}
     keep: list[Any] = []  # an id stays one object's for as long as that object lives

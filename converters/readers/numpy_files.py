@@ -25,7 +25,7 @@ def read_npz(archive: Archive, limits: Limits) -> dict[str, np.ndarray]:
 
 
 def read_npy(data: memoryview, limits: Limits, *, what: str = "the array") -> np.ndarray:
-    """One array, a view of the data; Refusal for anything but numbers, or where the size is not the declared one."""
+    """One array, a view of the data; UnsafeFileError for anything but numbers, and for another size than declared."""
     if bytes(data[:6]) != b"\x93NUMPY" or len(data) < 12 or data[6] not in (1, 2, 3) or data[7]:
         raise UnsafeFileError(f"{what} is not in numpy's format")
     size, start = (struct.unpack("<H", data[8:10])[0], 10) if data[6] == 1 else (struct.unpack("<I", data[8:12])[0], 12)

@@ -24,7 +24,7 @@ _TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8",
 
 
 def read_safetensors(data: memoryview, limits: Limits) -> dict[str, np.ndarray]:
-    """Every array under its name (bfloat16 as float32); Refusal unless the arrays tile the rest of the file exactly."""
+    """Every array under its name (bfloat16 as float32); UnsafeFileError unless the arrays tile the rest exactly."""
     if len(data) < 9:
         raise UnsafeFileError("it ends inside its header: the file is truncated")
     (size,) = struct.unpack("<Q", data[:8])
@@ -56,7 +56,7 @@ def read_safetensors(data: memoryview, limits: Limits) -> dict[str, np.ndarray]:
 
 
 def read_safetensors_index(path: Path, data: memoryview, limits: Limits) -> dict[str, np.ndarray]:
-    """The arrays of all shards that an index names; Refusal unless shards and index hold the same names."""
+    """The arrays of all shards that an index names; UnsafeFileError unless shards and index hold the same names."""
     places = shards_of(data)
     arrays: dict[str, np.ndarray] = {}
     for shard in dict.fromkeys(places.values()):
@@ -74,7 +74,7 @@ def read_safetensors_index(path: Path, data: memoryview, limits: Limits) -> dict
 
 
 def shards_of(data: memoryview) -> dict[str, str]:
-    """{array: file} of an index; Refusal."""
+    """{array: file} of an index; UnsafeFileError."""
     if len(data) > MAX_HEADER:
         raise UnsafeFileError(f"an index of {len(data)} bytes")
     index = json.loads(bytes(data).decode("utf-8"), object_pairs_hook=_without_doubles)

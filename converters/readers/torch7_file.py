@@ -17,7 +17,7 @@ _KINDS = {"Float": "Float", "Double": "Double", "Half": "Half", "Long": "Long", 
 
 
 def read_t7(data: memoryview, limits: Limits) -> Any:
-    """The object of the file; a table with keys 1..n is a list. Refusal."""
+    """The object of the file; a table with keys 1..n is a list. UnsafeFileError."""
     reader = _Reader(data, limits)
     value = reader.object(0)
     if reader.at != len(data):

@@ -88,7 +88,7 @@ def read_legacy(data: memoryview, limits: Limits) -> Any:
 
 
 def storage_identity(identity: Any) -> tuple[str, str, int]:
-    """Kind, key and number of elements of a torch persistent id; Refusal."""
+    """Kind, key and number of elements of a torch persistent id; UnsafeFileError."""
     if not isinstance(identity, tuple) or len(identity) < 5 or identity[0] != "storage":
         what = identity[0] if isinstance(identity, tuple) and identity else identity
         raise UnsafeFileError(f"a persistent id {brief(what)}, which is no tensor", advice=STATE_DICT_ALONE)

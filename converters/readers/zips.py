@@ -44,7 +44,7 @@ class Archive:
 
     The members fill the file end to end up to the directory, so none is hidden, shared, or left out of it.
 
-    Errors (of the constructor and of `read`): Refusal.
+    Errors (of the constructor and of `read`): UnsafeFileError.
     """
 
     def __init__(self, data: memoryview, limits: Limits):

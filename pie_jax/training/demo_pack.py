@@ -11,56 +11,40 @@ import argparse
 import pathlib
 
 from pie_jax.cli import command
-from pie_jax.config import CONTROLS
-from pie_jax.training.core.stages import Stage, add_only, check_only, run_stages
+from pie_jax.training.core.stages import Plan, Stage, add_only, check_only, run_stages
 
-# Weight of `keep`, by which a rig prefers small edits
-KEEP = {"pose": "0.05", "expression": "0.2", "illumination": "1"}
 SAMPLE_SEED = 16  # of the person that ships beside the pack, smiling a little; below every training seed
 
 
 def stages(arguments: argparse.Namespace) -> list[Stage]:
     """Every stage in order."""
-    pack, runs, scale = str(arguments.pack), pathlib.Path(arguments.runs), arguments.scale
-
-    def run(name: str) -> list[str]:
-        return ["--pack", pack, "--run", str(runs / name), "--seed", str(arguments.seed)]
-
-    def minutes(value: float) -> list[str]:
-        return ["--minutes", f"{value * scale:.4g}"]
-
-    def count(value: int, least: int, multiple: int) -> str:
-        return str(max(round(value * scale / multiple) * multiple, least))
-
-    studio = ["--studio", "--data", str(runs / "studio")]
-    pool = ["--codes", str(runs / "codes"), "--count", count(16_000, 512, 1)]
-    family = str(runs / "family")
+    plan = Plan(pack=str(arguments.pack), runs=pathlib.Path(arguments.runs), scale=arguments.scale, seed=arguments.seed)
+    rendered, family = str(plan.runs / "studio"), str(plan.runs / "family")
+    studio = ["--studio", "--data", rendered]
+    pool = ["--codes", str(plan.runs / "codes"), "--count", plan.count(16_000, least=512)]
     sizes = [size for size in (64, 128) if size <= arguments.resolution]
     budgets = {64: ("0.004", "8", "0", 120), 128: ("0.0035", "16", "1", 230)}  # rate, pair, gain, minutes
     return [
-        ("studio_data", "training.studio_data", ["--data", str(runs / "studio"), "--count", count(8016, 240, 48)]),
+        ("studio_data", "training.studio_data", [
+            "--data", rendered, "--count", plan.count(8016, least=240, multiple=48)]),
         ("family_data", "training.family_data", [
-            "--data", family, "--count", count(15_000, 64, 1), "--resolution", "128"]),
+            "--data", family, "--count", plan.count(15_000, least=64), "--resolution", "128"]),
         ("regressor", "training.regressor", [
-            *run("regressor"), *studio, "--family", family, "--painted", "0", "--render-rows", "0",
-            "--resolution", "96", "--rate", "0.0015", *minutes(115)]),
-        ("landmarks", "training.landmarks", [*run("landmarks"), *studio, "--resolution", "128", *minutes(11)]),
-        ("perceptual", "training.perceptual", [*run("perceptual"), *studio, *minutes(3)]),
-        ("recognition", "training.recognition", [*run("recognition"), *studio, *minutes(4)]),
+            *plan.run("regressor"), *studio, "--family", family, "--painted", "0", "--render-rows", "0",
+            "--resolution", "96", "--rate", "0.0015", *plan.minutes(115)]),
+        ("landmarks", "training.landmarks", [
+            *plan.run("landmarks"), *studio, "--resolution", "128", *plan.minutes(11)]),
+        ("perceptual", "training.perceptual", [*plan.run("perceptual"), *studio, *plan.minutes(3)]),
+        ("recognition", "training.recognition", [*plan.run("recognition"), *studio, *plan.minutes(4)]),
         *((f"generator_{size}", "training.generator", [
-            *run(f"generator_{size}"), "--data", family, "--resolution", str(size),
+            *plan.run(f"generator_{size}"), "--data", family, "--resolution", str(size),
             "--learning-rate", budgets[size][0], "--region", "60", "--pair", budgets[size][1],
-            "--gain", budgets[size][2], *minutes(budgets[size][3])])
+            "--gain", budgets[size][2], *plan.minutes(budgets[size][3])])
           for size in sizes),
-        ("dfr", "training.dfr", [*run("dfr"), *pool, "--hidden", "512,512", *minutes(3)]),
-        *((f"rignet_{control}", "training.rignet", [
-            *run(f"rignet_{control}"), "--control", control, *pool, "--weight-keep", KEEP[control],
-            "--weight-background", "30", *minutes(4)])
-          for control in CONTROLS),
-        ("pool", "tuning.pool", ["--pack", pack, "--size", "500"]),
-        ("balance", "tuning.balance", ["--pack", pack]),
-        ("calibrate", "tuning.calibrate", [
-            "--pack", pack, "--samples", count(256, 16, 8), "--checked", count(24, 8, 8)]),
+        *plan.rigs(pool),
+        ("pool", "tuning.pool", ["--pack", plan.pack, "--size", "500"]),
+        ("balance", "tuning.balance", ["--pack", plan.pack]),
+        plan.calibrate(),
     ]
 
 

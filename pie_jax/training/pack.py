@@ -15,10 +15,8 @@ import argparse
 import pathlib
 
 from pie_jax.cli import command
-from pie_jax.config import CONTROLS
 from pie_jax.errors import UsageError
-from pie_jax.training.core.stages import Stage, add_only, check_only, run_stages
-from pie_jax.training.demo_pack import KEEP
+from pie_jax.training.core.stages import Plan, Stage, add_only, check_only, run_stages
 
 TAKEN = ("regressor", "landmarks", "perceptual", "recognition", "face_detector", "face_mesh", "person_matte", "mouth",
          "morphable")
@@ -27,44 +25,29 @@ BUDGETS = {64: (20.0, 480.0), 128: (60.0, 1440.0)}  # minutes of one core: decod
 
 def stages(arguments: argparse.Namespace, sizes: list[str]) -> list[Stage]:
     """Every stage in order. sizes: flags of the network that --start has as its regressor."""
-    pack, runs, scale = str(arguments.out), pathlib.Path(arguments.runs), arguments.scale
-    framed, resolution = str(runs / "photographs"), str(arguments.resolution)
-
-    def run(name: str) -> list[str]:
-        return ["--pack", pack, "--run", str(runs / name), "--seed", str(arguments.seed)]
-
-    def minutes(value: float) -> list[str]:
-        return ["--minutes", f"{value * scale:.4g}"]
-
-    def count(value: int, least: int, multiple: int) -> str:
-        return str(max(round(value * scale / multiple) * multiple, least))
-
+    plan = Plan(pack=str(arguments.out), runs=pathlib.Path(arguments.runs), scale=arguments.scale, seed=arguments.seed)
+    pack, framed, resolution = plan.pack, str(plan.runs / "photographs"), str(arguments.resolution)
     decoded, adversarial = BUDGETS[arguments.resolution]
     adversarial = adversarial if arguments.hours is None else 60.0 * arguments.hours
     generator = ["--photos", framed, "--resolution", resolution, "--judges", pack, "--start", arguments.start]
-    codes = ["--codes", str(runs / "codes"), "--count", count(8000, 64, 1)]
+    codes = ["--codes", str(plan.runs / "codes"), "--count", plan.count(8000, least=64)]
     return [
         ("photographs", "training.photographs", [
             "--photos", *arguments.photos, "--resolution", resolution, "-o", framed, "--pack", arguments.start,
             "--held-out", str(arguments.held_out)]),
         ("decoded", "training.generator", [
-            *run("decoded"), "--stage", "decoded", *generator, *minutes(decoded)]),
+            *plan.run("decoded"), "--stage", "decoded", *generator, *plan.minutes(decoded)]),
         ("adversarial", "training.generator", [
-            *run("adversarial"), "--stage", "adversarial", *generator, "--learning-rate", "0.002",
-            *minutes(adversarial)]),
+            *plan.run("adversarial"), "--stage", "adversarial", *generator, "--learning-rate", "0.002",
+            *plan.minutes(adversarial)]),
         ("regressor", "training.regressor", [
-            *run("regressor"), "--warm", "--photos", framed, "--batch", "16", "--rate", "0.0003", *sizes,
-            *minutes(40)]),
-        ("dfr", "training.dfr", [*run("dfr"), *codes, "--hidden", "512,512", *minutes(3)]),
-        *((f"rignet_{control}", "training.rignet", [
-            *run(f"rignet_{control}"), "--control", control, *codes, "--weight-keep", KEEP[control],
-            "--weight-background", "30", *minutes(4)])
-          for control in CONTROLS),
-        ("pool", "tuning.pool", ["--pack", pack, "--size", count(500, 8, 1)]),
-        ("balance", "tuning.balance", ["--pack", pack, "--count", count(6, 2, 1)]),
-        ("calibrate", "tuning.calibrate", [
-            "--pack", pack, "--samples", count(256, 16, 8), "--checked", count(24, 8, 8)]),
-        ("page", "training.photograph_page", ["--pack", pack, "--photos", framed, "-o", str(runs / "page")]),
+            *plan.run("regressor"), "--warm", "--photos", framed, "--batch", "16", "--rate", "0.0003", *sizes,
+            *plan.minutes(40)]),
+        *plan.rigs(codes),
+        ("pool", "tuning.pool", ["--pack", pack, "--size", plan.count(500, least=8)]),
+        ("balance", "tuning.balance", ["--pack", pack, "--count", plan.count(6, least=2)]),
+        plan.calibrate(),
+        ("page", "training.photograph_page", ["--pack", pack, "--photos", framed, "-o", str(plan.runs / "page")]),
     ]
 
 

@@ -3,16 +3,55 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 import json
 import pathlib
 import sys
 from collections.abc import Sequence
 
+from pie_jax.config import CONTROLS
 from pie_jax.errors import EXIT_OK, choose
 from pie_jax.io import replace_file
 
 Stage = tuple[str, str, list[str]]  # name, module below pie_jax, flags
+KEEP = {"pose": "0.05", "expression": "0.2", "illumination": "1"}  # weight by which a rig prefers small edits
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What the flags of all stages follow from. Budgets and counts are those of `scale` 1."""
+
+    pack: str  # the pack that is made
+    runs: pathlib.Path  # run folders and data
+    scale: float  # factor of every budget
+    seed: int
+
+    def run(self, name: str) -> list[str]:
+        """The flags that every training has."""
+        return ["--pack", self.pack, "--run", str(self.runs / name), "--seed", str(self.seed)]
+
+    def minutes(self, value: float) -> list[str]:
+        """--minutes: `value` of one core."""
+        return ["--minutes", f"{value * self.scale:.4g}"]
+
+    def count(self, value: int, *, least: int, multiple: int = 1) -> str:
+        """`value` things, a multiple of `multiple`, never fewer than `least`."""
+        return str(max(round(value * self.scale / multiple) * multiple, least))
+
+    def rigs(self, pool: Sequence[str]) -> list[Stage]:
+        """DFR and the rigs. pool: flags of the codes that they are trained on."""
+        return [("dfr", "training.dfr", [*self.run("dfr"), *pool, "--hidden", "512,512", *self.minutes(3)]),
+                *((f"rignet_{control}", "training.rignet", [
+                    *self.run(f"rignet_{control}"), "--control", control, *pool, "--weight-keep", KEEP[control],
+                    "--weight-background", "30", *self.minutes(4)])
+                  for control in CONTROLS)]
+
+    def calibrate(self) -> Stage:
+        """How edits of the finished pack answer."""
+        return ("calibrate", "tuning.calibrate", [
+            "--pack", self.pack, "--samples", self.count(256, least=16, multiple=8),
+            "--checked", self.count(24, least=8, multiple=8)])
 
 
 def add_only(parser: argparse.ArgumentParser) -> None:
