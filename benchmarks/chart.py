@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
 
 from benchmarks.harness import plain
 
@@ -33,6 +34,13 @@ def axes_of(made: Figure, *place: int) -> Axes:
         side.set_color(RULE)
     axes.set_axisbelow(True)
     return axes
+
+
+def mark_powers(axis: Axis) -> None:
+    """Mark 1, 2 and 5 of every power of ten on a logarithmic axis, as plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def save(made: Figure, path: pathlib.Path) -> None:
@@ -88,9 +96,7 @@ def log_log(x: Sequence[float], y: Sequence[float], *, slope: float, title: str,
     axes.margins(0.12, 0.2)
     axes.set_xticks(list(x), [f"{value:g}" for value in x])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(LogFormatter(minor_thresholds=(np.inf, np.inf)))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    mark_powers(axes.yaxis)
     axes.grid(axis="y", color=RULE)
     axes.set_xlabel(x_label, color=INK)
     return made

@@ -28,6 +28,7 @@ PANELS = (("discriminator's scores", ("score_training", "score_held_out", "score
           ("Frechet distance, face descriptor (not Inception)", ("distance_face_descriptor",)),
           ("cosine to the nearest training picture", ("nearest_mean", "nearest_max", "held_out_nearest_max")))
 _MOST = 120  # rows of terms
+_FEW = 8  # points of a line that are marked
 
 
 @command.guarded_main
@@ -91,12 +92,17 @@ def draw(rows: Sequence[dict], path: pathlib.Path) -> None:
                 points = [(row["images"] / 1000, row[name]) for row in rows if row["run"] == run and name in row]
                 if points:
                     label = name.replace("_", " ") + (f", {run}" if len(runs) > 1 else "")
-                    axes.plot(*zip(*points), style, color=colour, linewidth=1.4, label=label)
+                    axes.plot(*zip(*points), style, color=colour, linewidth=1.4, label=label, markersize=4,
+                              marker="o" if len(points) <= _FEW else "")
+        axes.set_xscale("log")
+        chart.mark_powers(axes.xaxis)
         if title.startswith("Frechet"):
             axes.set_yscale("log")
+            chart.mark_powers(axes.yaxis)
         axes.grid(axis="y", color=chart.RULE)
         if axes.lines:
-            axes.legend(frameon=False, fontsize=8, labelcolor=chart.SOFT_INK)
+            axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.03), frameon=False, fontsize=8,
+                        labelcolor=chart.SOFT_INK)
         axes.set_xlabel("thousand images seen", color=chart.SOFT_INK, fontsize=9)
     chart.save(made, path)
 

@@ -72,7 +72,7 @@ def reason(found: dict[str, float], *, resolution: int, limits: Limits) -> str:
               ("dark", "light", found["light"] < limits.light),
               ("mouth covered", "mouth", found["mouth"] > limits.mouth),
               ("eyes covered", "eyes", found["eyes"] > limits.eyes))
-    return next((f"{word} {found[name]:.2g}" for word, name, wrong in checks if wrong), "")
+    return next((f"{word} {round(found[name], 2):g}" for word, name, wrong in checks if wrong), "")
 
 
 def _angles(points: np.ndarray) -> tuple[float, float]:
