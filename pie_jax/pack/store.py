@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -26,13 +28,14 @@ from pie_jax.config import (
 )
 from pie_jax.errors import NumericsError, PackError, ResourceError, printable
 from pie_jax.face3d.morphable import MorphableModel
-from pie_jax.io import cause_of, replace_file, shown
+from pie_jax.io import cause_of, clear_unfinished, locked_folder, replace_file, reserve_space, shown
 from pie_jax.pack.parts import PARTS, is_network
 from pie_jax.pack.pool import Pool
 from pie_jax.pack.schema import check_weights, flatten
 from pie_jax.pack.types import Manifest, Pack, PackConfigs
 
 FORMAT = 1
+_PART_FOLDER = re.compile(r"\.?([a-z0-9_]+)-[0-9a-f]{12}(?:-\d+)?(?:\..*)?")  # a part's, or the one it is written to
 _LARGEST_COUNT = 65536  # of layers, channels, pixels in a config
 # stored as float32 whatever the part's storage: geometry, in model units or in units of the portrait
 _KEEP_FLOAT32 = ("mean_shape", "mean_albedo", "w_mean", "output_mean", "output_std")
@@ -82,7 +85,7 @@ def update_part(path: str | os.PathLike, name: str, weights: Any, *, config: Any
                 check_weights(name, tree, configs, where=str(folder))
         sha = array_hash(tree)
         part_folder = f"{name}-{sha[:12]}"
-        _write_arrays(folder, part_folder, tree)
+        _write_arrays(folder, part_folder, tree, sha)
         size = sum(f.stat().st_size for f in (folder / part_folder).rglob("*") if f.is_file())
         manifest["configs"] = _configs_dict(configs)
         manifest["parts"][name] = {"folder": part_folder, "sha256": sha, "storage": storage, "bytes": size}
@@ -125,7 +128,7 @@ def _writing(path) -> Iterator[tuple[Path, dict]]:
     folder = Path(path).absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _lock(folder):
+        with locked_folder(folder):
             if (folder / "manifest.json").exists():
                 manifest = dict(read_manifest(folder))
             else:
@@ -133,48 +136,68 @@ def _writing(path) -> Iterator[tuple[Path, dict]]:
             manifest.setdefault("configs", _configs_dict(PackConfigs()))
             manifest.setdefault("parts", {})
             manifest.setdefault("training", {})
-            before = {entry["folder"] for entry in manifest["parts"].values()}
+            _clear(folder, manifest)  # what writers that were killed have left
             yield folder, manifest
             manifest["sha256"] = manifest_hash(manifest)
             replace_file(folder / "manifest.json", (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
-            for old in before - {entry["folder"] for entry in manifest["parts"].values()}:
-                if not (folder / old).is_symlink():
-                    shutil.rmtree(folder / old, ignore_errors=True)
+            _clear(folder, manifest)
     except OSError as error:
         raise ResourceError(f"{folder}: cannot write the pack ({error.strerror or error}); "
                             "choose a folder you may write to, with free space") from error
 
 
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    try:
-        import fcntl
-    except ImportError:  # no advisory locks here: one writer at a time is then up to the user
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+def _clear(folder: Path, manifest: Mapping) -> None:
+    """Remove folders of parts that the manifest does not name, and unfinished ones; only what has our own names."""
+    clear_unfinished(folder)
+    named = {entry["folder"] for entry in manifest["parts"].values()}
+    for path in folder.iterdir():
+        match = _PART_FOLDER.fullmatch(path.name)
+        if match and match[1] in PARTS and path.name not in named and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
 
 
-def _write_arrays(folder: Path, name: str, tree) -> None:
-    if (folder / name).exists():
-        return
+def _write_arrays(folder: Path, name: str, tree, sha: str) -> None:
     from orbax.checkpoint import v1 as ocp
 
+    if (folder / name).exists():
+        with contextlib.suppress(Exception), _quiet():  # a damaged one is written anew
+            if array_hash(jax.tree.map(np.asarray, ocp.load(str(folder / name)))) == sha:
+                return
+        shutil.rmtree(folder / name)
+    reserve_space(folder, sum(array.nbytes + 4096 for array in jax.tree.leaves(tree)))
     temporary = folder / f".{name}-{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
     try:
-        ocp.save(str(temporary), tree)
+        with _quiet():
+            ocp.save(str(temporary), tree)
         told = temporary / "commit_success.txt"  # orbax writes there the path on the maker's machine
         if told.is_file():
             told.write_text("Checkpoint commit was successful\n")
         os.replace(temporary, folder / name)
+    except ValueError as error:  # of TensorStore, which tells the system's number only in its text
+        number = re.search(r"os_error_code='(\d+)'", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for left in folder.glob(f"{temporary.name}*"):  # Orbax's own temporary one among them
+            shutil.rmtree(left, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Orbax logs a traceback for each array that it cannot read or write; the error that it raises is enough."""
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        yield
+    except Exception:
+        gc.collect()  # what asyncio has to say of a task that failed it says when the task goes
+        raise
+    finally:
+        for logger, was in zip(loggers, before, strict=True):
+            logger.disabled = was
 
 
 def _nested_numpy(tree, storage: str, name: str = ""):
@@ -237,6 +260,8 @@ def read_manifest(path: str | os.PathLike) -> Manifest:
         configs_of(manifest)
         for name, entry in manifest.get("parts", {}).items():
             _check_entry(name, entry)
+        if "sha256" not in manifest and any(re.fullmatch("[0-9a-f]{64}", str(v)) for v in manifest.values()):
+            raise ValueError("its SHA-256 has lost its name: it was changed or damaged")
         if manifest.get("sha256", manifest_hash(manifest)) != manifest_hash(manifest):
             raise ValueError("its SHA-256 is not the one it names: it was changed or damaged")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -356,7 +381,8 @@ def _read_arrays(folder: Path, name: str, manifest: Mapping, check: bool):
     from orbax.checkpoint import v1 as ocp
 
     try:
-        tree = jax.tree.map(np.asarray, ocp.load(file))
+        with _quiet():
+            tree = jax.tree.map(np.asarray, ocp.load(file))
     except Exception as error:  # Orbax raises many kinds for a damaged folder: all mean the same to the user
         if not file.is_dir():
             raise FileNotFoundError(f"{file}: the folder of the part {name!r} is missing") from error
