@@ -23,6 +23,7 @@ from pie_jax.config import (
     LandmarkConfig,
     RegressorConfig,
     RigNetConfig,
+    VGGConfig,
 )
 from pie_jax.io import read_json, save_png
 from pie_jax.pack import Pack, PackConfigs, load_pack, read_manifest, save_pack
@@ -32,8 +33,11 @@ _W_DIM = 16
 _TIMES = ("seconds", "steps_per_second", "items_per_second", "command", "folder", "bytes")
 
 
-def small_pack() -> Pack:
-    """Random weights at 32 px; the energy is the one term that compiles in a second."""
+def small_pack(*, full: bool = False) -> Pack:
+    """Random weights at 32 px; the energy is the one term that compiles in a second.
+
+    full: with the networks of all other terms too.
+    """
     generator = GeneratorConfig(resolution=32, z_dim=_W_DIM, w_dim=_W_DIM, mapping_layers=2, channel_base=128,
                                 channel_max=8)
     sizes = {"num_layers": generator.num_layers, "w_dim": _W_DIM}
@@ -42,7 +46,11 @@ def small_pack() -> Pack:
         landmarks=LandmarkConfig(stacks=1, width=8, depth=1, resolution=32), dfr=DFRConfig(hidden=(8, 8), **sizes),
         rignets=tuple(RigNetConfig(control=control, width=4, hidden_width=4, **sizes) for control in sorted(CONTROLS)),
         camera=CameraConfig(crop_x=0.125, crop_y=0.125, crop_size=0.75),
-        energy=EnergyConfig(terms=("synthesis",), render_resolution=16))
+        energy=EnergyConfig(terms=("synthesis",), render_resolution=16, samples=1))
+    if full:
+        face = VGGConfig(width=4, resolution=32, layers=(), fc_width=8, num_classes=4)
+        configs = dataclasses.replace(configs, recognition=face, perceptual=VGGConfig(
+            width=4, resolution=32, layers=("conv1_2", "conv2_2")))
     return random_pack(configs, pool=12, head=grid_head(9, 16))
 
 

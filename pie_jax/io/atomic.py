@@ -87,6 +87,7 @@ def reserve_array(path: str | os.PathLike, shape: tuple[int, ...], dtype: np.typ
                 os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
         return array
     except OSError as error:
+        pathlib.Path(path).unlink(missing_ok=True)
         raise ResourceError(f"{shown(path)}: cannot be written ({cause_of(error)}); free space or choose another "
                             "place") from error
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gc
 import hashlib
 import json
-import logging
 import os
 import re
 import shutil
@@ -26,12 +24,13 @@ from pie_jax.config import (
     from_dict,
     to_dict,
 )
-from pie_jax.errors import NumericsError, PackError, ResourceError, printable
+from pie_jax.errors import PackError, ResourceError, printable
 from pie_jax.face3d.morphable import MorphableModel
-from pie_jax.io import cause_of, clear_unfinished, locked_folder, replace_file, reserve_space, shown
+from pie_jax.io import cause_of, clear_unfinished, locked_folder, replace_file, shown
 from pie_jax.pack.parts import PARTS, is_network
 from pie_jax.pack.pool import Pool
-from pie_jax.pack.schema import check_weights, flatten
+from pie_jax.pack.schema import check_weights
+from pie_jax.pack.storage import array_hash, read_arrays, write_arrays
 from pie_jax.pack.types import Manifest, Pack, PackConfigs
 
 FORMAT = 1
@@ -39,17 +38,6 @@ _PART_FOLDER = re.compile(r"\.?([a-z0-9_]+)-[0-9a-f]{12}(?:-\d+)?(?:\..*)?")  # 
 _LARGEST_COUNT = 65536  # of layers, channels, pixels in a config
 # stored as float32 whatever the part's storage: geometry, in model units or in units of the portrait
 _KEEP_FLOAT32 = ("mean_shape", "mean_albedo", "w_mean", "output_mean", "output_std")
-
-
-# --------------------------------------------------------------------------------------- hashing
-def array_hash(tree: Any) -> str:
-    """SHA-256 of a nested dict of arrays: names, types, shapes and bytes, in sorted order."""
-    digest = hashlib.sha256()
-    for name, array in flatten(tree).items():
-        array = np.ascontiguousarray(array)
-        digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
-        digest.update(array.data)
-    return digest.hexdigest()
 
 
 # --------------------------------------------------------------------------------------- writing
@@ -85,7 +73,7 @@ def update_part(path: str | os.PathLike, name: str, weights: Any, *, config: Any
                 check_weights(name, tree, configs, where=str(folder))
         sha = array_hash(tree)
         part_folder = f"{name}-{sha[:12]}"
-        _write_arrays(folder, part_folder, tree, sha)
+        write_arrays(folder, part_folder, tree, sha)
         size = sum(f.stat().st_size for f in (folder / part_folder).rglob("*") if f.is_file())
         manifest["configs"] = _configs_dict(configs)
         manifest["parts"][name] = {"folder": part_folder, "sha256": sha, "storage": storage, "bytes": size}
@@ -154,50 +142,6 @@ def _clear(folder: Path, manifest: Mapping) -> None:
         match = _PART_FOLDER.fullmatch(path.name)
         if match and match[1] in PARTS and path.name not in named and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _write_arrays(folder: Path, name: str, tree, sha: str) -> None:
-    from orbax.checkpoint import v1 as ocp
-
-    if (folder / name).exists():
-        with contextlib.suppress(Exception), _quiet():  # a damaged one is written anew
-            if array_hash(jax.tree.map(np.asarray, ocp.load(str(folder / name)))) == sha:
-                return
-        shutil.rmtree(folder / name)
-    reserve_space(folder, sum(array.nbytes + 4096 for array in jax.tree.leaves(tree)))
-    temporary = folder / f".{name}-{os.getpid()}"
-    try:
-        with _quiet():
-            ocp.save(str(temporary), tree)
-        told = temporary / "commit_success.txt"  # orbax writes there the path on the maker's machine
-        if told.is_file():
-            told.write_text("Checkpoint commit was successful\n")
-        os.replace(temporary, folder / name)
-    except ValueError as error:  # of TensorStore, which tells the system's number only in its text
-        number = re.search(r"os_error_code='(\d+)'", str(error))
-        if number is None:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
-    finally:
-        for left in folder.glob(f"{temporary.name}*"):  # Orbax's own temporary one among them
-            shutil.rmtree(left, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Orbax logs a traceback for each array that it cannot read or write; the error that it raises is enough."""
-    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
-    before = [logger.disabled for logger in loggers]
-    for logger in loggers:
-        logger.disabled = True
-    try:
-        yield
-    except Exception:
-        gc.collect()  # what asyncio has to say of a task that failed it says when the task goes
-        raise
-    finally:
-        for logger, was in zip(loggers, before, strict=True):
-            logger.disabled = was
 
 
 def _nested_numpy(tree, storage: str, name: str = ""):
@@ -349,7 +293,7 @@ def load_pack(path_or_name: str | os.PathLike, *, parts: tuple[str, ...] | None 
         manifest = read_manifest(folder)
         names = [n for n in PARTS if n in manifest.get("parts", {}) and (parts is None or n in parts)]
         try:
-            trees = {name: _read_arrays(folder, name, manifest, check) for name in names}
+            trees = {name: read_arrays(folder, name, manifest["parts"][name], check=check) for name in names}
             break
         except FileNotFoundError as error:  # a writer has just replaced that part, or it is really gone
             if attempt == 2:
@@ -369,29 +313,3 @@ def load_pack(path_or_name: str | os.PathLike, *, parts: tuple[str, ...] | None 
     except (TypeError, ValueError, KeyError, OSError) as error:
         raise PackError(f"{folder}: {error}; the pack belongs to another version: make it again") from error
     return Pack(weights=trees, morphable=morphable, pool=pool, configs=configs, manifest=manifest)
-
-
-def _read_arrays(folder: Path, name: str, manifest: Mapping, check: bool):
-    entry = manifest["parts"][name]
-    file = folder / entry["folder"]
-    if file.is_symlink() or any(path.is_symlink() for path in file.rglob("*")):
-        raise PackError(f"{shown(file)}: is or holds a symbolic link; copy the files themselves into the pack")
-    if not file.is_dir():
-        raise FileNotFoundError(f"{file}: the folder of the part {name!r} is missing")
-    from orbax.checkpoint import v1 as ocp
-
-    try:
-        with _quiet():
-            tree = jax.tree.map(np.asarray, ocp.load(file))
-    except Exception as error:  # Orbax raises many kinds for a damaged folder: all mean the same to the user
-        if not file.is_dir():
-            raise FileNotFoundError(f"{file}: the folder of the part {name!r} is missing") from error
-        cause = (str(error) or type(error).__name__).splitlines()[0]
-        raise PackError(f"{file}: damaged ({cause[:200]}); download or make the pack again") from error
-    if check and array_hash(tree) != entry["sha256"]:
-        raise PackError(f"{file}: its SHA-256 is not the one in manifest.json; download or make the pack again")
-    for array_name, array in flatten(tree).items() if check else ():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise NumericsError(f"{shown(file)}: {name}/{array_name} holds NaN or infinity: the training that made it "
-                                "diverged; make the part again")
-    return tree
