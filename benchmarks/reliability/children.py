@@ -94,10 +94,15 @@ def _save_at_every_chance() -> None:
 
 
 def _count_writes(folder: str, kill_at: int | None) -> list[int]:
-    """Count what changes a file or folder below `folder` from now on, and die before number `kill_at`."""
+    """Count what changes a file or folder below `folder` from now on, and die before number `kill_at`.
+
+    Who connects to another machine is refused.
+    """
     count = [0]
 
     def hook(event: str, args: tuple) -> None:
+        if event == "socket.connect" and isinstance(args[1], tuple):  # nothing needs the network
+            raise ConnectionRefusedError(f"connects to {args[1]}")
         if event not in _WRITES or not isinstance(args[0], str | bytes | os.PathLike):
             return
         if event == "open" and not (isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):

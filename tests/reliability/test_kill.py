@@ -2,6 +2,8 @@
 
 import dataclasses
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -49,3 +51,10 @@ def test_processes_with_shares_do_each_photo_once(world, tmp_path):
 
 def test_processes_lose_no_part_of_one_pack(world, tmp_path):
     assert processes.one_pack(world, tmp_path / "pack", 4) == ""
+
+
+def test_a_process_on_trial_cannot_connect(tmp_path):
+    code = ("import socket\nfrom benchmarks.reliability.children import _count_writes\n"
+            f"_count_writes({str(tmp_path)!r}, None)\nsocket.create_connection(('127.0.0.1', 9), timeout=1)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "ConnectionRefusedError: connects to ('127.0.0.1', 9)" in done.stderr
