@@ -6,6 +6,7 @@ Arrays too large for that, which a run fills for hours, are reserved on the disk
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pathlib
 import tempfile
@@ -68,8 +69,7 @@ def reserve_space(folder: str | os.PathLike, size: int) -> None:
     Raises OSError.
     """
     with tempfile.TemporaryFile(dir=folder) as file:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, max(size, 1))
+        _allocate(file.fileno(), max(size, 1))
 
 
 def reserve_array(path: str | os.PathLike, shape: tuple[int, ...], dtype: np.typing.DTypeLike) -> np.memmap:
@@ -82,14 +82,23 @@ def reserve_array(path: str | os.PathLike, shape: tuple[int, ...], dtype: np.typ
     """
     try:
         array = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
-        if hasattr(os, "posix_fallocate"):
-            with open(path, "r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
+        with open(path, "r+b") as file:
+            _allocate(file.fileno(), os.path.getsize(path))
         return array
     except OSError as error:
         pathlib.Path(path).unlink(missing_ok=True)
         raise ResourceError(f"{shown(path)}: cannot be written ({cause_of(error)}); free space or choose another "
                             "place") from error
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):  # the file system has no such call
+            raise
 
 
 def _shortened(name: str) -> str:

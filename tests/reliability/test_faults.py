@@ -101,6 +101,16 @@ def test_a_reserved_array_is_an_npy_file(tmp_path):
     assert pathlib.Path(tmp_path / "a.npy").stat().st_blocks * 512 >= 24
 
 
+def test_a_file_system_that_reserves_nothing_is_no_error(tmp_path, monkeypatch):
+    def refused(*args):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", refused)
+    reserve_space(tmp_path, 100)
+    reserve_array(tmp_path / "a.npy", (3,), np.float32)[:] = 1.0
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), [1, 1, 1])
+
+
 def test_a_damaged_part_is_written_anew(world, tmp_path):
     from pie_jax.pack import load_pack
 
