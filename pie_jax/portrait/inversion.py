@@ -54,7 +54,7 @@ def embed_portraits(pack: Pack | str | os.PathLike, portraits: Array | Sequence,
     First one code w for all layers, then W+: in PIE 2000 and 1000 steps of AdaDelta from the mean code, by default 100
     and 200 of Adam from codes whose portraits look like the photo.
     A portrait's result depends on the pack, the config and its own pixels, not on its neighbours. In a batch of another
-    size, or at another place in it, sums are rounded in another order (1e-7 of the first energy), and the search makes
+    size, or at another place in it, sums are rounded in another order, and the search makes
     more of it: see docs/reliability.md. The report names the size.
 
     Args:
