@@ -20,6 +20,7 @@ from pie_jax.config import (
     RigNetConfig,
     VGGConfig,
 )
+from pie_jax.face3d.morphable import MorphableModel
 from pie_jax.pack import Manifest, Pack, PackConfigs, Pool, schema
 from pie_jax.pack.parts import PARTS, is_network
 
@@ -46,8 +47,8 @@ def configs_of_size(resolution: int) -> PackConfigs:
         energy=EnergyConfig(render_resolution=224, control_sampling="one", weight_landmark=1e-4))
 
 
-def random_pack(configs: PackConfigs, *, seed: int = 0, pool: int = 16) -> Pack:
-    """Kernels that keep the variance, unit scales, styles about 1; a closed grid of 35 712 vertices for a head."""
+def random_pack(configs: PackConfigs, *, seed: int = 0, pool: int = 16, head: MorphableModel | None = None) -> Pack:
+    """Kernels that keep the variance, unit scales, styles about 1; the head by default a grid of 35 712 vertices."""
     rng = np.random.default_rng(seed)
     weights = {part: _random(rng, schema(part, configs), equalised=part == "generator")
                for part in PARTS if is_network(part) and configs.of(part) is not None}
@@ -59,7 +60,7 @@ def random_pack(configs: PackConfigs, *, seed: int = 0, pool: int = 16) -> Pack:
     rows = Pool(images=jnp.asarray(rng.integers(0, 256, (pool, side, side, 3)), jnp.uint8),
                 params_vector=jnp.asarray(sizes * rng.normal(size=(pool, 257)), jnp.float32),
                 landmarks=jnp.asarray(rng.uniform(0.2, 0.8, (pool, 66, 2)), jnp.float32))
-    return Pack(weights=weights, configs=configs, morphable=grid_head(), pool=rows,
+    return Pack(weights=weights, configs=configs, morphable=head or grid_head(), pool=rows,
                 manifest=Manifest(name=f"random-{configs.generator.resolution}", parts={}))
 
 

@@ -14,7 +14,7 @@ import pathlib
 import re
 from collections.abc import Callable
 
-from benchmarks.tables import performance, photographs, quality
+from benchmarks.tables import performance, photographs, quality, reliability
 from pie_jax.cli import command
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -42,6 +42,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "cluster": performance.cluster,
     "commands": performance.commands,
     "photos": photographs.photos,
+    "reliability": reliability.tried,
+    "memory": reliability.memory,
+    "batches": reliability.batches,
+    "versions": reliability.versions,
 }
 
 

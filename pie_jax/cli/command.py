@@ -195,8 +195,9 @@ def guarded(work: Callable[[], int], *, debug: bool) -> int:
         if "RESOURCE_EXHAUSTED" in text or "Out of memory" in text:
             return _report(error, f"not enough device memory; use a smaller --batch ({text})",
                            ResourceError.exit_code, debug)
-        if isinstance(error, OSError) and of_the_whole_run(error):
-            return _report(error, f"{error.filename or 'disk'}: {error.strerror}; free space and run again",
+        if isinstance(error, OSError) and error.errno is not None:
+            step = "free space" if of_the_whole_run(error) else "check that it is there and may be used"
+            return _report(error, f"{error.filename or 'disk'}: {error.strerror}; {step}, and run again",
                            ResourceError.exit_code, debug)
         return _report(error, f"unexpected {type(error).__name__}: {text}; run again with --debug and report it", 1,
                        debug)

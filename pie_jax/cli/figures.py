@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -21,6 +22,9 @@ _FAINT_RULE = (240, 241, 242)
 # Okabe and Ito's colours, told apart by colour-blind readers; black stands for the total.
 _SERIES = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (128, 100, 60),
            (120, 120, 120), (150, 40, 60), (90, 90, 190))
+
+
+_PLAIN = str.maketrans({"–": "-", "—": "-", "×": "x", "→": "->", "ß": "ss"})  # what Pillow's face lacks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,8 +104,8 @@ def enlarge(image_01: np.ndarray, width: int, height: int) -> Image.Image:
 
 
 def shorten(text: str, width: int, size: int) -> str:
-    """`text`, cut with an ellipsis so that it is at most `width` pixels wide."""
-    text = text.encode("latin-1", "replace").decode("latin-1") if not _has_glyphs(text) else text
+    """`text`, cut with an ellipsis so that it is at most `width` pixels wide; what the face lacks is escaped."""
+    text = legible(text)
     if font(size).getlength(text) <= width:
         return text
     while text and font(size).getlength(text + "…") > width:
@@ -109,8 +113,25 @@ def shorten(text: str, width: int, size: int) -> str:
     return text + "…"
 
 
-def _has_glyphs(text: str) -> bool:
-    return all(ord(c) < 0x250 or c in "–—…°±×→" for c in text)
+def legible(text: str) -> str:
+    """`text` as Pillow's own face can draw it: letters without their accents, others as escapes, such as \\u5199."""
+    plain = unicodedata.normalize("NFKD", text.translate(_PLAIN))
+    return "".join(c if _has_glyph(c) else c.encode("unicode_escape").decode()
+                   for c in plain if not unicodedata.combining(c))
+
+
+@functools.cache
+def _has_glyph(character: str) -> bool:
+    """Whether the face draws a character as other than one that no face has."""
+    if character.isascii():
+        return character.isprintable()
+    return _drawn(character) != _drawn("\uffff")
+
+
+def _drawn(character: str) -> bytes:
+    picture = Image.new("L", (64, 64))
+    ImageDraw.Draw(picture).text((8, 8), character, fill=255, font=font(32))
+    return picture.tobytes()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -250,7 +271,7 @@ def _draw_legend(pen, box: _Axes, curves, colours, over: int, text, small) -> No
     for name in sorted(curves, key=lambda n: -np.nan_to_num(last(n))):
         pen.line([(x, y + 9 * over), (x + 20 * over, y + 9 * over)], fill=colours[name], width=3 * over)
         pen.text((x + 28 * over, y), shorten(name, 82 * over, 15 * over), fill=_INK, font=text)
-        pen.text((x + 188 * over, y), _number(last(name)), fill=_SOFT_INK, font=small, anchor="ra")
+        pen.text((x + 188 * over, y), legible(_number(last(name))), fill=_SOFT_INK, font=small, anchor="ra")
         y += 27 * over
 
 

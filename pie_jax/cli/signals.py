@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM: answered at once by a saving thread, or at the next chunk of a loop that saves by itself."""
+"""Ctrl-C, SIGTERM and a terminal that closes (SIGHUP).
+
+They are answered at once by a saving thread, or at the next chunk of a loop that saves by itself.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,13 @@ from typing import Any
 
 from pie_jax.errors import EXIT_INTERRUPTED
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+def _heard() -> list[int]:
+    """The signals that are answered: all but a SIGHUP that is ignored already, as under nohup."""
+    ignored = getattr(signal, "SIGHUP", None)
+    return [n for n in _SIGNALS if n != ignored or signal.getsignal(n) is not signal.SIG_IGN]
 
 
 class StopRequest:
@@ -26,7 +35,7 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
+            for number in _heard():
                 self._handlers[number] = signal.signal(number, self._ask)
         return self
 
@@ -57,7 +66,7 @@ class Interruption:
             return self
         self._reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
-        self._handlers = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+        self._handlers = {number: signal.signal(number, lambda *_: None) for number in _heard()}
         self._wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._active = True
@@ -81,7 +90,7 @@ class Interruption:
             number = self._reader.recv(1)
             if number in (b"", b"\0"):
                 return
-            if number[0] in _SIGNALS:
+            if number[0] in self._handlers:
                 break
         second = threading.Thread(target=self._second, daemon=True)
         second.start()
@@ -92,6 +101,6 @@ class Interruption:
             os._exit(EXIT_INTERRUPTED)
 
     def _second(self) -> None:
-        while self._reader.recv(1)[:1] not in [bytes([n]) for n in _SIGNALS]:
+        while self._reader.recv(1)[0] not in self._handlers:
             pass
         os._exit(EXIT_INTERRUPTED)

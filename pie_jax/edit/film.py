@@ -13,7 +13,7 @@ from PIL import Image
 
 from pie_jax.cli.progress import Progress
 from pie_jax.errors import InputError, ResourceError
-from pie_jax.io import cause_of, encode_png, read_json, replace_file, shown, write_json
+from pie_jax.io import cause_of, clear_unfinished, encode_png, read_json, replace_file, shown, write_json
 from pie_jax.io.film import write_film
 
 _FACTS = "frames.json"
@@ -48,6 +48,7 @@ def _begin(folder: pathlib.Path, names: Sequence[str], settings: str) -> list[in
     """Make the folder, take away frames of other settings, and list the numbers of those that are not there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        clear_unfinished(folder)
         if read_json(folder / _FACTS).get("settings") != settings:
             for frame in folder.glob("frame_*.png"):
                 frame.unlink()

@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING
 
 from pie_jax.config import EmbedConfig, to_dict
 from pie_jax.errors import InputError, PieError, ResourceError, UsageError
-from pie_jax.io import cause_of, is_picture, read_json, shown
+from pie_jax.io import (
+    cause_of,
+    clear_unfinished,
+    is_picture,
+    read_json,
+    shown,
+    take_lock,
+    write_json,
+)
 
 if TYPE_CHECKING:  # the names of photos need no arrays
     import numpy as np
@@ -172,6 +180,24 @@ def records(folder: pathlib.Path) -> dict | None:
     return found or {"photo": None, "damaged": True}
 
 
+def make_folder(photo: Photo) -> None:
+    """Make a photo's folder, which is known as its own from now on. Raises ResourceError."""
+    try:
+        photo.folder.mkdir(parents=True, exist_ok=True)
+        clear_unfinished(photo.folder)
+        if not any((photo.folder / name).exists() for name in RECORDS):
+            write_json(photo.folder / BEGUN, {"photo": photo.sha256})
+    except OSError as error:
+        raise ResourceError(f"{shown(photo.folder)}: cannot be made ({error.strerror}); choose another folder with "
+                            "-o") from error
+
+
+def settle(photo: Photo) -> None:
+    """Remove from a photo's folder what its report has made needless."""
+    for name in ("checkpoint.npz", BEGUN):
+        (photo.folder / name).unlink(missing_ok=True)
+
+
 def _checkpoint_facts(path: pathlib.Path) -> dict:
     from pie_jax.portrait.checkpoint import read_facts
 
@@ -179,8 +205,8 @@ def _checkpoint_facts(path: pathlib.Path) -> dict:
 
 
 @contextlib.contextmanager
-def output_folder(out: pathlib.Path, *, share: str = "") -> Iterator[None]:
-    """Make `out`, be sure it can be written, and keep a second run out of it.
+def output_folder(out: pathlib.Path, *, share: str = "") -> Iterator[bool]:
+    """Make `out`, be sure it can be written, and keep a second run out of it; False where there are no locks for that.
 
     share: the name of this process's part of a run; other parts are then let in, the same one and whole runs are not.
 
@@ -197,10 +223,11 @@ def output_folder(out: pathlib.Path, *, share: str = "") -> Iterator[None]:
         raise ResourceError(f"{shown(out)}: cannot be written ({error.strerror or error}); choose another folder with "
                             "-o") from None
     try:
-        if not (_lock(locks[0], shared=bool(share)) and _lock(locks[-1])):
+        taken = [take_lock(locks[0], shared=bool(share)), *(take_lock(lock) for lock in locks[1:])]
+        if False in taken:
             raise UsageError(f"{shown(out)}: another run is writing there; wait for it or choose another folder "
                              "with -o")
-        yield
+        yield None not in taken
     finally:
         for lock in locks:
             os.close(lock)
@@ -208,15 +235,3 @@ def output_folder(out: pathlib.Path, *, share: str = "") -> Iterator[None]:
 
 def _open_lock(path: pathlib.Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-
-
-def _lock(descriptor: int, *, shared: bool = False) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # no advisory locks on this system
-        return True
-    try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

@@ -16,7 +16,7 @@ from pie_jax import __version__
 from pie_jax.cli import figures
 from pie_jax.config import to_dict
 from pie_jax.embed.photos import Photo
-from pie_jax.errors import PackError
+from pie_jax.errors import NumericsError, PackError
 from pie_jax.io import replace_file, save_png, shown, write_json
 from pie_jax.pack import Pack
 from pie_jax.portrait import Embedding, ReachWarning, edit_portrait, render_params, synthesise
@@ -70,7 +70,7 @@ def write_results(pack: Pack, photo: Photo, portrait: np.ndarray, embedding: Emb
 def synthesis_of(pack: Pack, embedding: Embedding) -> np.ndarray:
     """[H, W, 3] in 0..1: what the code gives back."""
     image = synthesise(pack, jnp.asarray(embedding.w_plus)[None])[0]
-    return np.clip(np.asarray(image, np.float32), 0.0, 1.0)
+    return np.nan_to_num(np.asarray(image, np.float32)).clip(0.0, 1.0)
 
 
 def grid(pack: Pack, portrait: np.ndarray, embedding: Embedding, synthesis: np.ndarray, *,
@@ -90,7 +90,7 @@ def grid(pack: Pack, portrait: np.ndarray, embedding: Embedding, synthesis: np.n
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ReachWarning)  # nobody asked for this edit
                 image = edit_portrait(pack, embedding, **request)
-        except PackError:  # a rig, or what it needs, is missing
+        except (PackError, NumericsError):  # a rig, or what it needs, is missing, or gives no number
             continue
         tiles.append(figures.Tile(image=image, label=label, detail=detail))
     return figures.grid(tiles, columns=6, title=shown(title))

@@ -66,7 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
             assign_folders(photos, out, config=config, pack_hash=work.pack_hash, restart=arguments.restart)
             work.say_plan()
             return _exit_code(photos)
-        with output_folder(out, share=share.name), Interruption(work.interrupted) as interruption:
+        with output_folder(out, share=share.name) as locked, Interruption(work.interrupted) as interruption:
+            if not locked:
+                progress.note(f"note: {shown(out)}: there are no file locks here; let no second run write there")
             assign_folders(photos, out, config=config, pack_hash=work.pack_hash, restart=arguments.restart)
             work.run(folder, interruption)
         work.summarise()

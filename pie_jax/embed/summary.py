@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 
-from pie_jax.io import read_json, replace_file
+from pie_jax.io import locked_folder, read_json, replace_file
 
 _COLUMNS = ("name", "photo", "outcome", "match", "psnr_db", "ssim", "identity_cosine", "landmark_error_px224",
             "seconds", "error")
@@ -22,6 +22,11 @@ def write_summary(out: pathlib.Path, failed: Sequence[tuple[str, str]]) -> None:
 
     ResourceError: they cannot be written.
     """
+    with locked_folder(out):  # of several processes the last one knows of all results
+        _write(out, failed)
+
+
+def _write(out: pathlib.Path, failed: Sequence[tuple[str, str]]) -> None:
     rows = [*_rows(out), *({"name": pathlib.PurePath(photo).name, "photo": photo, "outcome": "failed", "error": cause}
                            for photo, cause in failed)]
     table = io.StringIO()

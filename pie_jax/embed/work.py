@@ -20,9 +20,10 @@ from pie_jax.cli.signals import Interruption
 from pie_jax.config import EmbedConfig
 from pie_jax.embed.photos import (
     BEGUN,
-    RECORDS,
     Photo,
+    make_folder,
     settings_hash,
+    settle,
 )
 from pie_jax.embed.results import write_results
 from pie_jax.embed.summary import write_summary
@@ -34,7 +35,7 @@ from pie_jax.errors import (
     ResourceError,
     of_the_whole_run,
 )
-from pie_jax.io import load_photo, load_portrait, write_json
+from pie_jax.io import load_photo, load_portrait
 from pie_jax.io.images import shown
 from pie_jax.pack import Pack, load_pack
 from pie_jax.photo import fitted
@@ -130,7 +131,7 @@ class Work:
         portraits, photographs = [], []
         for photo in group:
             try:
-                _make_folder(photo)
+                make_folder(photo)
                 portrait, photograph = self._portrait(pack, photo)
             except PieError as error:
                 _kept_with(photo, error)
@@ -166,8 +167,7 @@ class Work:
                                              framing=photo.framing)
                     report = write_results(pack, photo, portrait, embedding, settings=settings, seconds=seconds,
                                            pack_folder=self.pack_folder)
-                    for name in ("checkpoint.npz", BEGUN):
-                        (photo.folder / name).unlink(missing_ok=True)
+                    settle(photo)
                     photo.plan = "done"
             except ResourceError as error:
                 _kept_with(photo, error)
@@ -284,18 +284,6 @@ def _kept_with(photo: Photo, error: PieError) -> None:
     if of_the_whole_run(error):
         raise error
     photo.error = error
-
-
-def _make_folder(photo: Photo) -> None:
-    try:
-        photo.folder.mkdir(parents=True, exist_ok=True)
-        for part in photo.folder.glob(".*.part"):  # left behind by a run that was killed
-            part.unlink(missing_ok=True)
-        if not any((photo.folder / name).exists() for name in RECORDS):  # it is this photo's from now on
-            write_json(photo.folder / BEGUN, {"photo": photo.sha256})
-    except OSError as error:
-        raise ResourceError(f"{shown(photo.folder)}: cannot be made ({error.strerror}); choose another folder with "
-                            "-o") from error
 
 
 def _read_report(folder: pathlib.Path) -> dict:

@@ -24,29 +24,20 @@ from pie_jax.config import (
     from_dict,
     to_dict,
 )
-from pie_jax.errors import NumericsError, PackError, ResourceError, printable
+from pie_jax.errors import PackError, ResourceError, printable
 from pie_jax.face3d.morphable import MorphableModel
-from pie_jax.io import cause_of, replace_file, shown
+from pie_jax.io import cause_of, clear_unfinished, locked_folder, replace_file, shown
 from pie_jax.pack.parts import PARTS, is_network
 from pie_jax.pack.pool import Pool
-from pie_jax.pack.schema import check_weights, flatten
+from pie_jax.pack.schema import check_weights
+from pie_jax.pack.storage import array_hash, read_arrays, write_arrays
 from pie_jax.pack.types import Manifest, Pack, PackConfigs
 
 FORMAT = 1
+_PART_FOLDER = re.compile(r"\.?([a-z0-9_]+)-[0-9a-f]{12}(?:-\d+)?(?:\..*)?")  # a part's, or the one it is written to
 _LARGEST_COUNT = 65536  # of layers, channels, pixels in a config
 # stored as float32 whatever the part's storage: geometry, in model units or in units of the portrait
 _KEEP_FLOAT32 = ("mean_shape", "mean_albedo", "w_mean", "output_mean", "output_std")
-
-
-# --------------------------------------------------------------------------------------- hashing
-def array_hash(tree: Any) -> str:
-    """SHA-256 of a nested dict of arrays: names, types, shapes and bytes, in sorted order."""
-    digest = hashlib.sha256()
-    for name, array in flatten(tree).items():
-        array = np.ascontiguousarray(array)
-        digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
-        digest.update(array.data)
-    return digest.hexdigest()
 
 
 # --------------------------------------------------------------------------------------- writing
@@ -82,7 +73,7 @@ def update_part(path: str | os.PathLike, name: str, weights: Any, *, config: Any
                 check_weights(name, tree, configs, where=str(folder))
         sha = array_hash(tree)
         part_folder = f"{name}-{sha[:12]}"
-        _write_arrays(folder, part_folder, tree)
+        write_arrays(folder, part_folder, tree, sha)
         size = sum(f.stat().st_size for f in (folder / part_folder).rglob("*") if f.is_file())
         manifest["configs"] = _configs_dict(configs)
         manifest["parts"][name] = {"folder": part_folder, "sha256": sha, "storage": storage, "bytes": size}
@@ -125,7 +116,7 @@ def _writing(path) -> Iterator[tuple[Path, dict]]:
     folder = Path(path).absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _lock(folder):
+        with locked_folder(folder):
             if (folder / "manifest.json").exists():
                 manifest = dict(read_manifest(folder))
             else:
@@ -133,48 +124,24 @@ def _writing(path) -> Iterator[tuple[Path, dict]]:
             manifest.setdefault("configs", _configs_dict(PackConfigs()))
             manifest.setdefault("parts", {})
             manifest.setdefault("training", {})
-            before = {entry["folder"] for entry in manifest["parts"].values()}
+            _clear(folder, manifest)  # what writers that were killed have left
             yield folder, manifest
             manifest["sha256"] = manifest_hash(manifest)
             replace_file(folder / "manifest.json", (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
-            for old in before - {entry["folder"] for entry in manifest["parts"].values()}:
-                if not (folder / old).is_symlink():
-                    shutil.rmtree(folder / old, ignore_errors=True)
+            _clear(folder, manifest)
     except OSError as error:
         raise ResourceError(f"{folder}: cannot write the pack ({error.strerror or error}); "
                             "choose a folder you may write to, with free space") from error
 
 
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    try:
-        import fcntl
-    except ImportError:  # no advisory locks here: one writer at a time is then up to the user
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _write_arrays(folder: Path, name: str, tree) -> None:
-    if (folder / name).exists():
-        return
-    from orbax.checkpoint import v1 as ocp
-
-    temporary = folder / f".{name}-{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        ocp.save(str(temporary), tree)
-        told = temporary / "commit_success.txt"  # orbax writes there the path on the maker's machine
-        if told.is_file():
-            told.write_text("Checkpoint commit was successful\n")
-        os.replace(temporary, folder / name)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+def _clear(folder: Path, manifest: Mapping) -> None:
+    """Remove folders of parts that the manifest does not name, and unfinished ones; only what has our own names."""
+    clear_unfinished(folder)
+    named = {entry["folder"] for entry in manifest["parts"].values()}
+    for path in folder.iterdir():
+        match = _PART_FOLDER.fullmatch(path.name)
+        if match and match[1] in PARTS and path.name not in named and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _nested_numpy(tree, storage: str, name: str = ""):
@@ -237,6 +204,8 @@ def read_manifest(path: str | os.PathLike) -> Manifest:
         configs_of(manifest)
         for name, entry in manifest.get("parts", {}).items():
             _check_entry(name, entry)
+        if "sha256" not in manifest and any(re.fullmatch("[0-9a-f]{64}", str(v)) for v in manifest.values()):
+            raise ValueError("its SHA-256 has lost its name: it was changed or damaged")
         if manifest.get("sha256", manifest_hash(manifest)) != manifest_hash(manifest):
             raise ValueError("its SHA-256 is not the one it names: it was changed or damaged")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -324,7 +293,7 @@ def load_pack(path_or_name: str | os.PathLike, *, parts: tuple[str, ...] | None 
         manifest = read_manifest(folder)
         names = [n for n in PARTS if n in manifest.get("parts", {}) and (parts is None or n in parts)]
         try:
-            trees = {name: _read_arrays(folder, name, manifest, check) for name in names}
+            trees = {name: read_arrays(folder, name, manifest["parts"][name], check=check) for name in names}
             break
         except FileNotFoundError as error:  # a writer has just replaced that part, or it is really gone
             if attempt == 2:
@@ -344,28 +313,3 @@ def load_pack(path_or_name: str | os.PathLike, *, parts: tuple[str, ...] | None 
     except (TypeError, ValueError, KeyError, OSError) as error:
         raise PackError(f"{folder}: {error}; the pack belongs to another version: make it again") from error
     return Pack(weights=trees, morphable=morphable, pool=pool, configs=configs, manifest=manifest)
-
-
-def _read_arrays(folder: Path, name: str, manifest: Mapping, check: bool):
-    entry = manifest["parts"][name]
-    file = folder / entry["folder"]
-    if file.is_symlink() or any(path.is_symlink() for path in file.rglob("*")):
-        raise PackError(f"{shown(file)}: is or holds a symbolic link; copy the files themselves into the pack")
-    if not file.is_dir():
-        raise FileNotFoundError(f"{file}: the folder of the part {name!r} is missing")
-    from orbax.checkpoint import v1 as ocp
-
-    try:
-        tree = jax.tree.map(np.asarray, ocp.load(file))
-    except Exception as error:  # Orbax raises many kinds for a damaged folder: all mean the same to the user
-        if not file.is_dir():
-            raise FileNotFoundError(f"{file}: the folder of the part {name!r} is missing") from error
-        cause = (str(error) or type(error).__name__).splitlines()[0]
-        raise PackError(f"{file}: damaged ({cause[:200]}); download or make the pack again") from error
-    if check and array_hash(tree) != entry["sha256"]:
-        raise PackError(f"{file}: its SHA-256 is not the one in manifest.json; download or make the pack again")
-    for array_name, array in flatten(tree).items() if check else ():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise NumericsError(f"{shown(file)}: {name}/{array_name} holds NaN or infinity: the training that made it "
-                                "diverged; make the part again")
-    return tree

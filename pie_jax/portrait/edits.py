@@ -13,7 +13,7 @@ import numpy as np
 
 from pie_jax.arrays import Absent
 from pie_jax.config import CONTROLS, GeneratorConfig
-from pie_jax.errors import PackError, UsageError, choose
+from pie_jax.errors import NumericsError, PackError, UsageError, choose
 from pie_jax.face3d.morphable import FaceParams, with_control
 from pie_jax.face3d.render import render
 from pie_jax.pack import Pack
@@ -61,7 +61,7 @@ def edit_portrait(pack: Pack | str | os.PathLike, embedding: Embedding, *, yaw: 
 
     Raises:
       UsageError: unknown component or control, angle out of range. PackError: another pack's embedding, or a part
-      (rig, regressor, morphable model) that this edit needs is missing.
+      (rig, regressor, morphable model) that this edit needs is missing. NumericsError: a part gives NaN or infinity.
     """
     pack = as_pack(pack)
     if detail is not None and not 0.0 <= detail <= 1.0:
@@ -74,7 +74,8 @@ def edit_portrait(pack: Pack | str | os.PathLike, embedding: Embedding, *, yaw: 
     w_plus, _ = edit_latent(pack, embedding, **asked, order=order, invert_response=invert_response)
     for line in range_warnings(pack, yaw=yaw, pitch=pitch, roll=roll, expression=expression, light=light):
         warnings.warn(line, ReachWarning, stacklevel=2)
-    image = np.clip(np.asarray(synthesise(pack, jnp.asarray(w_plus)[None])[0], np.float32), 0.0, 1.0)
+    image = np.asarray(synthesise(pack, jnp.asarray(w_plus)[None])[0], np.float32)
+    image = _finite(image, "the edited picture", "the generator").clip(0.0, 1.0)
     if share == 0.0:
         return image
     own = _photo_edit(pack, embedding, asked)
@@ -102,7 +103,14 @@ def edit_latent(pack: Pack, embedding: Embedding, *, order: Sequence[str] = CONT
         for control in order:
             step = with_control(source, wanted, control)
             w_plus, source = apply_rig(pack, w_plus, source, step, control=control), step
-    return np.asarray(w_plus[0], np.float32), target
+    return _finite(np.asarray(w_plus[0], np.float32), "the edited code", " or ".join(
+        f"rignet_{control}" for control in order) or "the embedding"), target
+
+
+def _finite(array: np.ndarray, what: str, by: str) -> np.ndarray:
+    if not np.isfinite(array).all():
+        raise NumericsError(f"{what} is not finite, by {by}; ask for less, or make that part again")
+    return array
 
 
 def check_pack(pack: Pack, embedding: Embedding) -> None:

@@ -53,7 +53,9 @@ def embed_portraits(pack: Pack | str | os.PathLike, portraits: Array | Sequence,
 
     First one code w for all layers, then W+: in PIE 2000 and 1000 steps of AdaDelta from the mean code, by default 100
     and 200 of Adam from codes whose portraits look like the photo.
-    A portrait's result depends on the pack, the config and its own pixels, not on its neighbours or its place.
+    A portrait's result depends on the pack, the config and its own pixels, not on its neighbours. In a batch of another
+    size, or at another place in it, sums are rounded in another order, and the search makes
+    more of it: see docs/reliability.md. The report names the size.
 
     Args:
       pack: a Pack, or the folder or name of one.
@@ -188,11 +190,11 @@ class _BatchRun:
     def _start(self) -> jax.Array:
         """The latent [B, L, D] that the first stage begins with."""
         generator, stage = self.pack.configs.generator, self.config.stages[0]
+        w = mean = jnp.asarray(self.pack.weights["generator"]["w_mean"])[None]
         if stage.nearest_random_codes:
             w = nearest_random_codes(self.pack, self.images, nearest=stage.nearest_random_codes,
                                      resolution=self.resolution)
-        else:
-            w = jnp.asarray(self.pack.weights["generator"]["w_mean"])[None]
+            w = jnp.where(jnp.isfinite(w).all(axis=-1, keepdims=True), w, mean)  # what is saved at last is a code
         return jnp.broadcast_to(to_w_plus(w, generator.num_layers), (self.batch, generator.num_layers, generator.w_dim))
 
     def _steps_left(self, state, stage) -> int:
@@ -300,8 +302,8 @@ def compare(pack: Pack, w_plus: Array, target: energies.Target) -> dict:
 
 
 def _face(params_vector: np.ndarray | None) -> FaceParams | None:
-    """FaceParams of numpy fields [n] from a vector [257]."""
-    if params_vector is None:
+    """FaceParams of numpy fields [n] from a vector [257]; None where it is not finite."""
+    if params_vector is None or not np.isfinite(params_vector).all():
         return None
     return jax.tree.map(np.asarray, FaceParams.from_vector(np.asarray(params_vector, np.float32)))
 

@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 
 from pie_jax.config import EmbedConfig
-from pie_jax.embed.photos import Photo, assign_folders, file_hash, output_folder, settings_hash
+from pie_jax.embed.photos import (
+    Photo,
+    assign_folders,
+    file_hash,
+    make_folder,
+    output_folder,
+    settings_hash,
+    settle,
+)
 from pie_jax.embed.results import write_results
 from pie_jax.errors import PieError, UsageError
 from pie_jax.io import shown
@@ -102,9 +110,10 @@ class EmbeddingJob:
             if photo.plan != "finished":
                 embedding = embed_portraits(self.pack, square[None], config=config, progress=progress)[0]
                 embedding = dataclasses.replace(embedding, photo=portrait.fitted)
-                photo.folder.mkdir(parents=True, exist_ok=True)
+                make_folder(photo)
                 settings = settings_hash(config, pack_hash=self.pack.hash, photo_sha256=photo.sha256,
                                          framing=photo.framing)
                 write_results(self.pack, photo, square, embedding, settings=settings, seconds={},
                               pack_folder=find_pack(self.pack_name))
+                settle(photo)
         return photo.folder

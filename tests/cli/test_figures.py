@@ -32,7 +32,8 @@ def test_labels_are_cut_to_fit():
     text = figures.shorten("a label much too long for its picture", 100, 16)
     assert text.endswith("…") and figures.font(16).getlength(text) <= 100
     assert figures.shorten("short", 100, 16) == "short"
-    assert figures.shorten("李", 100, 16) == "?"
+    assert figures.shorten("李", 100, 16) == "\\u674e"
+    assert figures.legible("写_é – Ω.png") == "\\u5199_e - \\u03a9.png"
 
 
 def test_enlarge_keeps_or_shrinks():

@@ -35,7 +35,7 @@ print("returned", flush=True)
 SAFETY = 120  # seconds: never reached unless the answer never comes
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_answer_does_not_wait_for_the_main_thread(number):
     process = subprocess.Popen([sys.executable, "-c", ENDLESS, "quick"], stdout=subprocess.PIPE, text=True)
     try:
@@ -58,6 +58,15 @@ def test_a_second_signal_does_not_wait_for_the_saving():
         process.kill()
 
 
+def test_a_hang_up_that_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest(), Interruption(lambda: None):
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_handlers_are_put_back():
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with Interruption(lambda: None):
@@ -65,7 +74,7 @@ def test_handlers_are_put_back():
     assert all(signal.getsignal(number) is handler for number, handler in before.items())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stop_is_asked_for_once_and_the_second_signal_acts_as_usual(number):
     heard = []
     before = signal.signal(number, lambda *_: heard.append(number))

@@ -158,6 +158,49 @@ def test_requests_are_checked_at_the_door(command, pack):
     assert report["outcome"] == "finished"
 
 
+def test_photos_in_the_folder_of_the_results_stay_as_they_are(command, pack):
+    before = {path: path.read_bytes() for path in pathlib.Path(".").glob("*.png")}
+    code, out, _ = command(main, ".", *QUICK, "-o", ".", "--pack", pack)
+    assert code == 0 and Embedding.load("a").w_plus.ndim == Embedding.load("b").w_plus.ndim == 2
+    assert {path: path.read_bytes() for path in pathlib.Path(".").glob("*.png")} == before
+
+
+@pytest.mark.parametrize("change,said", [
+    (lambda data: data[:len(data) // 2], "damaged"), (lambda data: b"", "damaged"),
+    (lambda data: data[:400] + bytes([data[400] ^ 1]) + data[401:], "damaged")])
+def test_a_damaged_checkpoint_is_not_gone_on_from(command, pack, monkeypatch, change, said):
+    from pie_jax.embed import work
+
+    def stopped(*args, **knobs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(work, "_SAVE_SECONDS", 0.0)
+        patched.setattr(work, "write_results", stopped)
+        assert embed(command, pack, "a.png")[0] == 130
+    file = pathlib.Path("out/a/checkpoint.npz")
+    file.write_bytes(change(file.read_bytes()))
+    code, out, err = embed(command, pack, "a.png")
+    assert code == 0 and "going on from the checkpoint" not in err and not file.exists()
+    again = Embedding.load("out/a")
+    assert embed(command, pack, "a.png", "--restart")[0] == 0
+    np.testing.assert_array_equal(Embedding.load("out/a").w_plus, again.w_plus)
+
+
+def test_a_checkpoint_of_other_settings_is_not_gone_on_from(command, pack, monkeypatch):
+    from pie_jax.embed import work
+
+    def stopped(*args, **knobs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(work, "_SAVE_SECONDS", 0.0)
+        patched.setattr(work, "write_results", stopped)
+        assert embed(command, pack, "a.png")[0] == 130
+    code, out, err = command(main, "a.png", "--steps", "2,2", "-o", "out", "--pack", pack)
+    assert code == 0 and "have changed" in err and "going on" not in err
+
+
 def test_a_folder_left_half_done_is_the_photos_own(command, pack, monkeypatch):
     from pie_jax.embed import work
 

@@ -28,6 +28,21 @@ def test_a_device_that_is_not_there_is_exit_code_7():
         assert done.stderr.decode().splitlines()[-1].startswith("error: device default: not available here")
 
 
+def test_no_memory_is_exit_code_7(capsys):
+    from pie_jax.cli import command
+
+    def fails(error):
+        raise error
+
+    for error, said in ((MemoryError(), "not enough memory"), (
+            RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 2 GB"), "not enough device memory")):
+        assert command.guarded(lambda error=error: fails(error), debug=False) == 7
+        err = capsys.readouterr().err
+        assert said in err and "smaller --batch" in err and err.count("\n") == 1
+    assert command.guarded(lambda: fails(PermissionError(13, "Permission denied", "log.jsonl")), debug=False) == 7
+    assert "log.jsonl: Permission denied; check that it is there" in capsys.readouterr().err
+
+
 def test_without_a_home_it_says_what_to_set(tmp_path):
     hidden = "import pathlib; pathlib.Path.home = classmethod(lambda c: (_ for _ in ()).throw(RuntimeError('no home')))"
     done = run(f"exec({hidden!r}), command.configure('cpu')", JAX_COMPILATION_CACHE_DIR=None, XDG_CACHE_HOME=None,

@@ -1,20 +1,28 @@
 """A pack that someone else wrote: nothing outside of it is read or removed, and what is wrong is said at once."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
 import pytest
 import toy
 
+from benchmarks.reliability import flips
 from pie_jax.errors import NumericsError, PackError
 from pie_jax.pack import load_pack, manifest_hash, read_manifest, save_pack, update_part
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("written") / "pack"
+    save_pack(folder, toy.toy_pack(jax.random.key(0)))
+    return folder
+
+
 @pytest.fixture
-def pack(tmp_path):
-    save_pack(tmp_path / "pack", toy.toy_pack(jax.random.key(0)))
-    return tmp_path / "pack"
+def pack(written, tmp_path):
+    return shutil.copytree(written, tmp_path / "pack")
 
 
 def rewritten(pack, change, *, sealed=True):
@@ -90,6 +98,40 @@ def test_what_a_manifest_says_is_checked(pack, change, said):
     rewritten(pack, change)
     with pytest.raises(PackError, match=said):
         load_pack(pack)
+
+
+def test_bits_turned_over_are_refused_or_change_nothing(pack):
+    due, rng = load_pack(pack), np.random.default_rng(0)
+    found = [flips.flip(pack, due, rng) for _ in range(16)]
+    assert {outcome for outcome, _ in found} == {"refused", "the same"}, found
+    arrays = [outcome for outcome, file in found if "/d/" in file]
+    assert len(arrays) >= 4 and arrays.count("refused") >= len(arrays) - 2
+
+
+def test_a_hash_cannot_lose_its_name(pack):
+    rewritten(pack, lambda m: m.update(shb256=m.pop("sha256")), sealed=False)
+    with pytest.raises(PackError, match="SHA-256 has lost its name"):
+        load_pack(pack)
+
+
+def test_a_damaged_part_costs_one_line(pack, caplog, capfd):
+    file = max(pack.glob("generator-*/state/ocdbt.process_0/d/*"), key=lambda p: p.stat().st_size)
+    file.write_bytes(b"x" * file.stat().st_size)
+    with pytest.raises(PackError, match="damaged") as caught:
+        load_pack(pack)
+    assert "\n" not in str(caught.value) and not caplog.records and "Traceback" not in capfd.readouterr().err
+
+
+def test_writers_clear_what_killed_ones_left(pack):
+    kept = [pack / "mine", pack / "generator", pack / "notes-0123456789ab"]  # not our names
+    dead = [pack / "generator-0123456789ab", pack / ".rignet_pose-0123456789ab-77",
+            pack / ".rignet_pose-0123456789ab-77.orbax-checkpoint-tmp"]
+    for folder in (*kept, *dead):
+        folder.mkdir()
+    (pack / ".manifest.json.x.part").write_text("half")
+    update_part(pack, "generator", {"w_mean": np.zeros(3, np.float32)}, check=False)
+    assert all(path.is_dir() for path in kept) and not any(path.exists() for path in dead)
+    assert not list(pack.glob("*.part")) and not list(pack.glob(".*.part"))
 
 
 def test_weights_that_are_not_finite_are_named(pack):

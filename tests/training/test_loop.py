@@ -65,8 +65,8 @@ def test_a_resumed_run_is_bit_identical(tmp_path, monkeypatch):
     saved = loop.save_checkpoint
     calls = []
 
-    def save_then_stop(path, state, *, seconds):
-        saved(path, state, seconds=seconds)
+    def save_then_stop(path, state, **knobs):
+        saved(path, state, **knobs)
         calls.append(int(state.step))
         if len(calls) == 2:
             raise RuntimeError("power cut")
@@ -76,7 +76,7 @@ def test_a_resumed_run_is_bit_identical(tmp_path, monkeypatch):
         run(tmp_path / "cut", steps=60, checkpoint_seconds=0.0)
     monkeypatch.setattr(loop, "save_checkpoint", saved)
     resumed = run(tmp_path / "cut", steps=60)
-    assert calls == [7, 14]
+    assert calls == [7, 14] and resumed.terms == whole.terms
     for a, b in zip(leaves(whole.state), leaves(resumed.state), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -102,7 +102,7 @@ def test_an_interrupt_leaves_a_whole_checkpoint(tmp_path, number):
     result = loop.run(tmp_path, toy_state(), toy_step, batch_fn=batch, quiet=True, chunk=1, steps=100_000)
     assert signal.getsignal(number) is before
     assert result.outcome == "interrupted" and 30 <= result.steps < 100_000
-    state, _ = load_checkpoint(tmp_path / loop.CHECKPOINT, toy_state())
+    state, _, _ = load_checkpoint(tmp_path / loop.CHECKPOINT, toy_state())
     for a, b in zip(leaves(state), leaves(result.state), strict=True):
         np.testing.assert_array_equal(a, b)
     assert threading.active_count() < 20
@@ -161,9 +161,9 @@ def test_one_trace_and_frozen_weights_are_arguments(tmp_path):
 
 
 def test_checkpoint_keeps_typed_keys(tmp_path):
-    save_checkpoint(tmp_path / "c.npz", toy_state(3), seconds=1.5)
-    state, seconds = load_checkpoint(tmp_path / "c.npz", toy_state(0))
-    assert seconds == 1.5
+    save_checkpoint(tmp_path / "c.npz", toy_state(3), seconds=1.5, terms={"loss": 0.25})
+    state, seconds, terms = load_checkpoint(tmp_path / "c.npz", toy_state(0))
+    assert seconds == 1.5 and terms == {"loss": 0.25}
     np.testing.assert_array_equal(jax.random.key_data(state.key), jax.random.key_data(jax.random.key(3)))
 
 

@@ -12,6 +12,8 @@ import numpy as np
 from pie_jax.errors import InputError, PieError
 from pie_jax.io import read_npz, write_npz
 
+_TERMS = "terms/"
+
 
 def _flatten(state: Any) -> dict[str, np.ndarray]:
     flat = {}
@@ -22,14 +24,21 @@ def _flatten(state: Any) -> dict[str, np.ndarray]:
     return flat
 
 
-def save_checkpoint(path: pathlib.Path, state: Any, *, seconds: float) -> None:
-    """Write the state and the seconds of training so far to `path` (.npz), atomically."""
+def save_checkpoint(path: pathlib.Path, state: Any, *, seconds: float, terms: dict[str, float] | None = None) -> None:
+    """Write the state, the seconds of training so far and the running means of the terms to `path` (.npz), atomically.
+
+    Raises ResourceError.
+    """
     flat = _flatten(state) | {"seconds": np.asarray(seconds, np.float64)}
+    flat |= {f"{_TERMS}{name}": np.asarray(value, np.float64) for name, value in (terms or {}).items()}
     write_npz(path, flat)
 
 
-def load_checkpoint(path: pathlib.Path, template: Any) -> tuple[Any, float]:
-    """The state saved at `path`, in the structure of `template`, and its seconds. PieError when they do not fit."""
+def load_checkpoint(path: pathlib.Path, template: Any) -> tuple[Any, float, dict[str, float]]:
+    """The state saved at `path`, in the structure of `template`, its seconds and its terms.
+
+    Raises PieError: they do not fit.
+    """
     leaves, treedef = jax.tree_util.tree_flatten_with_path(template)
     try:
         saved = read_npz(path)
@@ -46,4 +55,5 @@ def load_checkpoint(path: pathlib.Path, template: Any) -> tuple[Any, float]:
                            "pass --restart, or another --run")
         value = jnp.asarray(saved[name])
         restored.append(jax.random.wrap_key_data(value, impl=jax.random.key_impl(leaf)) if is_key else value)
-    return jax.tree_util.tree_unflatten(treedef, restored), float(saved["seconds"])
+    terms = {name.removeprefix(_TERMS): float(value) for name, value in saved.items() if name.startswith(_TERMS)}
+    return jax.tree_util.tree_unflatten(treedef, restored), float(saved["seconds"]), terms

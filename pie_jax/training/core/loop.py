@@ -28,7 +28,7 @@ import optax
 from pie_jax.cli.progress import Progress, duration
 from pie_jax.cli.signals import StopRequest
 from pie_jax.errors import NumericsError, PieError, ResourceError, UsageError
-from pie_jax.io import replace_file
+from pie_jax.io import clear_unfinished, replace_file
 from pie_jax.runtime import backend
 from pie_jax.training.core.checkpoints import load_checkpoint, save_checkpoint
 
@@ -156,6 +156,7 @@ def run(run_dir: str | os.PathLike, state: TrainState, step_fn: Callable, *, ste
     folder = pathlib.Path(run_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        clear_unfinished(folder)
     except OSError as error:
         raise ResourceError(f"{folder}: cannot be made ({error.strerror}); pass another --run") from error
     if restart:
@@ -165,13 +166,13 @@ def run(run_dir: str | os.PathLike, state: TrainState, step_fn: Callable, *, ste
     progress = Progress(quiet=quiet)
     name = name or folder.name
     progress.start(name)
-    seconds_before = 0.0
+    seconds_before, terms = 0.0, {}
     state = jax.tree.map(jnp.copy, state)  # the chunk donates it; the caller's arrays stay alive
     if (folder / CHECKPOINT).is_file():
-        state, seconds_before = load_checkpoint(folder / CHECKPOINT, state)
+        state, seconds_before, terms = load_checkpoint(folder / CHECKPOINT, state)
         progress.note(f"{name}: resumed at step {int(state.step)} after {duration(seconds_before)}")
     return _Loop(folder, step_fn, steps, minutes, batch_fn, frozen, batch_size, chunk, checkpoint_seconds, evaluate,
-                 evaluate_seconds, log_seconds, progress, name).train(state, seconds_before)
+                 evaluate_seconds, log_seconds, progress, name).train(state, seconds_before, terms)
 
 
 @dataclasses.dataclass
@@ -234,12 +235,11 @@ class _Loop:
         with open(self.folder / LOG, "a") as file:
             file.write(json.dumps(row) + "\n")
 
-    def train(self, state: TrainState, seconds_before: float) -> RunResult:
+    def train(self, state: TrainState, seconds_before: float, means: dict[str, float]) -> RunResult:
         compiled = self._compiled_chunk()
         total_steps = np.float32(self.steps if self.steps is not None else np.inf)
         start = time.monotonic()
         step = first_step = int(state.step)
-        means: dict[str, float] = {}
         metrics: dict[str, float] = {}
         steady = None  # (time, step) after the first chunk: speed excludes compiling
         last_checkpoint = last_log = last_evaluation = start
@@ -289,11 +289,11 @@ class _Loop:
                     metrics = self._evaluate(state, step, spent())
                     last_evaluation = time.monotonic()
                 if now - last_checkpoint >= self.checkpoint_seconds:
-                    save_checkpoint(self.folder / CHECKPOINT, state, seconds=spent())
+                    save_checkpoint(self.folder / CHECKPOINT, state, seconds=spent(), terms=means)
                     last_checkpoint = time.monotonic()
             seconds = spent()
             if step > first_step or not (self.folder / CHECKPOINT).is_file():
-                save_checkpoint(self.folder / CHECKPOINT, state, seconds=seconds)
+                save_checkpoint(self.folder / CHECKPOINT, state, seconds=seconds, terms=means)
             pending.cancel()
         rate = 0.0
         if steady is not None and step > steady[1]:

@@ -21,7 +21,7 @@ from pie_jax.arrays import Array, Weights
 from pie_jax.cli.progress import Progress
 from pie_jax.errors import PieError
 from pie_jax.imaging import face_crop
-from pie_jax.io import replace_file
+from pie_jax.io import replace_file, reserve_array
 from pie_jax.pack import Pack, PackConfigs
 from pie_jax.pack.inference import find_landmarks, map_z, regress, synthesise
 
@@ -124,8 +124,8 @@ def open_codes(folder: pathlib.Path, pack: Pack, *, count: int, seed: int, quiet
     shapes = {"w_a": ((config.w_dim,), np.float32), "w_b": ((config.w_dim,), np.float32), "cross": ((), np.int32),
               "params_vector": ((257,), np.float32), "landmarks": ((66, 2), np.float32),
               "images": ((resolution, resolution, 3), np.uint8)}
-    arrays = {name: np.lib.format.open_memmap(folder / f"{name}.npy", mode="r+" if done else "w+", dtype=dtype,
-                                              shape=(count, *shape)) for name, (shape, dtype) in shapes.items()}
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") if done else
+              reserve_array(folder / f"{name}.npy", (count, *shape), dtype) for name, (shape, dtype) in shapes.items()}
     weights = {name: pack.weights[name] for name in PARTS}
     static = dataclasses.replace(PackConfigs(), generator=config, regressor=pack.configs.regressor,
                                  landmarks=pack.configs.landmarks, camera=pack.configs.camera)

@@ -17,7 +17,7 @@ import numpy as np
 
 from pie_jax.cli.progress import Progress
 from pie_jax.errors import UsageError
-from pie_jax.io import replace_file, write_npz
+from pie_jax.io import replace_file, reserve_array, write_npz
 
 if TYPE_CHECKING:
     from pie_jax.studio.head import Head
@@ -146,7 +146,7 @@ def build(folder: pathlib.Path, *, count: int, resolution: int, seed: int = TRAI
         path = folder / f"{name}.npy"
         if done and np.load(path, mmap_mode="r").shape[0] != 2 * count:
             raise UsageError(f"{folder}: was begun with another --count; give a new --data")
-        arrays[name] = np.lib.format.open_memmap(path, mode="r+" if done else "w+", dtype=dtype, shape=shape)
+        arrays[name] = np.load(path, mmap_mode="r+") if done else reserve_array(path, shape, dtype)
     progress = Progress()
     progress.start(folder.name, unit="pair")
     while done < count:

@@ -20,7 +20,7 @@ import numpy as np
 
 from pie_jax.cli.progress import Progress
 from pie_jax.errors import PieError, UsageError
-from pie_jax.io import replace_file
+from pie_jax.io import replace_file, reserve_array
 
 if TYPE_CHECKING:
     from pie_jax.arrays import Array
@@ -160,8 +160,8 @@ def build(folder: pathlib.Path, *, count: int, views: int, resolution: int, seed
             raise PieError(f"{folder}: holds another set ({state}); pass another --data, or remove it")
     shapes = {"images": ((resolution, resolution, 3), np.uint8), "params": ((257,), np.float32),
               "landmarks": ((66, 2), np.float32), "segments": ((SEGMENT_RESOLUTION, SEGMENT_RESOLUTION), np.uint8)}
-    arrays = {name: np.lib.format.open_memmap(folder / f"{name}.npy", mode="r+" if done else "w+", dtype=dtype,
-                                              shape=(count, *shape)) for name, (shape, dtype) in shapes.items()}
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") if done else
+              reserve_array(folder / f"{name}.npy", (count, *shape), dtype) for name, (shape, dtype) in shapes.items()}
     head, people = build_head(), count // views
     progress = Progress(quiet=quiet)
     progress.start("studio", unit="image")

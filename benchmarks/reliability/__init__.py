@@ -1,0 +1,1 @@
+"""The long forms of the reliability suite: one module for a kind of fault, whose machinery the short forms use too."""

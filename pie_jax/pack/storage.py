@@ -1,0 +1,121 @@
+"""The arrays of one part in an Orbax folder: written whole, read whole, and what Orbax says of a failure kept short."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import hashlib
+import logging
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from pie_jax.errors import NumericsError, PackError
+from pie_jax.io import reserve_space, shown
+from pie_jax.pack.schema import flatten
+
+
+def array_hash(tree: Any) -> str:
+    """SHA-256 of a nested dict of arrays: names, types, shapes and bytes, in sorted order."""
+    digest = hashlib.sha256()
+    for name, array in flatten(tree).items():
+        array = np.ascontiguousarray(array)
+        digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def write_arrays(folder: Path, name: str, tree: Any, sha: str) -> None:
+    """Write a nested dict of arrays, whose `array_hash` is `sha`, into `folder`/`name`, whole or not at all.
+
+    Raises OSError.
+    """
+    from orbax.checkpoint import v1 as ocp
+
+    if (folder / name).exists():
+        with contextlib.suppress(Exception), _quiet():  # a damaged one is written anew
+            if array_hash(jax.tree.map(np.asarray, ocp.load(str(folder / name)))) == sha:
+                return
+        shutil.rmtree(folder / name)
+    reserve_space(folder, sum(array.nbytes + 4096 for array in jax.tree.leaves(tree)))
+    temporary = folder / f".{name}-{os.getpid()}"
+    try:
+        with _quiet():
+            ocp.save(str(temporary), tree)
+        told = temporary / "commit_success.txt"  # orbax writes there the path on the maker's machine
+        if told.is_file():
+            told.write_text("Checkpoint commit was successful\n")
+        os.replace(temporary, folder / name)
+    except ValueError as error:  # of TensorStore, which tells the system's number only in its text
+        number = re.search(r"os_error_code='(\d+)'", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+    finally:
+        for left in folder.glob(f"{temporary.name}*"):  # Orbax's own temporary one among them
+            shutil.rmtree(left, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Orbax logs a traceback for each array that it cannot read or write; the error that it raises is enough."""
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        yield
+    except Exception:
+        _ignore_closed_loops()
+        gc.collect()  # what asyncio has to say of a task that failed it says when the task goes
+        raise
+    finally:
+        for logger, was in zip(loggers, before, strict=True):
+            logger.disabled = was
+
+
+@functools.cache
+def _ignore_closed_loops() -> None:
+    """TensorStore goes on with other arrays after one has failed, and answers a loop that has ended."""
+    before = sys.unraisablehook
+    sys.unraisablehook = lambda seen: None if "loop is closed" in str(seen.exc_value) else before(seen)
+
+
+def read_arrays(folder: Path, name: str, entry: Mapping, *, check: bool) -> Any:
+    """The nested dict of arrays of the part `name`, whose entry in the manifest of the pack `folder` is `entry`.
+
+    check: compare with the SHA-256 of the entry, and refuse what is not finite.
+
+    Raises:
+      FileNotFoundError: it is not there. PackError: it is damaged. NumericsError: it holds NaN or infinity.
+    """
+    file = folder / entry["folder"]
+    if file.is_symlink() or any(path.is_symlink() for path in file.rglob("*")):
+        raise PackError(f"{shown(file)}: is or holds a symbolic link; copy the files themselves into the pack")
+    if not file.is_dir():
+        raise FileNotFoundError(f"{file}: the folder of the part {name!r} is missing")
+    from orbax.checkpoint import v1 as ocp
+
+    try:
+        with _quiet():
+            tree = jax.tree.map(np.asarray, ocp.load(file))
+    except Exception as error:  # Orbax raises many kinds for a damaged folder: all mean the same to the user
+        if not file.is_dir():
+            raise FileNotFoundError(f"{file}: the folder of the part {name!r} is missing") from error
+        cause = (str(error) or type(error).__name__).splitlines()[0]
+        raise PackError(f"{file}: damaged ({cause[:200]}); download or make the pack again") from error
+    if check and array_hash(tree) != entry["sha256"]:
+        raise PackError(f"{file}: its SHA-256 is not the one in manifest.json; download or make the pack again")
+    for array_name, array in flatten(tree).items() if check else ():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise NumericsError(f"{shown(file)}: {name}/{array_name} holds NaN or infinity: the training that made it "
+                                "diverged; make the part again")
+    return tree
