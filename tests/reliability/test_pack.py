@@ -103,9 +103,8 @@ def test_what_a_manifest_says_is_checked(pack, change, said):
 def test_bits_turned_over_are_refused_or_change_nothing(pack):
     due, rng = load_pack(pack), np.random.default_rng(0)
     found = [flips.flip(pack, due, rng) for _ in range(16)]
-    assert {outcome for outcome, _ in found} == {"refused", "the same"}, found
-    arrays = [outcome for outcome, file in found if "/d/" in file]
-    assert len(arrays) >= 4 and arrays.count("refused") >= len(arrays) - 2
+    outcomes = [outcome for outcome, _ in found]
+    assert set(outcomes) <= {"refused", "the same"} and outcomes.count("refused") >= 4, found
 
 
 def test_a_hash_cannot_lose_its_name(pack):
