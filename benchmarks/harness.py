@@ -57,7 +57,7 @@ def describe_machine() -> dict[str, Any]:
     from pie_jax import runtime
 
     found = {"device": jax.devices()[0].device_kind, "cores": runtime.threads(), "python": platform.python_version(),
-             "jax": jax.__version__, "commit": _commit(),
+             "jax": jax.__version__, "commit": commit_of(),
              "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None}
     if os.environ.get("GLIBC_TUNABLES"):  # huge pages change large cases, see benchmarks/results/steps
         found["tunables"] = os.environ["GLIBC_TUNABLES"]
@@ -66,9 +66,9 @@ def describe_machine() -> dict[str, Any]:
     return found
 
 
-def _commit() -> str | None:
-    """Short hash of the checkout, with "+" when package or benchmarks differ from it; None outside one."""
-    root = pathlib.Path(__file__).parents[1]
+def commit_of(checkout: pathlib.Path | None = None) -> str | None:
+    """Short hash of a checkout (default: this one); None outside one. "+": package or benchmarks differ from it."""
+    root = checkout or pathlib.Path(__file__).parents[1]
     try:
         def git(*words):
             return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,164 +1,140 @@
-"""How long a command takes to begin: `--help`, and `embed` to its first step, with an empty and with a full cache.
+"""How long a command takes as a user starts it: `--help`, `embed --demo` and `edit`, the first time and again.
 
-    python -m benchmarks.startup [--pack demo] [--out benchmarks/results/startup.jsonl]
+    python -m benchmarks.startup [--runs 3] [--beside OTHER_CHECKOUT] [--out benchmarks/results/startup.jsonl]
 
-Every start is a process of its own: the first with an empty compilation cache, the second on another photo with what
-the first one left there. Rows: wall and processor seconds (which other programs disturb less) from the start of the
-process to the end of the first step, and where they went:
+Every start is a process of its own: the first embed and the first edit with an empty cache of programs, the second ones
+with what the first left there. Rows: wall and processor seconds (which other programs disturb less) of the whole
+process, medians over the runs, and where they went, summed over the process's threads, which work beside each other:
 
-    import_s     the interpreter and all modules         pack_s      reading and checking the pack
-    trace_s      to jaxpr and StableHLO                  compile_s   XLA, or reading its results from the cache
-    programs     compiled or read                        rest_s      photos, arrays, the step itself
+    import_s     the interpreter, JAX and the command's modules
+    trace_s      to jaxpr and StableHLO
+    compile_s    XLA, or reading its results from the cache
+    programs     compiled or read
 
-`next_photo` rows say what a second photo in the same process traced and compiled again: nothing. The last line of
-stdout is one JSON object of the figures beside their bars.
+`--beside` measures another checkout in turns with this one. The first edit is timed after an embed.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import pathlib
+import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from typing import Any
 
-from pie_jax.cli import command
-
-HELP_SECONDS, SECOND_START_SECONDS = 0.3, 10.0  # the bars
+HELP_SECONDS = 0.3  # the bar
 _HELP_RUNS = 5
 _EVENTS = {"/jax/core/compile/jaxpr_trace_duration": "trace_s",
            "/jax/core/compile/jaxpr_to_mlir_module_duration": "trace_s",
            "/jax/core/compile/backend_compile_duration": "compile_s"}
+_CHILD = "--child"
 
 
-def parser() -> argparse.ArgumentParser:
-    options = command.Parser(module="benchmarks.startup", description=__doc__)
-    command.add_debug(options)
-    options.add_argument("--pack", default="demo", help="name or folder of a pack (default: %(default)s)")
-    options.add_argument("--out", metavar="FILE")
-    options.add_argument("--begin", nargs=4, metavar=("EPOCH", "PACK", "OUT", "PHOTOS"), help=argparse.SUPPRESS)
-    return options
+def child(began: float, argv: list[str]) -> int:
+    """Run `pie ARGV` here; the last line of stdout is what it took since the epoch time `began`."""
+    import jax
+
+    from pie_jax.__main__ import main
+
+    seconds: Counter = Counter()
+    programs: list[str] = []
+
+    def add(name: str, duration: float, **_: object) -> None:
+        seconds[_EVENTS.get(name, "other")] += duration
+        if name.endswith("backend_compile_duration"):
+            programs.append(name)
+
+    jax.monitoring.register_event_duration_secs_listener(add)
+    imported = time.time() - began
+    code = main(argv)
+    print(json.dumps({"import_s": imported, "trace_s": seconds["trace_s"], "compile_s": seconds["compile_s"],
+                      "programs": len(programs)}))
+    return code
 
 
-# ------------------------------------------------------------------------------------ the measured process
-class Events:
-    """Seconds and number of JAX's own events of tracing and compiling."""
-
-    def __init__(self):
-        import jax
-
-        self.seconds: Counter = Counter()
-        self.programs = self.traces = 0
-        jax.monitoring.register_event_duration_secs_listener(self._add)
-
-    def _add(self, name: str, seconds: float, **_) -> None:
-        self.seconds[_EVENTS.get(name, "other")] += seconds
-        self.programs += name.endswith("backend_compile_duration")
-        self.traces += name.endswith("jaxpr_trace_duration")
+def start(checkout: pathlib.Path, cache: pathlib.Path, *argv: str) -> dict[str, float]:
+    """Seconds of one `pie ARGV` with the code of `checkout` and the programs kept in `cache`."""
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache), "PYTHONPATH": str(checkout)}
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.time()
+    done = subprocess.run([sys.executable, "-P", __file__, _CHILD, str(began), *argv], env=environment, check=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    wall, after = time.time() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"wall_s": wall, "cpu_s": used, **json.loads(done.stdout.splitlines()[-1])}
 
 
-def begin(began: float, pack: str, out: str, photos: list[str]) -> dict:
-    """Run `embed` for one step a photo; seconds since the epoch time `began` to the end of the first one."""
-    from pie_jax.embed import main, run
-
-    events, marks = Events(), {"import_s": time.time() - began}
-    load, embed = run.load_pack, run.embed_portraits
-    counts = []
-
-    def load_pack(folder):
-        at = time.time()
-        loaded = load(folder)
-        marks["pack_s"] = time.time() - at
-        return loaded
-
-    def embed_portraits(*arguments, progress, **knobs):
-        def first(event):
-            if event.phase == "optimise":
-                marks.setdefault("wall_s", time.time() - began)
-                marks.setdefault("cpu_s", time.process_time())
-                marks.setdefault("programs", events.programs)
-                for name in ("trace_s", "compile_s"):
-                    marks.setdefault(name, events.seconds[name])
-            progress(event)
-
-        before = (events.traces, events.programs)
-        found = embed(*arguments, progress=first, **knobs)
-        counts.append((events.traces - before[0], events.programs - before[1]))
-        return found
-
-    run.load_pack, run.embed_portraits = load_pack, embed_portraits
-    code = main([*photos, "--pack", pack, "-o", out, "--steps", "1,0", "--quiet"])
-    if code:
-        raise SystemExit(code)
-    marks["rest_s"] = marks["wall_s"] - sum(marks[name] for name in ("import_s", "pack_s", "trace_s", "compile_s"))
-    return {**marks, "next_traces": counts[-1][0] if counts[1:] else None,
-            "next_programs": counts[-1][1] if counts[1:] else None}
-
-
-# ---------------------------------------------------------------------------------------------- the command
-def help_row() -> dict:
-    """Median wall and processor seconds of `embed --help`."""
-    def once():
+def help_seconds(checkout: pathlib.Path) -> dict[str, float]:
+    """Of `pie embed --help`, which imports no JAX: the median of a few."""
+    def once() -> tuple[float, float]:
         before, began = os.times(), time.perf_counter()
-        subprocess.run([sys.executable, "-m", "pie_jax.embed", "--help"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([sys.executable, "-m", "pie_jax.embed", "--help"], check=True, stdout=subprocess.DEVNULL,
+                       cwd=checkout)
         after = os.times()
         used = after.children_user + after.children_system - before.children_user - before.children_system
         return time.perf_counter() - began, used
 
-    runs = [once() for _ in range(_HELP_RUNS)]
-    wall, used = (sorted(column)[_HELP_RUNS // 2] for column in zip(*runs, strict=True))
-    return {"what": "help", "wall_s": wall, "cpu_s": used}
+    wall, used = (statistics.median(column) for column in zip(*(once() for _ in range(_HELP_RUNS)), strict=True))
+    return {"wall_s": wall, "cpu_s": used}
 
 
-def start_rows(pack: str) -> list[dict]:
-    """The first start, and the second one on other photos."""
-    import numpy as np
-
-    from pie_jax.io import save_png
-
-    rng, rows = np.random.default_rng(0), []
-    with tempfile.TemporaryDirectory(prefix="pie_jax_startup_") as folder:
-        environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": f"{folder}/xla"}
-        for i, what in enumerate(("first start", "second start")):
-            photos = [f"{folder}/{what[:5]}{j}.png" for j in range(2)]
-            for photo in photos:
-                save_png(photo, rng.uniform(size=(96 + 16 * i, 96 + 16 * i, 3)))
-            done = subprocess.run(
-                [sys.executable, "-m", "benchmarks.startup", "--begin", str(time.time()), pack, f"{folder}/{i}",
-                 json.dumps(photos)], env=environment, check=True, stdout=subprocess.PIPE, text=True)
-            rows.append({"what": what, **json.loads(done.stdout.splitlines()[-1])})
-    return rows
+def starts(checkout: pathlib.Path) -> dict[str, dict[str, float]]:
+    """One round: every command with an empty cache and again."""
+    with tempfile.TemporaryDirectory(prefix="pie_jax_startup_") as name:
+        folder = pathlib.Path(name)
+        cache, out = folder / "cache", folder / "out"
+        found = {"help": help_seconds(checkout),
+                 "first embed": start(checkout, cache, "embed", "--demo", "-o", str(out)),
+                 "second embed": start(checkout, cache, "embed", "--demo", "-o", str(folder / "again"))}
+        portrait = str(next(path.parent for path in sorted(out.rglob("embedding.npz"))))
+        return found | {
+            "first edit": start(checkout, cache, "edit", portrait, "--yaw", "10"),
+            "second edit": start(checkout, cache, "edit", portrait, "--yaw", "12")}
 
 
-@command.guarded_main
-def main(argv: list[str]) -> int:
-    arguments = parser().parse_args(argv)
-    if arguments.begin:
-        began, pack, out, photos = arguments.begin
-        print(json.dumps(begin(float(began), pack, out, json.loads(photos))))
-        return 0
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == [_CHILD]:
+        return child(float(argv[1]), argv[2:])
+    from benchmarks import harness
+    from pie_jax.cli import command
+
+    options = command.Parser(module="benchmarks.startup", description=__doc__)
+    command.add_debug(options)
+    options.add_argument("--runs", type=int, default=1, help="rounds (default: %(default)s)")
+    options.add_argument("--beside", type=pathlib.Path, metavar="CHECKOUT", help="another version of the code")
+    options.add_argument("--out", metavar="FILE", help="JSONL file to append the rows to")
+
+    def work() -> int:
+        arguments = options.parse_args(argv)
+        here = pathlib.Path(__file__).parents[1]
+        checkouts = [here] if arguments.beside is None else [arguments.beside.resolve(), here]
+        rounds = [[starts(checkout) for checkout in checkouts] for _ in range(max(arguments.runs, 1))]
+        rows = [row for found, checkout in zip(zip(*rounds, strict=True), checkouts, strict=True)
+                for row in _rows(found, checkout)]
+        print(harness.table(rows, ("what", "commit", "wall_s", "cpu_s", "import_s", "trace_s", "compile_s", "programs",
+                                   "load")))
+        if arguments.out:
+            harness.append_rows(pathlib.Path(arguments.out), rows)
+        slow = [row for row in rows if row["what"] == "help" and row["wall_s"] > HELP_SECONDS]
+        return 1 if slow else 0
+
+    return command.guarded(work, debug="--debug" in argv)
+
+
+def _rows(rounds: Any, checkout: pathlib.Path) -> list[dict]:
+    """The medians of one checkout's rounds."""
     from benchmarks import harness
 
-    rows = [help_row(), *start_rows(arguments.pack)]
-    rows = [{"benchmark": "startup", "pack": arguments.pack,
-             **{name: round(value, 3) if isinstance(value, float) else value for name, value in row.items()},
-             **harness.describe_machine()} for row in rows]
-    columns = ("what", "wall_s", "cpu_s", "import_s", "pack_s", "trace_s", "compile_s", "rest_s", "programs",
-               "next_traces", "next_programs", "load")
-    print(harness.table(rows, columns))
-    if arguments.out:
-        harness.append_rows(pathlib.Path(arguments.out), rows)
-    by_name = {row["what"]: row for row in rows}
-    print(json.dumps({
-        "help_s": by_name["help"]["wall_s"], "help_cpu_s": by_name["help"]["cpu_s"], "help_bar_s": HELP_SECONDS,
-        "second_start_s": by_name["second start"]["wall_s"], "second_start_cpu_s": by_name["second start"]["cpu_s"],
-        "second_start_bar_s": SECOND_START_SECONDS, "next_photo_traces": by_name["second start"]["next_traces"],
-        "next_photo_programs": by_name["second start"]["next_programs"]}))
-    return 0
+    machine = harness.describe_machine() | {"commit": harness.commit_of(checkout)}
+    return [{"benchmark": "startup", "pack": "demo", "what": what,
+             **{name: round(statistics.median(one[what][name] for one in rounds), 3) for name in rounds[0][what]},
+             "runs": len(rounds), **machine} for what in rounds[0]]
 
 
 if __name__ == "__main__":

@@ -88,13 +88,17 @@ def raster() -> str:
     return markdown(("mesh", *(f"{case.replace('_', ', ')}, ms" for case in cases), "times as fast as PyTorch"), rows)
 
 
+STARTS = ("help", "first embed", "second embed", "first edit", "second edit")
+
+
 def startup() -> str:
-    """Seconds to the first step: the first start compiles, the second finds what was compiled."""
-    last = {row["what"]: row for row in rows_of("startup.jsonl")}
-    parts = ("import_s", "trace_s", "compile_s")
-    return markdown((f"{next(iter(last.values()))['cores']} core", "seconds", "import", "trace", "compile"), [
-        (name, f"{row['wall_s']:.1f}", *(f"{row[key]:.1f}" if key in row else "" for key in parts))
-        for name, row in last.items()])
+    """Seconds of whole commands: the first start compiles, the second finds what was compiled."""
+    last = {(row["what"], row["commit"]): row for row in rows_of("startup.jsonl")}
+    parts = ("wall_s", "cpu_s", "import_s", "trace_s", "compile_s")
+    rows = [(row["what"], row["commit"], *(f"{row[key]:.1f}" if key in row else "" for key in parts),
+             row.get("programs", "")) for row in sorted(last.values(), key=lambda row: STARTS.index(row["what"]))]
+    return markdown(("command", "commit", "seconds", "processor seconds", "import", "trace", "compile", "programs"),
+                    rows)
 
 
 def scaling() -> str:
