@@ -92,6 +92,19 @@ class RegressorConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """Portrait to code, in rounds: a ResNet of basic blocks that sees the portrait beside what its last code gives."""
+
+    num_layers: int
+    w_dim: int
+    resolution: int = 256  # of the portraits it reads, averaged down, in [0, 1]
+    stage_sizes: tuple[int, ...] = (2, 2, 2, 2)  # each but the first halves the map, and the stem does
+    width: int = 64
+    hidden: int = 512
+    rounds: int = 2  # it was trained for
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class LandmarkConfig:
     """Stacked-hourglass heat-map network with sub-pixel soft-argmax, 66 points."""
 
@@ -245,6 +258,7 @@ class StageConfig:
     coarse: bool = False
     # The first stage begins at the mean of so many of the nearest of some random codes; 0: at the mean of all codes.
     nearest_random_codes: int = 0
+    encoded: bool = False  # the first stage begins at the code that the pack's encoder guesses
 
     def __post_init__(self):
         _require(self.space in ("w", "w_plus"), f"space: expected 'w' or 'w_plus', got {self.space!r}")
@@ -264,6 +278,9 @@ PRESETS = {
     "fast": _FAST,
     # the same with lazy terms: less time, and a little farther from the truth
     "quick": tuple(dataclasses.replace(stage, lazy_interval=2) for stage in _FAST),
+    # a guess, and ten steps: for packs that have an encoder
+    "instant": (StageConfig(space="w_plus", steps=10, optimiser="adam", learning_rate=0.03, final_rate=0.1, chunk=10,
+                            encoded=True),),
     # PIE's schedule: AdaDelta in W, then in W+ (arXiv 2009.09485)
     "paper": (StageConfig(space="w", steps=2000), StageConfig(space="w_plus", steps=1000)),
 }

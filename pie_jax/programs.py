@@ -1,7 +1,8 @@
 """Compiled functions whose programs outlive the process: traced once for each version of the code.
 
 JAX's compilation cache keeps what XLA makes of a program. What Python does to get that far, tracing and lowering, is
-most of a command's start, and is kept here: as JAX's own portable form (`jax.export`), beside that cache.
+most of a command's start, and is kept here: as JAX's own portable form (`jax.export`), beside that cache. A command
+that knows what it will need has programs read or made in threads, beside what it does first.
 """
 
 from __future__ import annotations
@@ -14,24 +15,28 @@ import functools
 import hashlib
 import importlib.metadata
 import pathlib
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
 import jax.export
+import numpy as np
 from jax.core import Tracer
 
 from pie_jax.errors import PieError
 from pie_jax.io import read_json, replace_file, write_json
-from pie_jax.runtime import backend, cache_folder, keeps_programs, threads
+from pie_jax.runtime import Backend, backend, cache_folder, keeps_programs, made_for, threads
 
 _Class = TypeVar("_Class", bound=type)
 _DIGEST = 32  # bytes of SHA-256 before the program in its file
 _PLATFORMS = {"gpu": "cuda"}
+_ONCE = ".once"  # at the end of a file's name
+_UNOPTIMISED = {"xla_backend_optimization_level": 0}
 
 
 def keepable(cls: _Class) -> _Class:
-    """Make a dataclass a pytree that a `kept` function may take and return. Its static fields hold literals."""
+    """Make a dataclass a pytree that a `kept` function may return. Its static fields hold literals."""
     jax.tree_util.register_dataclass(cls)
     jax.export.register_pytree_node_serialization(
         cls, serialized_name=f"{cls.__module__}.{cls.__qualname__}", serialize_auxdata=lambda aux: repr(aux).encode(),
@@ -39,88 +44,192 @@ def keepable(cls: _Class) -> _Class:
     return cls
 
 
-def kept(*, static_argnames: str | Sequence[str] = ()) -> Callable[[Callable], Callable]:
+def keepable_tuple(cls: _Class) -> _Class:
+    """Let a `kept` function return a NamedTuple of another library."""
+    jax.export.register_namedtuple_serialization(cls, serialized_name=f"{cls.__module__}.{cls.__qualname__}")
+    return cls
+
+
+def kept(*, static_argnames: str | Sequence[str] = (), once: bool = False) -> Callable[[Callable], Kept]:
     """`jax.jit` whose traced programs are kept for later processes, where `runtime.configure` keeps programs at all.
 
-    Static arguments are given by name; their `repr` tells everything that the program depends on. What the function
-    returns are arrays in dictionaries, lists, tuples and `keepable` classes.
+    Arrays are given by position, static arguments by name: their `repr`, and that of the arrays' trees, tells all that
+    the program depends on. What the function returns are arrays in dictionaries, lists, tuples and `keepable` classes.
+    Arrays on several devices are left to `jax.jit`.
+
+    once: a command runs it so seldom that making it fast would take longer than it saves.
     """
-    def decorated(function: Callable) -> Callable:
-        jitted, programs = jax.jit(function, static_argnames=static_argnames), {}
-
-        @functools.wraps(function)
-        def call(*args, **statics):
-            leaves, tree = jax.tree.flatten(args)
-            if not keeps_programs() or any(isinstance(leaf, Tracer) for leaf in leaves):
-                return jitted(*args, **statics)
-            key = (tree, tuple(statics.items()), backend(), tuple(jax.typeof(leaf) for leaf in leaves))
-            if key not in programs:
-                try:
-                    programs[key] = _program(function, jitted, args, statics, key)
-                except ImportError:  # jax.export writes with flatbuffers
-                    programs[key] = functools.partial(jitted, **statics)
-            return programs[key](*args)
-
-        return call
-
-    return decorated
+    return lambda function: Kept(function, static_argnames=static_argnames, once=once)
 
 
-def read_ahead(command: str) -> None:
-    """Load the programs that the last run of a command used, in a thread beside what this run does first.
+class Kept:
+    """A function made by `kept`."""
 
-    Call it after `runtime.configure`. A program that is another by now, or is not used after all, costs nothing else.
+    def __init__(self, function: Callable, *, static_argnames: str | Sequence[str], once: bool):
+        functools.update_wrapper(self, function)
+        self._once = _ONCE if once else ""
+        self._function, self._jitted = function, jax.jit(function, static_argnames=static_argnames)
+        self._programs: dict[tuple, _Program] = {}
+
+    def __call__(self, *args, **statics):
+        leaves, tree = jax.tree.flatten(args)
+        if not keeps_programs() or any(map(_is_elsewhere, leaves)):
+            return self._jitted(*args, **statics)
+        return self._program(leaves, tree, statics).ready()(*leaves)
+
+    def ahead(self, *args, **statics) -> None:
+        """Have the program for these arguments made in a thread. Arrays may be `jax.ShapeDtypeStruct`s.
+
+        A call that needs it sooner waits for it, or makes it where no thread has begun to.
+        """
+        leaves, tree = jax.tree.flatten(args)
+        if keeps_programs() and not any(map(_is_elsewhere, leaves)):
+            _makers().submit(self._program(leaves, tree, statics).ready)
+
+    def _cache_size(self) -> int:
+        """How many programs there are in this process; named as that of `jax.jit`."""
+        return self._jitted._cache_size() + len(self._programs)  # pyright: ignore
+
+    def _program(self, leaves: list, tree: Any, statics: Mapping) -> _Program:
+        types = tuple(map(_type_of, leaves))
+        key = (tree, tuple(statics.items()), backend(), types)
+        if key not in self._programs:
+            make = functools.partial(self._made, repr(key), tree, statics, types, backend())
+            self._programs.setdefault(key, _Program(make))
+        return self._programs[key]
+
+    def _made(self, told: str, tree: Any, statics: Mapping, types: tuple, chosen: Backend) -> Callable:
+        """The program, called with flat arrays: from its file, or traced and written there."""
+        settings = jax.config.jax_default_matmul_precision, jax.config.jax_enable_x64  # pyright: ignore
+        facts = (self._function.__module__, self._function.__qualname__, _version(), told, threads(), settings)
+        if " at 0x" in (text := repr(facts)):  # it does not tell what is there
+            return lambda *leaves: self._jitted(*tree.unflatten(leaves), **statics)
+        name = hashlib.sha256(text.encode()).hexdigest() + self._once
+        _used.append(name)
+        if name in _ahead and (program := _ahead.pop(name).ready()) is not None:
+            return program
+        folder = _folder()
+        assert folder is not None  # programs are kept
+        program = _loaded(folder / name)
+        if program is not None:
+            return program
+
+        def flat(*leaves):
+            return self._function(*tree.unflatten(leaves), **statics)
+
+        flat.__name__ = self._function.__name__
+        try:
+            with made_for(chosen):
+                platform = _PLATFORMS.get(chosen.platform, chosen.platform)
+                exported = jax.export.export(jax.jit(flat), platforms=[platform])(
+                    *(jax.ShapeDtypeStruct(*each) for each in types))
+            _write(folder / name, bytes(exported.serialize()))
+        except ImportError:  # it is written with flatbuffers
+            return lambda *leaves: self._jitted(*tree.unflatten(leaves), **statics)
+        return _compiled(exported, name)
+
+
+def kept_json(name: str, key: object, make: Callable[[], Any]) -> Any:
+    """What `make` returns, JSON that follows from the code and the `repr` of `key`; kept where programs are.
+
+    It is made once for each version of the code.
     """
     folder = _folder()
     if folder is None:
-        return
+        return make()
+    path = folder / f"{name}-{hashlib.sha256(repr((_version(), key)).encode()).hexdigest()}.json"
+    found = read_json(path)
+    if "value" not in found:
+        found = {"value": make()}
+        with contextlib.suppress(PieError, OSError):
+            path.parent.mkdir(exist_ok=True)
+            write_json(path, found)
+    return found["value"]
+
+
+class _Program:
+    """What a program is made by: whoever asks first makes it, others wait."""
+
+    def __init__(self, make: Callable[[], Any]):
+        self._make, self._made, self._lock = make, None, threading.Lock()
+
+    def ready(self) -> Any:
+        with self._lock:
+            if self._made is None:
+                self._made = self._make()
+        return self._made
+
+
+def read_ahead(command: str) -> bool:
+    """Load the programs that the last run of a command used, in threads beside what this run does first.
+
+    Call it after `runtime.configure`. A program that is another by now, or is not used after all, costs nothing else.
+    Returns whether there was such a run.
+    """
+    folder = _folder()
+    if folder is None:
+        return False
     note = folder / f"{command}.json"
     names = read_json(note).get("programs")
     names = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
-    pool = concurrent.futures.ThreadPoolExecutor(1, "programs")
-    _ahead.update({name: pool.submit(_loaded, folder / pathlib.PurePath(name).name) for name in names})
-    pool.shutdown(wait=False)
+    for name in names:
+        _ahead[name] = _Program(functools.partial(_loaded, folder / pathlib.PurePath(name).name))
+        _makers().submit(_ahead[name].ready)
     atexit.register(_note_used, note, names)
+    return bool(names)
 
 
-_ahead: dict[str, concurrent.futures.Future] = {}  # programs on their way, by their files' names
+_ahead: dict[str, _Program] = {}  # those being read, by their files' names
 _used: list[str] = []  # the names of those that this process used
+
+
+def beside(work: Callable[[], Any]) -> None:
+    """Have `work` done in a thread that makes programs. What it raises is lost."""
+    _makers().submit(work)
+
+
+def stop_making() -> None:
+    """Drop what no thread has begun to read or make: whoever needs it makes it."""
+    _makers().shutdown(wait=False, cancel_futures=True)
+    _makers.cache_clear()
+
+
+@functools.cache
+def _makers() -> concurrent.futures.ThreadPoolExecutor:
+    """The threads that read and make programs; XLA shares each one's work among the processors."""
+    return concurrent.futures.ThreadPoolExecutor(2, "programs")
+
+
+def _is_elsewhere(leaf: Any) -> bool:
+    """Whether an array is part of another program, or on several devices."""
+    return isinstance(leaf, Tracer) or isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) > 1
+
+
+def _type_of(leaf: Any) -> tuple:
+    return np.shape(leaf), leaf.dtype if hasattr(leaf, "dtype") else jax.dtypes.result_type(leaf)
 
 
 def _note_used(note: pathlib.Path, known: list[str]) -> None:
     if _used and set(_used) != set(known):
         with contextlib.suppress(PieError, OSError):
-            write_json(note, {"programs": _used})
+            write_json(note, {"programs": list(dict.fromkeys(_used))})
 
 
 def _loaded(path: pathlib.Path) -> Callable | None:
     """A kept program ready to run; None where it is not there."""
     exported = _read(path)
-    return None if exported is None else _compiled(exported)
+    return None if exported is None else _compiled(exported, path.name)
 
 
-def _compiled(exported: jax.export.Exported) -> Callable:
-    args, statics = jax.tree.unflatten(exported.in_tree, exported.in_avals)
-    return jax.jit(exported.call).lower(*args, **statics).compile()
+def _compiled(exported: jax.export.Exported, name: str) -> Callable:
+    args, _ = jax.tree.unflatten(exported.in_tree, exported.in_avals)
 
+    def call(*leaves):
+        return exported.call(*leaves)
 
-def _program(function: Callable, jitted: Any, args: tuple, statics: dict, key: tuple) -> Callable:
-    """The function for these arguments: from its file, or traced and written there."""
-    settings = jax.config.jax_default_matmul_precision, jax.config.jax_enable_x64  # pyright: ignore
-    facts = (function.__module__, function.__qualname__, _version(), repr(key), threads(), settings)
-    name = hashlib.sha256(repr(facts).encode()).hexdigest()
-    _used.append(name)
-    if name in _ahead and (program := _ahead.pop(name).result()) is not None:
-        return program
-    folder = _folder()
-    assert folder is not None  # programs are kept
-    program = _loaded(folder / name)
-    if program is None:
-        platform = backend().platform
-        exported = jax.export.export(jitted, platforms=[_PLATFORMS.get(platform, platform)])(*args, **statics)
-        _write(folder / name, bytes(exported.serialize()))
-        program = _compiled(exported)
-    return program
+    call.__name__ = exported.fun_name
+    options: dict = _UNOPTIMISED if name.endswith(_ONCE) and backend().is_cpu else {}
+    return jax.jit(call).lower(*args).compile(compiler_options=options)
 
 
 def _folder() -> pathlib.Path | None:

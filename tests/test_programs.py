@@ -56,6 +56,20 @@ def test_a_program_is_traced_once_for_all_processes(folder):
     assert len(list(folder.iterdir())) == 3
 
 
+def test_what_follows_from_the_code_is_kept_once(folder):
+    made = []
+
+    def make():
+        made.append(len(made))
+        return {"a": [1, 2]}
+
+    assert programs.kept_json("facts", (1, "x"), make) == programs.kept_json("facts", (1, "x"), make) == {"a": [1, 2]}
+    assert len(made) == 1 and programs.kept_json("facts", (2, "x"), make) and len(made) == 2
+    for file in folder.iterdir():
+        file.write_bytes(b"{")
+    assert programs.kept_json("facts", (1, "x"), make) == {"a": [1, 2]} and len(made) == 3
+
+
 def test_a_damaged_file_is_made_again(folder):
     result(made()[0], by=2.0)
     (path,) = folder.iterdir()
@@ -110,7 +124,7 @@ def test_the_last_runs_programs_are_read_ahead(folder, monkeypatch):
     programs._used.clear()
     programs.read_ahead("edit")
     (ahead,) = programs._ahead.values()
-    ahead.result()
+    ahead.ready()
     (name,) = programs._ahead
     (folder / name).unlink()  # it is in memory by now
     function, traced = made()

@@ -36,6 +36,7 @@ COMMANDS = (
         "landmarks": "portrait to 66 landmarks",
         "perceptual": "features of the synthesis term",
         "recognition": "features of the identity",
+        "encoder": "a portrait to a first guess of its code",
         "mouth": "insides of mouths, for photos",
         "dfr": "code to face parameters",
         "rignet": "the rig of one control",

@@ -92,23 +92,27 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if not 0 <= arguments.seed < 2**31:
         raise UsageError(f"--seed: expected 0 to {2**31 - 1}, got {arguments.seed}")
     choose("--preset", arguments.preset, PRESETS)
-    arguments.steps = _steps(arguments.steps)
+    arguments.steps = _steps(arguments.steps, preset=arguments.preset)
     arguments.control = command.list_of("--control", arguments.control, CONTROLS)
     arguments.terms = command.list_of("--terms", arguments.terms, TERMS)
     arguments.weight = tuple(_weight(text) for text in arguments.weight or ())
     return arguments
 
 
-def _steps(text: str | None) -> tuple[int, int] | None:
+def _steps(text: str | None, *, preset: str) -> tuple[int, ...] | None:
     if text is None:
         return None
+    spaces = ["WPLUS" if stage.space == "w_plus" else "W" for stage in PRESETS[preset]]
     try:
-        w, w_plus = (int(part) for part in text.split(","))
+        steps = tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise UsageError(f"--steps: expected two whole numbers W,WPLUS, got {text!r}") from None
-    if min(w, w_plus) < 0:
+        steps = ()
+    if len(steps) != len(spaces):
+        expected = "a whole number" if len(spaces) == 1 else f"{len(spaces)} whole numbers"
+        raise UsageError(f"--steps: expected {expected} {','.join(spaces)}, got {text!r}")
+    if min(steps) < 0:
         raise UsageError(f"--steps: expected 0 or more, got {text!r}")
-    return w, w_plus
+    return steps
 
 
 def _weight(text: str) -> tuple[str, float]:

@@ -69,6 +69,8 @@ def write_results(pack: Pack, photo: Photo, portrait: np.ndarray, embedding: Emb
 
 def synthesis_of(pack: Pack, embedding: Embedding) -> np.ndarray:
     """[H, W, 3] in 0..1: what the code gives back."""
+    if embedding.synthesis is not None:
+        return embedding.synthesis
     image = synthesise(pack, jnp.asarray(embedding.w_plus)[None])[0]
     return np.nan_to_num(np.asarray(image, np.float32)).clip(0.0, 1.0)
 

@@ -42,6 +42,8 @@ from pie_jax.photo import fitted
 from pie_jax.photo.align import whole
 from pie_jax.photo.squares import SquareReader
 from pie_jax.portrait import Checkpoint, EmbedProgress, embed_portraits
+from pie_jax.portrait.early import make_edits_early, make_programs_early
+from pie_jax.programs import read_ahead, stop_making
 from pie_jax.runtime import keeps_programs, local_devices
 
 _SAVE_SECONDS = 30.0  # at most so much work is lost when the process is killed without a signal it can answer
@@ -66,6 +68,8 @@ class Work:
         self.saved_at = time.monotonic()
         self.compiled = False
         self.devices: list = []
+        self.batch = 1  # portraits that are embedded at once
+        self.pack_to_edit: Pack | None = None  # whose programs of edits nobody has begun to make
 
     def say_plan(self) -> None:
         words = {"new": "embed", "resume": "go on", "again": "embed again (other settings)", "finished": "skip, done"}
@@ -96,9 +100,17 @@ class Work:
             return
         began = time.perf_counter()
         command.configure(self.arguments.device)
+        known = read_ahead("embed")
         good = [photo for photo in self.photos if photo.error is None]
         self.devices = local_devices(count=self.arguments.devices)[:len(good)]
         pack = load_pack(folder)
+        if self.config.stages[0].encoded:
+            pack.require("encoder")
+        each = -(-min(self.arguments.batch, len(good)) // len(self.devices))
+        self.batch = each * len(self.devices)  # the same when a run is resumed
+        if not known and len(self.devices) == 1:
+            make_programs_early(pack, self.config, batch=self.batch)
+            self.pack_to_edit = pack
         self.pack_folder = folder
         pack_seconds = time.perf_counter() - began
         if not fitted.can_fit(pack):
@@ -110,10 +122,11 @@ class Work:
         if energy.missing and len(energy.terms) == 1:
             self.progress.note(f"note: the energy is the term {energy.terms[0]} alone")
         starts = {id(photo): self._checkpoint(photo) for photo in todo}
-        each = -(-min(self.arguments.batch, len(good)) // len(self.devices))
-        batch = each * len(self.devices)  # the same when a run is resumed
-        for group in _groups(todo, starts, batch):
-            self._batch(pack, group, [starts[id(photo)] for photo in group], batch, interruption, pack_seconds)
+        try:
+            for group in _groups(todo, starts, self.batch):
+                self._batch(pack, group, [starts[id(photo)] for photo in group], interruption, pack_seconds)
+        finally:
+            stop_making()
 
     def _checkpoint(self, photo: Photo) -> Checkpoint | None:
         if photo.plan != "resume":
@@ -126,8 +139,8 @@ class Work:
         self.progress.note(f"{shown(photo.path)}: going on from the checkpoint in {photo.folder}")
         return checkpoint
 
-    def _batch(self, pack: Pack, group: list[Photo], starts: list[Checkpoint | None], batch: int,
-               interruption: Interruption, pack_seconds: float) -> None:
+    def _batch(self, pack: Pack, group: list[Photo], starts: list[Checkpoint | None], interruption: Interruption,
+               pack_seconds: float) -> None:
         portraits, photographs = [], []
         for photo in group:
             try:
@@ -149,7 +162,7 @@ class Work:
             settled = sum(photo.settled or photo.plan == "done" for photo in self.photos)
             label = f"{settled + 1}/{len(self.photos)} {label}"
         self.progress.start(label)
-        embed = partial(embed_portraits, pack, portraits, config=self.config, batch=batch, devices=self.devices,
+        embed = partial(embed_portraits, pack, portraits, config=self.config, batch=self.batch, devices=self.devices,
                         progress=self._progress)
         try:
             embeddings = embed(resume=starts)
@@ -206,6 +219,9 @@ class Work:
                 self.progress.note(f"compiling (once for each setting{kept}) ...")
             self.compiled = True
             return
+        if self.pack_to_edit is not None:
+            make_edits_early(self.pack_to_edit)  # beside the search, which leaves processors idle
+            self.pack_to_edit = None
         self.snapshot = event.checkpoints
         self.progress.update(event.step, event.steps, energy=event.energy, what=_space(event.space))
         if time.monotonic() - self.saved_at > _SAVE_SECONDS:

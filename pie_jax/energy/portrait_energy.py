@@ -30,9 +30,10 @@ from pie_jax.pack.inference import (
 )
 from pie_jax.pack.parts import needs_of
 from pie_jax.pack.sampling import draw
+from pie_jax.programs import keepable, kept
 
 
-@jax.tree_util.register_dataclass
+@keepable
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Target:
     """What never changes of B portraits while they are embedded; absent parts of a pack leave None."""
@@ -57,7 +58,7 @@ class Inputs:
     factors: dict[str, Array]  # the weights of the parts, as data: other weights need no new compilation
 
 
-@partial(jax.jit, static_argnames="precision")
+@kept(static_argnames="precision", once=True)
 def prepare_target(pack: Pack, portraits: Array, *, precision: PrecisionConfig = PRECISIONS["float32"]) -> Target:
     """Look at portraits [B, H, W, 3] in 0..1 (the generator's resolution) once. ValueError: another size.
 
@@ -381,5 +382,6 @@ def energy_inputs(pack: Pack, target: Target, *, config: EnergyConfig | None = N
     """All arrays that `portrait_energy(pack, config=config)` reads, for the portraits of `target`."""
     config = pack.configs.energy if config is None else config
     factors = {name: jnp.asarray(weight, target.portrait.dtype) for name, weight in part_weights(config).items()}
-    weights = precompute(pack.configs, {name: tree for name, tree in pack.weights.items() if name != "landmarks"})
+    weights = precompute({name: tree for name, tree in pack.weights.items() if name != "landmarks"},
+                         configs=pack.configs)
     return Inputs(weights=weights, morphable=pack.morphable, pool=pack.pool, target=target, factors=factors)

@@ -19,7 +19,15 @@ from pie_jax.optimise.state import (
     to_host,
     to_latent,
 )
-from pie_jax.optimise.step import Energy, compilation_key, compile_chunk, learning_rate, problem_names, run_chunk
+from pie_jax.optimise.step import (
+    Energy,
+    compilation_key,
+    compile_chunk,
+    learning_rate,
+    make_steps_early,
+    problem_names,
+    run_chunk,
+)
 
 __all__ = [
     "MAX_RETRIES",
@@ -32,6 +40,7 @@ __all__ = [
     "compile_chunk",
     "direction",
     "learning_rate",
+    "make_steps_early",
     "portrait_keys",
     "problem_names",
     "run_chunk",

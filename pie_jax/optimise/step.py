@@ -25,6 +25,7 @@ import numpy as np
 from pie_jax.arrays import Array
 from pie_jax.config import StageConfig
 from pie_jax.optimise.state import State, direction
+from pie_jax.programs import kept
 from pie_jax.runtime import backend
 
 
@@ -159,7 +160,7 @@ def _run_chunk(state: State, inputs, settings: _Settings, *, energy: Energy, sta
     return jax.lax.scan(body, state, length=stage.chunk)
 
 
-@partial(jax.jit, static_argnames=("energy", "stage", "with_lazy_terms"), donate_argnames="state")
+@kept(static_argnames=("energy", "stage", "with_lazy_terms"))
 def _run_step(state: State, inputs, settings: _Settings, *, energy: Energy, stage: StageConfig, with_lazy_terms: bool):
     return _update(state, inputs, settings, energy=energy, stage=stage, with_lazy_terms=with_lazy_terms)
 
@@ -182,7 +183,7 @@ def _run_steps(state: State, inputs, settings: _Settings, *, energy: Energy, sta
 def compilation_key(stage: StageConfig) -> StageConfig:
     """The stage without what is passed as data, see `_Settings`, and what its energy says."""
     return dataclasses.replace(stage, space="w_plus", steps=0, learning_rate=1.0, final_rate=1.0, coarse=False,
-                               nearest_random_codes=0)
+                               nearest_random_codes=0, encoded=False)
 
 
 def run_chunk(state: State, inputs: Any, *, energy: Energy, stage: StageConfig) -> tuple[State, dict[str, jax.Array]]:
@@ -193,6 +194,19 @@ def run_chunk(state: State, inputs: Any, *, energy: Energy, stage: StageConfig) 
     """
     run = _run_steps if backend().is_cpu else _run_chunk
     return run(state, inputs, _Settings.of(stage), energy=energy, stage=compilation_key(stage))
+
+
+def make_steps_early(state: State, inputs: Any, *, energy: Energy, stage: StageConfig) -> None:
+    """On a CPU: begin to compile what `run_chunk` runs, in threads. Arrays may be `jax.ShapeDtypeStruct`s."""
+    if backend().is_cpu:
+        for with_lazy_terms in _kinds(energy, stage):
+            _run_step.ahead(state, inputs, _Settings.of(stage), energy=energy, stage=compilation_key(stage),
+                            with_lazy_terms=with_lazy_terms)
+
+
+def _kinds(energy: Energy, stage: StageConfig) -> tuple[bool, ...]:
+    """Whether the steps of a stage have lazy terms: with them, or now with and now without."""
+    return (True, False) if _lazy_terms(energy, stage) else (True,)
 
 
 def compile_chunk(state: State, inputs: Any, *, energy: Energy, stage: StageConfig) -> None:
@@ -206,6 +220,6 @@ def compile_chunk(state: State, inputs: Any, *, energy: Energy, stage: StageConf
     if not backend().is_cpu:
         jax.block_until_ready(run_chunk(jax.tree.map(jnp.copy, state), inputs, energy=energy, stage=stage))
         return
-    programs = (True, False) if _lazy_terms(energy, stage) else (True,)
-    with ThreadPoolExecutor(len(programs)) as pool:  # both compile at once
-        jax.block_until_ready(list(pool.map(compile_step, programs)))
+    kinds = _kinds(energy, stage)
+    with ThreadPoolExecutor(len(kinds)) as pool:  # both compile at once
+        jax.block_until_ready(list(pool.map(compile_step, kinds)))

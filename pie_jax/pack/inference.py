@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +16,12 @@ import jax.numpy as jnp
 from pie_jax.arrays import Array, Weights
 from pie_jax.config import CameraConfig, GeneratorConfig
 from pie_jax.face3d.morphable import FaceParams
-from pie_jax.imaging import face_crop, from_pm1
+from pie_jax.imaging import face_crop, from_pm1, resize_area
 from pie_jax.nn import layers
-from pie_jax.nn.layers import apply
+from pie_jax.nn.layers import apply, to_w_plus
 from pie_jax.pack import PackConfigs
 from pie_jax.pack.parts import PARTS
+from pie_jax.programs import kept
 
 DESCRIPTOR = "fc7"  # layer of the recognition network (VGG-Face)
 
@@ -31,8 +31,8 @@ def crop_camera(camera: CameraConfig) -> CameraConfig:
     return dataclasses.replace(camera, crop_x=0.0, crop_y=0.0, crop_size=1.0)
 
 
-@partial(jax.jit, static_argnames="configs")
-def precompute(configs: PackConfigs, weights: dict[str, Weights]) -> dict[str, Weights]:
+@kept(static_argnames="configs", once=True)
+def precompute(weights: dict[str, Weights], *, configs: PackConfigs) -> dict[str, Weights]:
     """A pack's weights with all that depends on them alone, made once: a branch "precomputed" in a network.
 
     Every function of this module gives the same with them as without, but for rounding, in fewer passes.
@@ -130,6 +130,35 @@ def perceptual_features(configs: PackConfigs, weights: Weights, portraits: Array
 
     features = apply(_network(VGG, configs.perceptual, precision), weights["perceptual"], portraits)
     return {name: features[name] for name in configs.perceptual.layers}
+
+
+def encode(configs: PackConfigs, weights: Weights, portraits: Array, *, rounds: int | None = None) -> jax.Array:
+    """Portraits [B, H, W, 3] in 0..1 -> w_plus [B, L, D] as the encoder guesses it; rounds: default, what it learnt."""
+    config = configs.of("encoder")
+    seen = resize_area(portraits, config.resolution)
+    mean = to_w_plus(jnp.asarray(weights["generator"]["w_mean"])[None], config.num_layers)
+    w_plus = jnp.broadcast_to(mean, (portraits.shape[0], *mean.shape[1:]))
+    for _ in range(config.rounds if rounds is None else rounds):
+        w_plus = encoder_round(configs, weights, seen, w_plus)
+    return w_plus
+
+
+def encoder_round(configs: PackConfigs, weights: Weights, seen: Array, w_plus: Array) -> jax.Array:
+    """One round of `encode`: seen [B, R, R, 3] at the encoder's resolution."""
+    from pie_jax.nn.encoder import Encoder
+
+    shown = encoder_view(configs, weights, w_plus)
+    return apply(Encoder(configs.of("encoder")), weights["encoder"], seen, shown, w_plus)[0]
+
+
+def encoder_view(configs: PackConfigs, weights: Weights, w_plus: Array) -> jax.Array:
+    """What the encoder sees of w_plus [B, L, D]: its synthesis [B, R, R, 3] in 0..1 at the encoder's resolution."""
+    generator, side = configs.generator, configs.of("encoder").resolution
+    partial_outputs = (generator.architecture, generator.synthesis) == ("stylegan2", "skip")
+    resolution = next((r for r in generator.block_resolutions if r >= side), generator.resolution)
+    images = synthesise(generator, weights["generator"], w_plus,
+                        resolution=resolution if partial_outputs else generator.resolution)
+    return resize_area(jnp.clip(images, 0.0, 1.0), side)
 
 
 def params_from_latent(configs: PackConfigs, weights: Weights, w_plus: Array) -> jax.Array:

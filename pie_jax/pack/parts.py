@@ -13,6 +13,7 @@ from typing import Any
 from pie_jax.config import (
     CONTROLS,
     DFRConfig,
+    EncoderConfig,
     GeneratorConfig,
     GraphConfig,
     LandmarkConfig,
@@ -127,6 +128,11 @@ _ENTRIES = (
         disables="open mouths of photos: lips are stretched over them",
         published=_TRAINED_HERE, licence=_OURS,
         command="python -m pie_jax.training.mouth --photos FOLDER --pack DIR"),
+    Part(
+        name="encoder", config=EncoderConfig, network="pie_jax.nn.encoder:Encoder", in_hash=False,
+        inputs=lambda config: (*2 * _image(config), *_code(config)),
+        use="the first guess of a portrait's code", disables="presets that start from a guess: the search is longer",
+        published=_TRAINED_HERE, licence=_OURS, command="python -m pie_jax.training.encoder --pack DIR"),
     Part(
         name="morphable", terms=("edit", "invariance"),
         use="embed, edit, rendering",

@@ -13,6 +13,7 @@ from pie_jax.arrays import Weights
 from pie_jax.errors import PackError
 from pie_jax.pack.parts import PARTS
 from pie_jax.pack.types import PackConfigs
+from pie_jax.programs import kept_json
 
 
 def schema(part: str, configs: PackConfigs) -> Weights:
@@ -48,16 +49,19 @@ def schema(part: str, configs: PackConfigs) -> Weights:
 
 def check_weights(part: str, weights: Weights, configs: PackConfigs, *, where: str = "weights") -> None:
     """PackError unless `weights` has exactly the keys and shapes that the module declares."""
-    expected, got = flatten(schema(part, configs)), flatten(weights)
+    def shapes() -> dict[str, list[int]]:
+        return {name: list(leaf.shape) for name, leaf in flatten(schema(part, configs)).items()}
+
+    expected, got = kept_json(f"shapes-{part}", configs.of(part), shapes), flatten(weights)
     differences = (("lacks", set(expected) - set(got)), ("has an unknown", set(got) - set(expected)))
     for problem, names in differences:
         if names:
             raise PackError(f"{where}: the part {part!r} {problem} array {min(names)!r} (and {len(names) - 1} more); "
                             "it belongs to another config: train or convert it again")
     for name in expected:
-        if tuple(expected[name].shape) != tuple(got[name].shape):
+        if list(expected[name]) != list(got[name].shape):
             raise PackError(f"{where}: {part}/{name} has shape {list(got[name].shape)}, expected "
-                            f"{list(expected[name].shape)}; it belongs to another config: train or convert it again")
+                            f"{expected[name]}; it belongs to another config: train or convert it again")
 
 
 def flatten(tree: Any, *, prefix: str = "") -> dict:

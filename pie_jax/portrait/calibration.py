@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +20,8 @@ import numpy as np
 from pie_jax.arrays import Array
 from pie_jax.face3d.morphable import FaceParams, control_field, control_vector, with_control
 from pie_jax.pack import Pack, inference
+from pie_jax.portrait.reading import read_codes
+from pie_jax.programs import kept
 
 FEEDBACK_CONTROLS = ("pose", "illumination")
 FEEDBACK_ROUNDS = 3
@@ -108,7 +109,7 @@ def solve_edit(pack: Pack, w_plus: Array, source: FaceParams, wanted: FaceParams
              for control in looked}
     nearest = jnp.full((w_plus.shape[0],), jnp.inf)
     for round_ in range(FEEDBACK_ROUNDS + 1):
-        seen, error = _read(pack, moved), 0.0
+        seen, error = read_codes(pack, moved), 0.0
         missing = {}
         for control in looked:
             lacking = control_vector(wanted, control) - control_vector(seen, control)
@@ -136,14 +137,7 @@ def _through(pack: Pack, w_plus: Array, source: FaceParams, wanted: FaceParams,
     return w_plus
 
 
-@partial(jax.jit, static_argnames=("control",))
+@kept(static_argnames="control")
 def apply_rig(pack: Pack, w_plus: Array, source: FaceParams, target: FaceParams, *, control: str) -> jax.Array:
     """w_plus [B, L, D] whose parameters are `source` [B, n] to the code whose `control` is the target's."""
     return inference.rig(pack.configs, pack.weights, w_plus, source, target, control=control)
-
-
-@jax.jit
-def _read(pack: Pack, w_plus: Array) -> FaceParams:
-    """FaceParams [B, n] as the regressor reads them in the synthesis of w_plus [B, L, D]."""
-    images = inference.synthesise(pack.configs.generator, pack.weights["generator"], w_plus)
-    return FaceParams.from_vector(inference.regress(pack.configs, pack.weights, images))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +22,7 @@ from pie_jax.portrait.matching import photo_detail
 from pie_jax.portrait.photo_edits import edit_photo
 from pie_jax.portrait.request import Like, names_of, target_params
 from pie_jax.portrait.synthesis import as_pack, synthesise
+from pie_jax.programs import kept
 
 
 class ReachWarning(UserWarning):
@@ -135,12 +135,13 @@ def render_params(pack: Pack, params: FaceParams, *, resolution: int | None = No
     """
     pack.require("morphable")
     resolution = resolution or pack.configs.generator.resolution
-    image, coverage = _render(pack, _batched(params), resolution=resolution)
+    image, coverage = render_batch(pack, _batched(params), resolution=resolution)
     return np.asarray(image[0]), np.asarray(coverage[0])
 
 
-@partial(jax.jit, static_argnames=("resolution",))
-def _render(pack: Pack, params: FaceParams, *, resolution: int):
+@kept(static_argnames="resolution", once=True)
+def render_batch(pack: Pack, params: FaceParams, *, resolution: int) -> tuple[jax.Array, jax.Array]:
+    """Image [B, R, R, 3] in 0..1 and coverage [B, R, R] of the morphable model at `params` [B, n]."""
     rendering = render(pack.morphable, params, pack.configs.camera, resolution=resolution, supersample=2)
     return jnp.clip(rendering.image, 0.0, 1.0), rendering.coverage
 

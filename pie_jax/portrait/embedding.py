@@ -40,13 +40,13 @@ class Embedding:
     pack_hash: str
     report: dict  # metrics, seconds, outcome: JSON-able
     photo: FittedPhoto | None = None  # the photo itself, where it was found to be one and the pack can fit it
+    synthesis: np.ndarray | None = None  # [H, W, 3] in 0..1: what w_plus gives back, until it is saved
 
     def _repr_png_(self) -> bytes | None:
         """What a notebook shows: the photo's portrait, or what the pack of this name gives back, if it is there."""
         if self.photo is not None:
             return encode_png(self.photo.portrait)
         try:
-            
             pack = as_pack(self.pack_name)
         except PieError:
             return None
@@ -91,8 +91,10 @@ class Embedding:
                                  f"{FORMAT}; upgrade pie_jax")
             trace = {name.removeprefix("trace/"): a for name, a in arrays.items() if name.startswith("trace/")}
             photo = {name.removeprefix("photo/"): a for name, a in arrays.items() if name.startswith("photo/")}
-            faces = {name: _params(arrays[name]) if name in arrays else None for name in ("params", "portrait_params")}
-            return cls(w_plus=_latent(arrays["w_plus"]), landmarks=arrays.get("landmarks"), trace=trace, **faces,
+            own, of_portrait = (_params(arrays[name]) if name in arrays else None
+                                for name in ("params", "portrait_params"))
+            return cls(w_plus=_latent(arrays["w_plus"]), landmarks=arrays.get("landmarks"), trace=trace, params=own,
+                       portrait_params=of_portrait,
                        portrait_landmarks=arrays.get("portrait_landmarks"), pack_name=str(facts["pack_name"]),
                        pack_hash=str(facts["pack_hash"]), config=from_dict(EmbedConfig, facts["config"]),
                        report=_report(facts["report"]),

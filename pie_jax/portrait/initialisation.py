@@ -1,4 +1,4 @@
-"""Where a search begins: at the mean of the codes whose portraits look most like the photo.
+"""Where a search begins: at an encoder's guess, or at the mean of the codes whose portraits look most like the photo.
 
 From the mean code a short search can be caught: what a code changes at once, such as long hair into short, it does not
 leave again in a few hundred steps. Codes that look like the photo mostly have the right one. PIE (arXiv 2009.09485) and
@@ -6,8 +6,6 @@ leave again in a few hundred steps. Codes that look like the photo mostly have t
 """
 
 from __future__ import annotations
-
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +15,9 @@ from pie_jax.arrays import Array, Weights
 from pie_jax.config import GeneratorConfig
 from pie_jax.imaging import resize_area
 from pie_jax.nn.layers import to_w_plus
-from pie_jax.pack import Pack
-from pie_jax.pack.inference import map_z, synthesise
+from pie_jax.pack import Pack, PackConfigs
+from pie_jax.pack.inference import encode, map_z, synthesise
+from pie_jax.programs import kept
 
 CANDIDATES = 64  # z ~ N(0, I), the same for every photo
 SIDE = 32  # px of the thumbnails that are compared
@@ -43,7 +42,18 @@ def nearest_random_codes(pack: Pack, portraits: Array, *, nearest: int, resoluti
     return jnp.asarray(np.stack(starts))
 
 
-@partial(jax.jit, static_argnames=("config", "resolution"))
+def guessed_codes(pack: Pack, portraits: Array) -> jax.Array:
+    """w_plus [B, L, D]: what the pack's encoder guesses of portraits [B, R, R, 3] in 0..1. PackError: it has none."""
+    pack.require("generator", "encoder")
+    return _guess({name: pack.weights[name] for name in ("generator", "encoder")}, portraits, configs=pack.configs)
+
+
+@kept(static_argnames="configs")
+def _guess(weights: dict[str, Weights], portraits: Array, *, configs: PackConfigs) -> jax.Array:
+    return encode(configs, weights, portraits)
+
+
+@kept(static_argnames=("config", "resolution"))
 def _paint(weights: Weights, z: Array, *, config: GeneratorConfig, resolution: int) -> tuple[jax.Array, jax.Array]:
     w = map_z(config, weights, z)
     images = synthesise(config, weights, to_w_plus(w, config.num_layers), resolution=resolution)

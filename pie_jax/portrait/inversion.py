@@ -24,9 +24,10 @@ from pie_jax.nn.layers import to_w_plus
 from pie_jax.pack import Pack, inference
 from pie_jax.portrait.checkpoint import Checkpoint, join_states, join_traces
 from pie_jax.portrait.embedding import Embedding
-from pie_jax.portrait.initialisation import nearest_random_codes
+from pie_jax.portrait.initialisation import guessed_codes, nearest_random_codes
 from pie_jax.portrait.sharding import Mesh, ShardedEnergy, portrait_mesh, replicate, shard_batch
 from pie_jax.portrait.synthesis import as_pack, synthesise
+from pie_jax.programs import kept
 from pie_jax.runtime import local_devices
 
 _LAST_STEPS = 50  # the last terms of a report are medians over so many steps: a new v each step makes them noisy
@@ -79,6 +80,8 @@ def embed_portraits(pack: Pack | str | os.PathLike, portraits: Array | Sequence,
     loaded = as_pack(pack)
     loaded.require("generator")
     config = (config or EmbedConfig(energy=loaded.configs.energy)).on((devices or local_devices(count=1))[0].platform)
+    if config.stages and config.stages[0].encoded:
+        loaded.require("encoder")
     images = _stack(portraits, loaded.configs.generator.resolution)
     starts = list(resume) if resume is not None else [None] * len(images)
     if len(starts) != len(images):
@@ -191,6 +194,9 @@ class _BatchRun:
         """The latent [B, L, D] that the first stage begins with."""
         generator, stage = self.pack.configs.generator, self.config.stages[0]
         w = mean = jnp.asarray(self.pack.weights["generator"]["w_mean"])[None]
+        if stage.encoded:
+            w = guessed_codes(self.pack, jnp.asarray(self.images))
+            return jnp.where(jnp.isfinite(w).all(axis=(1, 2), keepdims=True), w, to_w_plus(mean, generator.num_layers))
         if stage.nearest_random_codes:
             w = nearest_random_codes(self.pack, self.images, nearest=stage.nearest_random_codes,
                                      resolution=self.resolution)
@@ -243,7 +249,7 @@ class _BatchRun:
         return found
 
     def _finish(self, latent, target: energies.Target, outcomes: list[str], load_seconds: float) -> list[Embedding]:
-        look = jax.device_get(compare(self.pack, latent, target))
+        look = jax.device_get(compare(self.pack, latent, synthesise(self.pack, latent), target))
         latent = np.asarray(latent, np.float32)
         found = []
         for row in range(len(self.indices)):
@@ -261,7 +267,8 @@ class _BatchRun:
                 w_plus=latent[row], params=_face(own.get("params_vector")),
                 portrait_params=_face(own.get("portrait_params_vector")),
                 landmarks=own.get("landmarks"), portrait_landmarks=own.get("portrait_landmarks"), trace=trace,
-                config=self.config, pack_name=self.pack.name, pack_hash=self.pack.hash, report=report))
+                config=self.config, pack_name=self.pack.name, pack_hash=self.pack.hash, report=report,
+                synthesis=own["synthesis"]))
         return found
 
     def _trace(self, row: int) -> dict[str, np.ndarray]:
@@ -271,9 +278,9 @@ class _BatchRun:
                 for name in names}
 
 
-@jax.jit
-def compare(pack: Pack, w_plus: Array, target: energies.Target) -> dict:
-    """Synthesise w_plus [B, L, D] and compare it with the portraits of `target`, by every part that the pack has.
+@kept(once=True)
+def compare(pack: Pack, w_plus: Array, synthesis: Array, target: energies.Target) -> dict:
+    """Compare synthesis [B, H, W, 3] of w_plus [B, L, D] with the portraits of `target`, by every part of the pack.
 
     Returns [B, ...] arrays (None where a part is missing): "synthesis" [B, H, W, 3] in 0..1, "psnr" dB, "ssim",
     "params_vector" and "portrait_params_vector" [B, 257], "landmarks" and "portrait_landmarks" [B, 66, 2] in 0..1 of
@@ -281,7 +288,7 @@ def compare(pack: Pack, w_plus: Array, target: energies.Target) -> dict:
     "landmark_error" (mean distance in pixels of a 224 px face crop), "identity_cosine" of recognition descriptors.
     """
     configs, weights = pack.configs, pack.weights
-    synthesis = jnp.clip(synthesise(pack, w_plus), 0.0, 1.0)
+    synthesis = jnp.clip(synthesis, 0.0, 1.0)
     found = {"synthesis": synthesis, "psnr": psnr(synthesis, target.portrait), "ssim": ssim(synthesis, target.portrait),
              "params_vector": None, "portrait_params_vector": target.params_vector, "landmarks": None,
              "portrait_landmarks": target.landmarks,

@@ -20,10 +20,11 @@ from pie_jax.face3d.morphable import FaceParams, with_control
 from pie_jax.face3d.render import light as light_from
 from pie_jax.face3d.render import light_ambient
 from pie_jax.io import is_picture, load_portrait
-from pie_jax.pack import Pack, inference
+from pie_jax.pack import Pack
 from pie_jax.photo.fit import fit_as
 from pie_jax.photo.fitted import FittedPhoto, can_fit, open_photo
 from pie_jax.portrait.embedding import Embedding
+from pie_jax.portrait.reading import read_portraits
 
 AXES = ("pitch", "yaw", "roll")  # the columns of FaceParams.rotation
 LARGEST_ANGLE = 90.0
@@ -134,13 +135,7 @@ def params_of(pack: Pack, other: Like) -> FaceParams:
                             "a regressor")
         return params
     pack.require("regressor")
-    params_vector = _regress(pack, jnp.asarray(other, jnp.float32)[None])[0]
-    return jax.tree.map(np.asarray, FaceParams.from_vector(params_vector))
-
-
-@jax.jit
-def _regress(pack: Pack, portraits: Array) -> jax.Array:
-    return inference.regress(pack.configs, pack.weights, portraits)
+    return jax.tree.map(lambda a: np.asarray(a)[0], read_portraits(pack, jnp.asarray(other, jnp.float32)[None]))
 
 
 def photo_params_of(pack: Pack, other: Like, *, own: FittedPhoto | None = None) -> FaceParams:

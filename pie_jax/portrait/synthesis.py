@@ -8,6 +8,7 @@ import jax
 
 from pie_jax.arrays import Array
 from pie_jax.pack import Pack, inference, load_pack
+from pie_jax.programs import kept
 
 
 def as_pack(pack: Pack | str | os.PathLike) -> Pack:
@@ -15,7 +16,7 @@ def as_pack(pack: Pack | str | os.PathLike) -> Pack:
     return pack if isinstance(pack, Pack) else load_pack(pack)
 
 
-@jax.jit
+@kept()
 def synthesise(pack: Pack, w_plus: Array) -> jax.Array:
     """w_plus [B, L, D] -> portraits [B, H, W, 3], about 0..1."""
     return inference.synthesise(pack.configs.generator, pack.weights["generator"], w_plus)

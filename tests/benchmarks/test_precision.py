@@ -79,7 +79,7 @@ def test_a_convolution_follows_its_input_and_a_normalisation_rounds_once():
 def test_networks_give_float32_near_what_they_give_in_it(architecture):
     generator = dataclasses.replace(toy.GENERATOR, resolution=8, architecture=architecture)
     configs = dataclasses.replace(CONFIGS, **toy.layers_for(generator))
-    weights = inference.precompute(configs, toy.toy_pack(jax.random.key(0), configs=configs).weights)
+    weights = inference.precompute(toy.toy_pack(jax.random.key(0), configs=configs).weights, configs=configs)
     rng = np.random.default_rng(1)
     w_plus = jnp.asarray(rng.normal(size=(2, generator.num_layers, toy.W_DIM)), jnp.float32)
     images = jnp.asarray(rng.uniform(size=(2, 8, 8, 3)), jnp.float32)

@@ -327,7 +327,7 @@ def test_looking_at_the_edit_makes_up_for_weak_rigs(pack, embeddings, monkeypatc
         return dataclasses.replace(source, rotation=w_plus[:, 0, :3])
 
     monkeypatch.setattr(calibration, "apply_rig", weak_rig)
-    monkeypatch.setattr(calibration, "_read", read)
+    monkeypatch.setattr(calibration, "read_codes", read)
     straight = {"asked": [-1.0, 0.0, 1.0], "got": [-1.0, 0.0, 1.0]}
     known = calibrated(pack, curves={"pose": {"0": straight, "1": straight}})
     change = np.float32([[0.1, -0.2, 0.3]])

@@ -1,0 +1,109 @@
+"""The encoder: trained on the pack's own portraits, written as a part, and where a search may begin."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toy
+
+from pie_jax import embed, embed_portraits
+from pie_jax.config import PRESETS, EmbedConfig, EncoderConfig, EnergyConfig, StageConfig
+from pie_jax.errors import PackError
+from pie_jax.imaging import psnr
+from pie_jax.io import save_png
+from pie_jax.nn.encoder import Encoder
+from pie_jax.nn.layers import apply, initialise, to_w_plus
+from pie_jax.pack import load_pack, read_manifest, save_pack
+from pie_jax.pack.inference import encode, map_z, synthesise
+from pie_jax.training import encoder
+from pie_jax.training.core import loop
+
+ENERGY = EnergyConfig(terms=("synthesis",), render_resolution=16)
+CONFIG = EncoderConfig(num_layers=toy.LAYERS, w_dim=toy.W_DIM, resolution=16, stage_sizes=(1, 1), width=8, hidden=32)
+GUESSED = EmbedConfig(energy=ENERGY, stages=(StageConfig(space="w_plus", steps=0, encoded=True),))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("packs") / "toy"
+    pack = toy.toy_pack(jax.random.key(0), parts=("generator", "perceptual"), energy=ENERGY)
+    save_pack(folder, pack, storage="float32")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(folder, tmp_path_factory):
+    """The pack once 300 steps were made in two calls."""
+    run = tmp_path_factory.mktemp("runs") / "encoder"
+    sizes = ["--resolution", "16", "--stage-sizes", "1,1", "--width", "8", "--hidden", "32",
+             "--pixels", "0", "--perceptual", "0"]
+    for steps in ("100", "300"):
+        assert encoder.main(["--pack", str(folder), "--run", str(run), "--steps", steps, "--batch", "8", "--rate",
+                             "0.003", "--debug", *sizes]) == 0
+    rows = [json.loads(line) for line in (run / loop.LOG).read_text().splitlines()]
+    return load_pack(folder), rows
+
+
+def test_it_learns_the_codes_of_the_packs_own_portraits(trained, folder):
+    pack, rows = trained
+    terms = [row["terms"] for row in rows if "terms" in row]
+    assert terms[-1]["code_2"] < 0.8 * terms[0]["code_2"] and terms[-1]["loss"] < terms[0]["loss"]
+    assert all(np.isfinite(row["metrics"]["own_db"]) for row in rows if "metrics" in row)
+    record = read_manifest(folder)["training"]["encoder"]
+    assert record["steps"] == 300 and "pie_jax.training.encoder" in record["command"]
+    assert pack.configs.of("encoder") == CONFIG and pack.hash == pack_without(pack, "encoder").hash
+
+
+def pack_without(pack, part):
+    parts = {name: entry for name, entry in pack.manifest["parts"].items() if name != part}
+    return dataclasses.replace(pack, manifest=type(pack.manifest)({**pack.manifest, "parts": parts}))
+
+
+def test_a_guess_is_nearer_than_the_mean_and_a_second_round_is_another(trained):
+    pack, _ = trained
+    generator, weights = pack.configs.generator, pack.weights["generator"]
+    codes = to_w_plus(map_z(generator, weights, jax.random.normal(jax.random.key(3), (8, generator.z_dim))), toy.LAYERS)
+    portraits = synthesise(generator, weights, codes).clip(0.0, 1.0)
+    start = jnp.broadcast_to(weights["w_mean"], codes.shape)
+    one, two = (encode(pack.configs, pack.weights, portraits, rounds=n) for n in (1, 2))
+    assert np.square(two - codes).mean() < 0.1 * np.square(start - codes).mean() and not np.allclose(one, two)
+    shown = synthesise(generator, weights, jnp.concatenate([start, two]))
+    before, after = np.split(np.asarray(psnr(shown, jnp.concatenate([portraits, portraits]))), 2)
+    assert np.all(after > before)
+    np.testing.assert_array_equal(two, encode(pack.configs, pack.weights, portraits))
+
+
+def test_a_search_begins_at_the_guess(trained):
+    pack, _ = trained
+    portraits = np.asarray(toy.portraits(jax.random.key(4), 3, pack=pack))
+    found = embed_portraits(pack, portraits, config=GUESSED, batch=2)
+    guess = np.concatenate([encode(pack.configs, pack.weights, portraits[i:i + 1]) for i in range(3)])
+    np.testing.assert_allclose([each.w_plus for each in found], guess, atol=1e-5)
+
+
+def test_layers_move_together_unless_the_code_of_each_says_otherwise():
+    image, w_plus = jnp.ones((1, 16, 16, 3)), jnp.zeros((1, toy.LAYERS, toy.W_DIM))
+    weights = initialise(Encoder(CONFIG), jax.random.key(0), image, image, w_plus)
+    np.testing.assert_array_equal(apply(Encoder(CONFIG), weights, image, image, w_plus)[0], w_plus)  # it begins at 0
+    weights["common"]["kernel"] = jnp.ones_like(weights["common"]["kernel"])
+    moved, own = apply(Encoder(CONFIG), weights, image, image, w_plus)
+    assert not np.any(own) and np.ptp(moved, axis=1).max() == 0 and np.abs(moved).max() > 0
+    with pytest.raises(ValueError, match="portraits_01"):
+        apply(Encoder(CONFIG), weights, jnp.ones((1, 8, 8, 3)), image, w_plus)
+
+
+def test_without_an_encoder_the_guess_is_refused_before_any_work(tmp_path, capsys):
+    pack = toy.toy_pack(jax.random.key(0), parts=("generator",), energy=ENERGY)
+    with pytest.raises(PackError, match="'encoder' is missing.*pie_jax.training.encoder"):
+        embed_portraits(pack, np.zeros((1, 32, 32, 3)), config=GUESSED)
+    save_pack(tmp_path / "pack", pack, storage="float32")
+    save_png(tmp_path / "a.png", np.full((32, 32, 3), 0.5))
+    command = [str(tmp_path / "a.png"), "--pack", str(tmp_path / "pack"), "-o", str(tmp_path / "out"), "--quiet"]
+    assert embed.main([*command, "--preset", "instant"]) == PackError.exit_code
+    assert "'encoder' is missing" in capsys.readouterr().err
+    assert embed.main([*command, "--preset", "instant", "--steps", "3,4"]) == 2
+    assert "--steps: expected a whole number WPLUS, got '3,4'" in capsys.readouterr().err
+    assert PRESETS["instant"][0].encoded
