@@ -235,7 +235,10 @@ class EnergyConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """One setting of the optimiser: AdaDelta (arXiv 1212.5701), as PIE has it, or Adam. All constants are explicit.
+    """One setting of the optimiser. All constants are explicit.
+
+    AdaDelta (arXiv 1212.5701), as PIE has it; Adam; or Adam along the principal axes of W, in which a code has few
+    directions: steps along an axis grow with the root of the deviation of codes there.
 
     epsilon sets how large the first steps are, about learning_rate sqrt(epsilon / (1 - rho)) a coordinate. The default
     is that of optax and PyTorch; with 1e-8, which TensorFlow once had, 3000 steps leave a portrait half way.
@@ -243,7 +246,7 @@ class StageConfig:
 
     space: str = "w"  # "w": one code for all layers; "w_plus": one for each
     steps: int = 2000
-    optimiser: str = "adadelta"  # or "adam"
+    optimiser: str = "adadelta"  # or "adam", "principal_adam"
     learning_rate: float = 1.0
     final_rate: float = 1.0  # share of learning_rate that the last step has, reached along a cosine; 1: constant
     rho: float = 0.95  # AdaDelta's
@@ -258,11 +261,13 @@ class StageConfig:
     coarse: bool = False
     # The first stage begins at the mean of so many of the nearest of some random codes; 0: at the mean of all codes.
     nearest_random_codes: int = 0
-    encoded: bool = False  # the first stage begins at the code that the pack's encoder guesses
+    # The first stage begins at the code that the pack's encoder guesses. A pack without one begins at random codes, as
+    # above, and is refused where their number is 0.
+    encoded: bool = False
 
     def __post_init__(self):
         _require(self.space in ("w", "w_plus"), f"space: expected 'w' or 'w_plus', got {self.space!r}")
-        _require(self.optimiser in ("adadelta", "adam"), f"optimiser: unknown {self.optimiser!r}")
+        _require(self.optimiser in ("adadelta", "adam", "principal_adam"), f"optimiser: unknown {self.optimiser!r}")
         _require(self.steps >= 0 and self.chunk >= 1, "steps, chunk: expected steps >= 0 and chunk >= 1")
         _require(self.lazy_interval >= 1, f"lazy_interval: expected at least 1, got {self.lazy_interval}")
         _require(self.nearest_random_codes >= 0,

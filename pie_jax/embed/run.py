@@ -61,7 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
             say_bad(photos, progress)
             return _exit_code(photos)
         out = pathlib.Path(arguments.out)
-        work = Work(arguments, config, pack_hash=pack_hash(manifest), photos=photos, progress=progress)
+        work = Work(arguments, config, pack_hash=pack_hash(manifest), photos=photos, progress=progress,
+                    several=max(len(every), len(photos)) > 1)
         if arguments.dry_run:
             assign_folders(photos, out, config=config, pack_hash=work.pack_hash, restart=arguments.restart)
             work.say_plan()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import html
 import io
@@ -9,7 +10,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 
-from pie_jax.io import locked_folder, read_json, replace_file
+from pie_jax.io import clear_unfinished, locked_folder, read_json, replace_file
 
 _COLUMNS = ("name", "photo", "outcome", "match", "psnr_db", "ssim", "identity_cosine", "landmark_error_px224",
             "seconds", "error")
@@ -23,6 +24,8 @@ def write_summary(out: pathlib.Path, failed: Sequence[tuple[str, str]]) -> None:
     ResourceError: they cannot be written.
     """
     with locked_folder(out):  # of several processes the last one knows of all results
+        with contextlib.suppress(OSError):
+            clear_unfinished(out, of=("summary.csv.*", "index.html.*"))  # a killed process may have left them
         _write(out, failed)
 
 

@@ -59,9 +59,10 @@ class Work:
     """The state of one run of the command."""
 
     def __init__(self, arguments, config: EmbedConfig, *, pack_hash: str, photos: list[Photo],
-                 progress: Progress):
+                 progress: Progress, several: bool):
         self.arguments, self.config = arguments, config
         self.pack_hash, self.photos, self.progress = pack_hash, photos, progress
+        self.several = several  # whether the whole run, of which this may be a share, has more than one photo
         self.rows: list[dict] = []
         self.at_work: list[Photo] = []
         self.snapshot = None  # () -> checkpoints of the photos at work
@@ -104,7 +105,7 @@ class Work:
         good = [photo for photo in self.photos if photo.error is None]
         self.devices = local_devices(count=self.arguments.devices)[:len(good)]
         pack = load_pack(folder)
-        if self.config.stages[0].encoded:
+        if self.config.stages[0].encoded and not self.config.stages[0].nearest_random_codes:
             pack.require("encoder")
         each = -(-min(self.arguments.batch, len(good)) // len(self.devices))
         self.batch = each * len(self.devices)  # the same when a run is resumed
@@ -265,7 +266,7 @@ class Work:
     def summarise(self) -> None:
         bad = [(photo, photo.error) for photo in self.photos if photo.error is not None]
         say_bad(self.photos, self.progress)
-        if len(self.photos) > 1:
+        if self.several:
             out = pathlib.Path(self.arguments.out)
             write_summary(out, [(str(photo.path), str(error)) for photo, error in bad])
             self.progress.note(f"all at a glance: {shown(out / 'index.html')}, {shown(out / 'summary.csv')}")

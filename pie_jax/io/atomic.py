@@ -10,7 +10,7 @@ import errno
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -54,13 +54,14 @@ def replace_file(path: str | os.PathLike, data: bytes) -> None:
         file.write(data)
 
 
-def clear_unfinished(folder: str | os.PathLike) -> None:
+def clear_unfinished(folder: str | os.PathLike, *, of: Sequence[str] = ("*",)) -> None:
     """Remove from a folder the temporary files that `replacing` left there in processes that were killed.
 
-    Call it where no other process writes. Raises OSError.
+    of: patterns of the names that were to be replaced. Call it where no other process writes those. Raises OSError.
     """
-    for path in pathlib.Path(folder).glob(".*.part"):
-        path.unlink(missing_ok=True)
+    for name in of:
+        for path in pathlib.Path(folder).glob(f".{name}.part"):
+            path.unlink(missing_ok=True)
 
 
 def reserve_space(folder: str | os.PathLike, size: int) -> None:

@@ -20,6 +20,7 @@ from pie_jax.optimise.state import (
     to_latent,
 )
 from pie_jax.optimise.step import (
+    Axes,
     Energy,
     compilation_key,
     compile_chunk,
@@ -31,6 +32,7 @@ from pie_jax.optimise.step import (
 
 __all__ = [
     "MAX_RETRIES",
+    "Axes",
     "Energy",
     "Incident",
     "Progress",

@@ -14,7 +14,7 @@ import numpy as np
 from pie_jax.arrays import Array
 from pie_jax.config import StageConfig
 from pie_jax.optimise.state import State, to_host
-from pie_jax.optimise.step import Energy, all_finite, problem_names, run_chunk, select, step_keys
+from pie_jax.optimise.step import Axes, Energy, all_finite, problem_names, run_chunk, select, step_keys
 
 MAX_RETRIES = 3
 
@@ -83,7 +83,7 @@ def _blame(state: State, inputs, terms: tuple[str, ...], *, energy: Energy) -> l
 
 def run_stage(state: State, inputs: Any, *, energy: Energy, stage: StageConfig,
               trace: dict[str, np.ndarray] | None = None, progress: Callable[[Progress], None] | None = None,
-              max_retries: int = MAX_RETRIES) -> StageResult:
+              max_retries: int = MAX_RETRIES, axes: Axes | None = None) -> StageResult:
     """Run a stage to its end.
 
     Args:
@@ -94,6 +94,7 @@ def run_stage(state: State, inputs: Any, *, energy: Energy, stage: StageConfig,
       trace: what `Progress.trace` held when the state was saved; None for a new stage.
       progress: called after each chunk, on the host. An exception in it (KeyboardInterrupt too) ends the run; the
         last `Progress.state` is then where to go on from, with bit-identical results.
+      axes: what "principal_adam" works along.
       max_retries: how often a portrait may be rolled back to its last good step, each time with half the learning
         rate, before it is given up and keeps that last good latent.
     Non-finite values never raise: they are in `StageResult.outcomes` and `.incidents`, by the name of the term.
@@ -102,7 +103,7 @@ def run_stage(state: State, inputs: Any, *, energy: Energy, stage: StageConfig,
     trace = {name: np.array(values) for name, values in (trace or {}).items()}
     given_up = np.asarray(state.problem) >= 0
     while np.any((np.asarray(state.step) < stage.steps) & ~given_up):
-        state, chunk = run_chunk(state, inputs, energy=energy, stage=stage)
+        state, chunk = run_chunk(state, inputs, energy=energy, stage=stage, axes=axes)
         chunk, problem = jax.device_get((chunk, state.problem))
         chunk_steps = chunk.pop("step")
         names = problem_names(tuple(sorted(name for name in chunk if name != "energy")))

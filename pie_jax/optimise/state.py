@@ -37,7 +37,7 @@ class State:
 
 def direction(stage: StageConfig) -> optax.GradientTransformation:
     """Gradients to ascent directions, without a learning rate: AdaDelta (arXiv 1212.5701, algorithm 1) or Adam."""
-    if stage.optimiser == "adam":
+    if stage.optimiser in ("adam", "principal_adam"):
         return optax.scale_by_adam(b1=stage.beta1, b2=stage.beta2)
     return optax.scale_by_adadelta(rho=stage.rho, eps=stage.epsilon)
 

@@ -70,18 +70,31 @@ def step_keys(state: State) -> jax.Array:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Axes:
+    """The axes that "principal_adam" works along."""
+
+    vectors: Array  # [D, D] float32, orthonormal, an axis a column
+    scale: Array  # [D] float32: how much farther a step goes along each
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _Settings:
     """What of a stage is data, so that stages which differ only here share one compilation."""
 
     steps: Array  # [] int32
     tied: Array  # [] bool: the space is "w"
     rates: Array  # [2] float32: first and last learning rate
+    axes: Axes | None  # None: those of the coordinates
 
     @classmethod
-    def of(cls, stage: StageConfig) -> _Settings:
+    def of(cls, stage: StageConfig, axes: Axes | None = None) -> _Settings:
+        principal = stage.optimiser == "principal_adam"
+        if principal and axes is None:
+            raise ValueError("axes: the optimiser principal_adam needs them")
         rates = np.asarray([stage.learning_rate, stage.learning_rate * stage.final_rate], np.float32)
         return cls(steps=jnp.asarray(stage.steps, jnp.int32), tied=jnp.asarray(stage.space == "w"),
-                   rates=jnp.asarray(rates))
+                   rates=jnp.asarray(rates), axes=axes if principal else None)
 
 
 def _lazy_terms(energy: Energy, stage: StageConfig) -> tuple[str, ...]:
@@ -114,7 +127,11 @@ def _update(state: State, inputs, settings: _Settings, *, energy: Energy, stage:
     (_, (energies, terms)), gradient = jax.value_and_grad(total, has_aux=True)(state.latent)
     summed = jnp.sum(gradient, axis=1, keepdims=True)
     gradient = jnp.where(settings.tied, jnp.broadcast_to(summed, gradient.shape), gradient)
-    ascent, optimiser = jax.vmap(direction(stage).update)(gradient, state.optimiser, state.latent)
+    axes = settings.axes
+    along = gradient if axes is None else gradient @ axes.vectors
+    ascent, optimiser = jax.vmap(direction(stage).update)(along, state.optimiser, state.latent)
+    if axes is not None:
+        ascent = (jnp.asarray(ascent) * axes.scale[None, None]) @ axes.vectors.T
     rate = state.scale * learning_rate(state.step, settings.steps, settings.rates)
     latent = state.latent - jnp.asarray(ascent) * rate[:, None, None]
 
@@ -186,21 +203,23 @@ def compilation_key(stage: StageConfig) -> StageConfig:
                                nearest_random_codes=0, encoded=False)
 
 
-def run_chunk(state: State, inputs: Any, *, energy: Energy, stage: StageConfig) -> tuple[State, dict[str, jax.Array]]:
+def run_chunk(state: State, inputs: Any, *, energy: Energy, stage: StageConfig,
+              axes: Axes | None = None) -> tuple[State, dict[str, jax.Array]]:
     """`stage.chunk` steps in one compiled scan (on a CPU: one compiled step, called so often); `state` is donated.
 
     Returns the new state and the trace: "energy", every term and "step" as [chunk, B]; "step" is -1 where a portrait
     did not move (it has had `stage.steps`, or a problem). Once nothing moves, the rest of the chunk costs nothing.
     """
     run = _run_steps if backend().is_cpu else _run_chunk
-    return run(state, inputs, _Settings.of(stage), energy=energy, stage=compilation_key(stage))
+    return run(state, inputs, _Settings.of(stage, axes), energy=energy, stage=compilation_key(stage))
 
 
-def make_steps_early(state: State, inputs: Any, *, energy: Energy, stage: StageConfig) -> None:
+def make_steps_early(state: State, inputs: Any, *, energy: Energy, stage: StageConfig,
+                     axes: Axes | None = None) -> None:
     """On a CPU: begin to compile what `run_chunk` runs, in threads. Arrays may be `jax.ShapeDtypeStruct`s."""
     if backend().is_cpu:
         for with_lazy_terms in _kinds(energy, stage):
-            _run_step.ahead(state, inputs, _Settings.of(stage), energy=energy, stage=compilation_key(stage),
+            _run_step.ahead(state, inputs, _Settings.of(stage, axes), energy=energy, stage=compilation_key(stage),
                             with_lazy_terms=with_lazy_terms)
 
 
@@ -209,16 +228,17 @@ def _kinds(energy: Energy, stage: StageConfig) -> tuple[bool, ...]:
     return (True, False) if _lazy_terms(energy, stage) else (True,)
 
 
-def compile_chunk(state: State, inputs: Any, *, energy: Energy, stage: StageConfig) -> None:
+def compile_chunk(state: State, inputs: Any, *, energy: Energy, stage: StageConfig, axes: Axes | None = None) -> None:
     """Compile `run_chunk` for these shapes (or take it from the cache) without a step; `state` is not donated."""
     stage = dataclasses.replace(stage, steps=0)
 
     def compile_step(with_lazy_terms: bool):
-        return _run_step(jax.tree.map(jnp.copy, state), inputs, _Settings.of(stage), energy=energy,
+        return _run_step(jax.tree.map(jnp.copy, state), inputs, _Settings.of(stage, axes), energy=energy,
                          stage=compilation_key(stage), with_lazy_terms=with_lazy_terms)
 
     if not backend().is_cpu:
-        jax.block_until_ready(run_chunk(jax.tree.map(jnp.copy, state), inputs, energy=energy, stage=stage))
+        copy = jax.tree.map(jnp.copy, state)
+        jax.block_until_ready(run_chunk(copy, inputs, energy=energy, stage=stage, axes=axes))
         return
     kinds = _kinds(energy, stage)
     with ThreadPoolExecutor(len(kinds)) as pool:  # both compile at once

@@ -12,6 +12,7 @@ from pie_jax import optimise
 from pie_jax.config import CONTROLS, PRECISIONS, EmbedConfig
 from pie_jax.face3d.morphable import PARAMETERS, FaceParams
 from pie_jax.pack import Pack
+from pie_jax.portrait.axes import axes_for
 from pie_jax.portrait.calibration import apply_rig
 from pie_jax.portrait.edits import render_batch
 from pie_jax.portrait.inversion import compare
@@ -36,11 +37,12 @@ def _make(pack: Pack, config: EmbedConfig, batch: int) -> None:
     target = jax.eval_shape(partial(energies.prepare_target, precision=precision), pack, portraits)
     inputs = jax.eval_shape(partial(energies.energy_inputs, config=config.energy), pack, target)
     keys = jax.eval_shape(optimise.portrait_keys, jax.ShapeDtypeStruct((batch,), jnp.uint32))
+    axes = axes_for(pack, config)
     energy = energies.portrait_energy(pack, config=config.energy, precision=precision)
     for stage in config.stages:
         if stage.steps:
             state = jax.eval_shape(partial(optimise.start_stage, stage=stage), latent, keys)
-            optimise.make_steps_early(state, inputs, energy=energy.in_stage(stage), stage=stage)
+            optimise.make_steps_early(state, inputs, energy=energy.in_stage(stage), stage=stage, axes=axes)
     synthesise.ahead(pack, latent)
     compare.ahead(pack, latent, portraits, target)
 

@@ -22,6 +22,7 @@ from pie_jax.imaging import psnr, ssim
 from pie_jax.io import load_portrait
 from pie_jax.nn.layers import to_w_plus
 from pie_jax.pack import Pack, inference
+from pie_jax.portrait.axes import axes_for
 from pie_jax.portrait.checkpoint import Checkpoint, join_states, join_traces
 from pie_jax.portrait.embedding import Embedding
 from pie_jax.portrait.initialisation import guessed_codes, nearest_random_codes
@@ -80,7 +81,7 @@ def embed_portraits(pack: Pack | str | os.PathLike, portraits: Array | Sequence,
     loaded = as_pack(pack)
     loaded.require("generator")
     config = (config or EmbedConfig(energy=loaded.configs.energy)).on((devices or local_devices(count=1))[0].platform)
-    if config.stages and config.stages[0].encoded:
+    if config.stages and config.stages[0].encoded and not config.stages[0].nearest_random_codes:
         loaded.require("encoder")
     images = _stack(portraits, loaded.configs.generator.resolution)
     starts = list(resume) if resume is not None else [None] * len(images)
@@ -163,6 +164,7 @@ class _BatchRun:
         inputs = energies.energy_inputs(self.pack, target, config=self.config.energy)
         seeds = [portrait_seed(image, self.config.seed) for image in self.images]
         keys = optimise.portrait_keys(np.asarray(seeds, np.uint32))
+        axes = axes_for(self.pack, self.config)
         self.traces = [join_traces(starts, i) for i in range(first_stage)]
         outcomes = ["finished"] * self.batch
         for index in range(first_stage, len(stages)):
@@ -177,10 +179,10 @@ class _BatchRun:
             if stage.steps == 0:
                 self.traces.append({})
                 continue
-            self._compile(state, inputs, index)
+            self._compile(state, inputs, index, axes)
             began, before = time.perf_counter(), self._steps_left(state, stage)
-            result = optimise.run_stage(state, inputs, energy=self.energies[index], stage=stage, trace=trace,
-                                        progress=partial(self._report, index, began))
+            result = optimise.run_stage(state, inputs, energy=self.energies[index], stage=stage, axes=axes,
+                                        trace=trace, progress=partial(self._report, index, began))
             jax.block_until_ready(result.state.latent)
             self.optimise_seconds += time.perf_counter() - began
             self.computed += before
@@ -194,7 +196,7 @@ class _BatchRun:
         """The latent [B, L, D] that the first stage begins with."""
         generator, stage = self.pack.configs.generator, self.config.stages[0]
         w = mean = jnp.asarray(self.pack.weights["generator"]["w_mean"])[None]
-        if stage.encoded:
+        if stage.encoded and "encoder" in self.pack.weights:
             w = guessed_codes(self.pack, jnp.asarray(self.images))
             return jnp.where(jnp.isfinite(w).all(axis=(1, 2), keepdims=True), w, to_w_plus(mean, generator.num_layers))
         if stage.nearest_random_codes:
@@ -206,13 +208,13 @@ class _BatchRun:
     def _steps_left(self, state, stage) -> int:
         return int(stage.steps - np.asarray(state.step).min())
 
-    def _compile(self, state, inputs, index: int) -> None:
+    def _compile(self, state, inputs, index: int, axes: optimise.Axes | None) -> None:
         stage, energy = self.config.stages[index], self.energies[index]
         program = energy, optimise.compilation_key(stage)
         if program in self.compiled:
             return
         began = time.perf_counter()
-        optimise.compile_chunk(state, inputs, energy=energy, stage=stage)
+        optimise.compile_chunk(state, inputs, energy=energy, stage=stage, axes=axes)
         self.compile_seconds += time.perf_counter() - began
         self.compiled.add(program)
 

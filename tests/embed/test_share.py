@@ -128,6 +128,15 @@ def test_two_processes_do_every_photo_once_and_a_lost_one_costs_its_own(place, t
     assert last.keys() == shares[0] | shares[1] and {name: last[name] for name in first} == first
 
 
+def test_shares_of_one_photo_each_are_summed_up(place, tmp_path):
+    photos_ = [str(place / "photos" / f"{i}.png") for i in range(2)]
+    for i in range(3):  # the last one has nothing to do
+        assert main([*photos_, "--pack", str(place / "toy"), "-o", str(tmp_path), "--steps", "2,1", "--quiet",
+                     "--share", f"{i}/3"]) == 0
+    names = [line.split(",")[0] for line in (tmp_path / "summary.csv").read_text().splitlines()]
+    assert names == ["name", "0", "1"] and (tmp_path / "index.html").is_file()
+
+
 def test_a_share_at_work_keeps_out_itself_and_whole_runs_only(tmp_path):
     with output_folder(tmp_path, share="0-of-2"), output_folder(tmp_path, share="1-of-2"):
         for share in ("0-of-2", ""):

@@ -34,3 +34,10 @@ def test_names_do_no_harm_to_the_page(tmp_path):
     page = (tmp_path / "index.html").read_text()
     assert page.count("<script>") == 1 and "onload=alert(1) <" not in page and "<i>cause" not in page
     assert 'loading="lazy"' in page and "x%22%20onload%3Dalert" in page and "<h1>1 portrait, 1 failed</h1>" in page
+
+
+def test_what_a_killed_process_left_is_cleared_and_nothing_else(tmp_path):
+    for name in (".summary.csv.x1.part", ".index.html.y2.part", ".film.mp4.part"):
+        (tmp_path / name).write_bytes(b"x")
+    write_summary(tmp_path, [])
+    assert {path.name for path in tmp_path.glob(".*.part")} == {".film.mp4.part"}

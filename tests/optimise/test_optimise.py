@@ -265,3 +265,20 @@ def test_a_compiled_stage_with_lazy_terms_compiles_nothing_more():
     count = compilations()
     optimise.run_stage(begin(stage=LAZY), target(scale=2.0), energy=energy, stage=LAZY)
     assert compilations() == count
+
+
+def test_along_given_axes_adam_is_adam_of_turned_coordinates():
+    plain = dataclasses.replace(STAGE, optimiser="adam", learning_rate=0.1)
+    turned = dataclasses.replace(plain, optimiser="principal_adam")
+    vectors = jnp.asarray(np.linalg.qr(np.random.default_rng(0).standard_normal((4, 4)))[0], jnp.float32)
+    axes = optimise.Axes(vectors=vectors, scale=jnp.ones(4))
+    energy = Quadratic(noise=0.0)
+    ours = optimise.run_stage(begin(stage=turned), target(), energy=energy, stage=turned, axes=axes)
+    bowl = target() @ vectors  # the same one, turned
+    due = optimise.run_stage(begin(stage=plain), bowl, energy=energy, stage=plain)
+    np.testing.assert_allclose(ours.state.latent @ vectors, due.state.latent, atol=1e-5)
+    farther = dataclasses.replace(axes, scale=jnp.asarray([1.0, 1.0, 1.0, 0.0]))
+    still = optimise.run_stage(begin(stage=turned), target(), energy=energy, stage=turned, axes=farther)
+    np.testing.assert_allclose((still.state.latent @ vectors)[..., 3], 0.0, atol=1e-6)
+    with pytest.raises(ValueError, match="principal_adam"):
+        optimise.run_stage(begin(stage=turned), target(), energy=energy, stage=turned)

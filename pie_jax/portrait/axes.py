@@ -1,0 +1,38 @@
+"""The principal axes of W: the directions in which a generator's codes differ, and how far.
+
+W has few of them: of the demo pack's 512 dimensions 45 hold nearly all. An optimiser that scales each coordinate by
+itself, as Adam does, makes most of that along such axes (measured: docs/presets.md).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pie_jax.arrays import Weights
+from pie_jax.config import EmbedConfig, GeneratorConfig
+from pie_jax.optimise import Axes
+from pie_jax.pack import Pack
+from pie_jax.pack.inference import map_z
+from pie_jax.programs import kept
+
+_CODES = 4096
+_POWER, _LEAST = 0.5, 0.1  # of the deviation along an axis in mean deviations, and the least that counts
+
+
+def axes_for(pack: Pack, config: EmbedConfig) -> Axes | None:
+    """The axes of the pack's W where a stage asks for them."""
+    if not any(stage.optimiser == "principal_adam" for stage in config.stages):
+        return None
+    generator = pack.configs.generator
+    w = _codes(pack.weights["generator"], config=generator)
+    deviations, vectors = np.linalg.eigh(np.cov(np.asarray(w, np.float64), rowvar=False))
+    spread = np.sqrt(np.maximum(deviations, 0.0))
+    spread = np.maximum(spread / max(float(spread.mean()), 1e-12), _LEAST)
+    return Axes(vectors=jnp.asarray(vectors, jnp.float32), scale=jnp.asarray(spread ** _POWER, jnp.float32))
+
+
+@kept(static_argnames="config")
+def _codes(weights: Weights, *, config: GeneratorConfig) -> jax.Array:
+    return map_z(config, weights, jax.random.normal(jax.random.key(0), (_CODES, config.z_dim)))

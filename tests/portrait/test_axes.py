@@ -1,0 +1,35 @@
+"""The principal axes of W: an orthonormal basis, and steps that are as long as codes differ along each."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import toy
+
+from pie_jax.config import PRESETS, EmbedConfig, StageConfig
+from pie_jax.pack.inference import map_z
+from pie_jax.portrait import embed_portraits
+from pie_jax.portrait.axes import axes_for
+
+STAGE = StageConfig(space="w_plus", steps=4, chunk=2, optimiser="principal_adam", learning_rate=0.1)
+
+
+def test_axes_are_those_of_the_codes():
+    pack = toy.toy_pack(jax.random.key(0))
+    config = EmbedConfig(energy=pack.configs.energy, stages=(STAGE,))
+    axes = axes_for(pack, config)
+    vectors, scale = np.asarray(axes.vectors), np.asarray(axes.scale)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(len(scale)), atol=1e-5)
+    generator = pack.configs.generator
+    w = map_z(generator, pack.weights["generator"], jax.random.normal(jax.random.key(3), (4096, generator.z_dim)))
+    spread = np.std(np.asarray(w) @ vectors, axis=0)
+    due = np.sqrt(np.maximum(spread / spread.mean(), 0.1))
+    np.testing.assert_allclose(scale, due, rtol=0.15)
+    assert axes_for(pack, dataclasses.replace(config, stages=PRESETS["paper"])) is None
+
+
+def test_a_search_along_them_lowers_the_energy():
+    pack = toy.toy_pack(jax.random.key(0))
+    config = EmbedConfig(energy=pack.configs.energy, stages=(dataclasses.replace(STAGE, steps=20),))
+    energy = embed_portraits(pack, toy.portraits(jax.random.key(1), 1, pack=pack), config=config)[0].trace["energy"]
+    assert energy[-3:].mean() < energy[:3].mean()
