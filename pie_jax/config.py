@@ -275,17 +275,18 @@ class StageConfig:
         _require(0 <= self.final_rate <= 1, f"final_rate: expected 0 to 1, got {self.final_rate}")
 
 
-_FAST = (StageConfig(space="w", steps=100, optimiser="adam", learning_rate=0.2, final_rate=0.05, coarse=True,
-                     nearest_random_codes=4),
-         StageConfig(space="w_plus", steps=200, optimiser="adam", learning_rate=0.05, final_rate=0.05))
+_FAST = (StageConfig(space="w", steps=20, optimiser="principal_adam", learning_rate=0.3, final_rate=0.3, chunk=10,
+                     coarse=True, nearest_random_codes=4),
+         StageConfig(space="w_plus", steps=180, optimiser="principal_adam", learning_rate=0.1, final_rate=0.05,
+                     chunk=20))
 PRESETS = {
-    # a tenth of PIE's steps; how near they come: docs/presets.md
+    # a fifteenth of PIE's steps; how near they come: docs/presets.md
     "fast": _FAST,
     # the same with lazy terms: less time, and a little farther from the truth
     "quick": tuple(dataclasses.replace(stage, lazy_interval=2) for stage in _FAST),
     # a guess, and ten steps: for packs that have an encoder
-    "instant": (StageConfig(space="w_plus", steps=10, optimiser="adam", learning_rate=0.03, final_rate=0.1, chunk=10,
-                            encoded=True),),
+    "instant": (StageConfig(space="w_plus", steps=10, optimiser="principal_adam", learning_rate=0.1, final_rate=0.2,
+                            chunk=10, encoded=True),),
     # PIE's schedule: AdaDelta in W, then in W+ (arXiv 2009.09485)
     "paper": (StageConfig(space="w", steps=2000), StageConfig(space="w_plus", steps=1000)),
 }
