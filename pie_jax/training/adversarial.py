@@ -67,9 +67,12 @@ def optimisers(knobs: AdversarialConfig) -> tuple[optax.GradientTransformation, 
     return optax.chain(adam, slower), adam
 
 
-def adversarial_step(config: GeneratorConfig, knobs: AdversarialConfig) -> Callable:
-    """The step of `loop.run`: batch {"image" uint8 [B, R, R, 3]}; terms loss (generator's), critic, r1, real, fake,
-    and, of the augmentation, certainty and probability."""
+def adversarial_step(config: GeneratorConfig, knobs: AdversarialConfig, *, with_penalty: bool) -> Callable:
+    """The step of `loop.run`, with the penalty of the discriminator's slope or without.
+
+    batch {"image" uint8 [B, R, R, 3]}; terms loss (generator's), critic, r1, real, fake, and, of the augmentation,
+    certainty and probability.
+    """
     dtype = jnp.dtype(knobs.precision)
     mapping, synthesis, critic = Mapping(config), Synthesis(config, dtype), Discriminator(config, dtype=dtype)
     optimiser, critic_optimiser = optimisers(knobs)
@@ -112,13 +115,11 @@ def adversarial_step(config: GeneratorConfig, knobs: AdversarialConfig) -> Calla
         critic_slope = jax.value_and_grad(critic_loss, has_aux=True)
         (value, (on_real, on_fake)), critic_gradients = critic_slope(state.extra["critic"])
 
-        def with_penalty(gradients):
+        size = jnp.zeros(())
+        if with_penalty:
             size, slopes = jax.value_and_grad(penalty)(state.extra["critic"])
             factor = 0.5 * knobs.r1 * R1_INTERVAL
-            return jax.tree.map(lambda g, s: g + factor * s, gradients, slopes), size
-
-        critic_gradients, size = jax.lax.cond(
-            state.step % R1_INTERVAL == 0, with_penalty, lambda g: (g, jnp.zeros(())), critic_gradients)
+            critic_gradients = jax.tree.map(lambda g, s: g + factor * s, critic_gradients, slopes)
         updates, critic_state = critic_optimiser.update(critic_gradients, state.extra["critic_optimiser"])
         certainty = state.extra["certainty"]
         certainty = certainty + (1.0 - CERTAINTY_DECAY) * (jnp.mean(jnp.sign(on_real)) - certainty)
@@ -223,7 +224,8 @@ def train_adversarial(arguments: argparse.Namespace) -> loop.RunResult:
     old = pack.weights.get("generator") if pack is not None else None
     w_mean = jnp.zeros(config.w_dim) if old is None else jnp.asarray(old["w_mean"])
     state = new_state(state_key, config, knobs, mapping, synthesis, w_mean=w_mean)
-    result = loop.run(arguments.run, state, adversarial_step(config, knobs), steps=arguments.steps,
+    usual, penalised = (adversarial_step(config, knobs, with_penalty=one) for one in (False, True))
+    result = loop.run(arguments.run, state, usual, occasional=(R1_INTERVAL, penalised), steps=arguments.steps,
                       minutes=arguments.minutes, batch_fn=batches, batch_size=arguments.batch,
                       restart=arguments.restart, name="generator (adversarial)", checkpoint_seconds=120.0,
                       log_seconds=60.0, evaluate=report, evaluate_seconds=60.0 * arguments.evaluate_minutes,

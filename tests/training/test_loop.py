@@ -14,6 +14,7 @@ import numpy as np
 import optax
 import pytest
 
+from pie_jax import runtime
 from pie_jax.errors import NumericsError, PieError, UsageError
 from pie_jax.training.core import loop
 from pie_jax.training.core.checkpoints import load_checkpoint, save_checkpoint
@@ -106,6 +107,22 @@ def test_an_interrupt_leaves_a_whole_checkpoint(tmp_path, number):
     for a, b in zip(leaves(state), leaves(result.state), strict=True):
         np.testing.assert_array_equal(a, b)
     assert threading.active_count() < 20
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_every_nth_step_may_be_another(tmp_path, platform):
+    def still(state, batch):
+        state, terms = toy_step(state, batch)
+        return state, {"loss": 0.0 * terms["loss"]}
+
+    with runtime.made_for(runtime.Backend(platform=platform)):
+        every = {"a": {"occasional": (3, still)}, "b": {}, "c": {"occasional": (1, still)}}
+        for name, knobs in every.items():
+            run(tmp_path / name, steps=4, **knobs)
+        result, plain, always = (run(tmp_path / name, steps=11, **knobs) for name, knobs in every.items())
+    for one in (result, always):  # the steps themselves are the same here
+        assert all(np.array_equal(a, b) for a, b in zip(leaves(one.state), leaves(plain.state), strict=True))
+    assert always.terms["loss"] == 0.0 < result.terms["loss"] < plain.terms["loss"]
 
 
 def test_minutes_end_a_run_and_drive_the_schedule(tmp_path, monkeypatch):

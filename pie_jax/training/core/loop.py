@@ -138,7 +138,7 @@ def run(run_dir: str | os.PathLike, state: TrainState, step_fn: Callable, *, ste
         batch_size: int = 1, chunk: int = 8, checkpoint_seconds: float = 60.0, restart: bool = False,
         evaluate: Callable[[TrainState], dict[str, float]] | None = None, evaluate_seconds: float = 120.0,
         description: dict | None = None, log_seconds: float = 10.0, quiet: bool = False,
-        name: str | None = None) -> RunResult:
+        name: str | None = None, occasional: tuple[int, Callable] | None = None) -> RunResult:
     """Train until `steps` or `minutes` (whichever is first) are spent, all calls on this folder counted together.
 
     run_dir: folder of the run, made if absent; a checkpoint in it is resumed unless `restart`.
@@ -148,6 +148,7 @@ def run(run_dir: str | os.PathLike, state: TrainState, step_fn: Callable, *, ste
     batch_fn: step number -> batch (pytree of numpy arrays); a function of the number alone, called ahead in a thread.
       None: batch is None and the step draws what it needs from `step_key`.
     batch_size: images (or codes) a step, for the speed that is shown. evaluate: state -> held-out metrics.
+    occasional: (n, step) where another step, of the same terms, takes the place of `step_fn` at every n-th, from 0 on.
     description: what must be equal when a run is resumed (sizes, weights of the loss), stored in run.json.
     Errors: PieError when the folder belongs to another configuration, NumericsError when a term is not finite.
     """
@@ -172,7 +173,7 @@ def run(run_dir: str | os.PathLike, state: TrainState, step_fn: Callable, *, ste
         state, seconds_before, terms = load_checkpoint(folder / CHECKPOINT, state)
         progress.note(f"{name}: resumed at step {int(state.step)} after {duration(seconds_before)}")
     return _Loop(folder, step_fn, steps, minutes, batch_fn, frozen, batch_size, chunk, checkpoint_seconds, evaluate,
-                 evaluate_seconds, log_seconds, progress, name).train(state, seconds_before, terms)
+                 evaluate_seconds, log_seconds, progress, name, occasional).train(state, seconds_before, terms)
 
 
 @dataclasses.dataclass
@@ -193,21 +194,30 @@ class _Loop:
     log_seconds: float
     progress: Progress
     name: str
+    occasional: tuple[int, Callable] | None
 
-    def _compiled_chunk(self):
+    def _one(self, step_fn: Callable) -> Callable:
+        """A step that knows how much of the run is over."""
         def one(state, batch, frozen, clock_fraction, total_steps):
             by_steps = state.step.astype(jnp.float32) / total_steps
             state = dataclasses.replace(state, fraction=jnp.minimum(jnp.maximum(by_steps, clock_fraction), 1.0))
-            return self.step_fn(state, batch) if frozen is None else self.step_fn(state, batch, frozen)
+            return step_fn(state, batch) if frozen is None else step_fn(state, batch, frozen)
 
-        if backend().is_cpu:  # XLA:CPU is slow on a convolution's gradient inside a while loop
-            step = jax.jit(one, donate_argnums=0)
+        return one
+
+    def _compiled_chunk(self):
+        usual = self._one(self.step_fn)
+        every, other = (1, usual) if self.occasional is None else (self.occasional[0], self._one(self.occasional[1]))
+        if backend().is_cpu:  # XLA:CPU is slow on a convolution's gradient inside a while loop, or a branch
+            step = jax.jit(usual, donate_argnums=0)
+            rare = step if self.occasional is None else jax.jit(other, donate_argnums=0)
 
             def run_steps(state, batches, frozen, clock_fraction, total_steps, *, length):
-                rows = []
+                rows, first = [], int(state.step)
                 for i in range(length):
                     batch = jax.tree.map(lambda leaf, i=i: leaf[i], batches)
-                    state, terms = step(state, batch, frozen, clock_fraction, total_steps)
+                    chosen = step if (first + i) % every else rare
+                    state, terms = chosen(state, batch, frozen, clock_fraction, total_steps)
                     rows.append(terms)
                 return state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
 
@@ -215,10 +225,12 @@ class _Loop:
 
         def run_chunk(state, batches, frozen, clock_fraction, total_steps, *, length):
             def body(carry, batch):
-                return one(carry, batch, frozen, clock_fraction, total_steps)
+                inputs = carry, batch, frozen, clock_fraction, total_steps
+                if self.occasional is None:
+                    return usual(*inputs)
+                return jax.lax.cond(carry.step % every == 0, other, usual, *inputs)
 
             return jax.lax.scan(body, state, batches, length=length)
-
 
         return jax.jit(run_chunk, static_argnames="length", donate_argnums=0)
 
