@@ -275,12 +275,12 @@ class StageConfig:
         _require(0 <= self.final_rate <= 1, f"final_rate: expected 0 to 1, got {self.final_rate}")
 
 
-_FAST = (StageConfig(space="w", steps=20, optimiser="principal_adam", learning_rate=0.3, final_rate=0.3, chunk=10,
+_FAST = (StageConfig(space="w", steps=100, optimiser="principal_adam", learning_rate=0.25, final_rate=0.1,
                      coarse=True, nearest_random_codes=4),
-         StageConfig(space="w_plus", steps=180, optimiser="principal_adam", learning_rate=0.1, final_rate=0.05,
+         StageConfig(space="w_plus", steps=140, optimiser="principal_adam", learning_rate=0.08, final_rate=0.05,
                      chunk=20))
 PRESETS = {
-    # a fifteenth of PIE's steps; how near they come: docs/presets.md
+    # a twelfth of PIE's steps; how near they come: docs/presets.md
     "fast": _FAST,
     # the same with lazy terms: less time, and a little farther from the truth
     "quick": tuple(dataclasses.replace(stage, lazy_interval=2) for stage in _FAST),
