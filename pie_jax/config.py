@@ -276,7 +276,7 @@ class StageConfig:
 
 
 _FAST = (StageConfig(space="w", steps=100, optimiser="principal_adam", learning_rate=0.25, final_rate=0.1,
-                     coarse=True, nearest_random_codes=4),
+                     chunk=20, coarse=True, nearest_random_codes=4),
          StageConfig(space="w_plus", steps=140, optimiser="principal_adam", learning_rate=0.08, final_rate=0.05,
                      chunk=20))
 PRESETS = {

@@ -185,12 +185,13 @@ def _run_step(state: State, inputs, settings: _Settings, *, energy: Energy, stag
 def _run_steps(state: State, inputs, settings: _Settings, *, energy: Energy, stage: StageConfig):
     """`_run_chunk` as single compiled steps: XLA:CPU is slow on a network inside a while loop."""
     rows, steps, always = [], np.asarray(settings.steps), not _lazy_terms(energy, stage)
+    one = _single(stage)
     while len(rows) < stage.chunk:
         now = dataclasses.replace(state, step=np.asarray(state.step), problem=np.asarray(state.problem))
         if rows and not np.any(_active(now, steps)):
             break
         with_lazy_terms = always or bool(np.any(_lazy_mask(now, steps, stage)))
-        state, row = _run_step(state, inputs, settings, energy=energy, stage=stage, with_lazy_terms=with_lazy_terms)
+        state, row = _run_step(state, inputs, settings, energy=energy, stage=one, with_lazy_terms=with_lazy_terms)
         rows.append(row)
     nothing = {name: jnp.full_like(value, -1 if name == "step" else 0) for name, value in rows[0].items()}
     rows += [nothing] * (stage.chunk - len(rows))
@@ -201,6 +202,11 @@ def compilation_key(stage: StageConfig) -> StageConfig:
     """The stage without what is passed as data, see `_Settings`, and what its energy says."""
     return dataclasses.replace(stage, space="w_plus", steps=0, learning_rate=1.0, final_rate=1.0, coarse=False,
                                nearest_random_codes=0, encoded=False)
+
+
+def _single(stage: StageConfig) -> StageConfig:
+    """What `_run_step` compiles for: of a chunk's length it knows nothing."""
+    return dataclasses.replace(compilation_key(stage), chunk=1)
 
 
 def run_chunk(state: State, inputs: Any, *, energy: Energy, stage: StageConfig,
@@ -219,7 +225,7 @@ def make_steps_early(state: State, inputs: Any, *, energy: Energy, stage: StageC
     """On a CPU: begin to compile what `run_chunk` runs, in threads. Arrays may be `jax.ShapeDtypeStruct`s."""
     if backend().is_cpu:
         for with_lazy_terms in _kinds(energy, stage):
-            _run_step.ahead(state, inputs, _Settings.of(stage, axes), energy=energy, stage=compilation_key(stage),
+            _run_step.ahead(state, inputs, _Settings.of(stage, axes), energy=energy, stage=_single(stage),
                             with_lazy_terms=with_lazy_terms)
 
 
@@ -234,7 +240,7 @@ def compile_chunk(state: State, inputs: Any, *, energy: Energy, stage: StageConf
 
     def compile_step(with_lazy_terms: bool):
         return _run_step(jax.tree.map(jnp.copy, state), inputs, _Settings.of(stage, axes), energy=energy,
-                         stage=compilation_key(stage), with_lazy_terms=with_lazy_terms)
+                         stage=_single(stage), with_lazy_terms=with_lazy_terms)
 
     if not backend().is_cpu:
         copy = jax.tree.map(jnp.copy, state)

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from pie_jax import optimise
-from pie_jax.config import StageConfig
+from pie_jax.config import PRESETS, StageConfig
 from pie_jax.io import read_npz, write_npz
 from pie_jax.optimise import step
 
@@ -121,6 +121,11 @@ def test_rates_and_lengths_share_a_compilation():
     other = dataclasses.replace(stage, space="w", steps=4, learning_rate=0.01, final_rate=0.5)
     optimise.run_stage(begin(stage=other), aim, energy=energy, stage=other)
     assert compilations() == before
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_stages_of_a_preset_share_a_compilation(name):
+    assert len({optimise.compilation_key(stage) for stage in PRESETS[name]}) == 1
 
 
 def test_a_portrait_does_not_depend_on_its_neighbours():
