@@ -96,7 +96,7 @@ def startup() -> str:
     last = {(row["what"], row["commit"]): row for row in rows_of("startup.jsonl")}
     parts = ("wall_s", "cpu_s", "import_s", "trace_s", "compile_s")
     rows = [(row["what"], row["commit"], *(f"{row[key]:.1f}" if key in row else "" for key in parts),
-             row.get("programs", "")) for row in sorted(last.values(), key=lambda row: STARTS.index(row["what"]))]
+             str(row.get("programs", ""))) for row in sorted(last.values(), key=lambda row: STARTS.index(row["what"]))]
     return markdown(("command", "commit", "seconds", "processor seconds", "import", "trace", "compile", "programs"),
                     rows)
 
