@@ -91,7 +91,8 @@ def _backwards(change: np.ndarray, asked: np.ndarray, got: np.ndarray) -> np.nda
     return np.clip(request, MAX_EXTRAPOLATION * asked[0], MAX_EXTRAPOLATION * asked[-1])
 
 
-def solve_edit(pack: Pack, w_plus: Array, source: FaceParams, wanted: FaceParams, *, order: Sequence[str]) -> jax.Array:
+def solve_edit(pack: Pack, w_plus: Array, source: FaceParams, wanted: FaceParams, *, order: Sequence[str],
+               corrections: int = FEEDBACK_ROUNDS) -> jax.Array:
     """The code w_plus [B, L, D] moved through the rigs of `order` so that its image shows what `wanted` [B, n] says.
 
     source: the FaceParams [B, n] of w_plus itself. Of the answers to the inverted request and to its corrections each
@@ -101,14 +102,14 @@ def solve_edit(pack: Pack, w_plus: Array, source: FaceParams, wanted: FaceParams
     first = {control: control_vector(asked, control) for control, asked in requests.items()}
     moved = best = _through(pack, w_plus, source, wanted, requests)
     looked = [control for control in order if control in FEEDBACK_CONTROLS and curves(pack, control)]
-    if not looked or "regressor" not in pack.weights:
+    if not looked or not corrections or "regressor" not in pack.weights:
         return moved
     spread = FaceParams.from_vector(pack.weights["regressor"]["output_std"])
     units = {control: jnp.asarray(control_vector(spread, control))[None] for control in looked}
     known = {control: np.isin(np.arange(units[control].shape[-1]), list(curves(pack, control)))[None]
              for control in looked}
     nearest = jnp.full((w_plus.shape[0],), jnp.inf)
-    for round_ in range(FEEDBACK_ROUNDS + 1):
+    for round_ in range(corrections + 1):
         seen, error = read_codes(pack, moved), 0.0
         missing = {}
         for control in looked:
@@ -117,7 +118,7 @@ def solve_edit(pack: Pack, w_plus: Array, source: FaceParams, wanted: FaceParams
             error += jnp.sum(jnp.square(missing[control] / units[control]), axis=-1)
         best = jnp.where((error < nearest)[:, None, None], moved, best)
         nearest = jnp.minimum(error, nearest)
-        if round_ == FEEDBACK_ROUNDS:
+        if round_ == corrections:
             break
         for control in looked:
             far = _FAR * units[control]

@@ -16,7 +16,7 @@ from pie_jax.errors import NumericsError, PackError, UsageError, choose
 from pie_jax.face3d.morphable import FaceParams, with_control
 from pie_jax.face3d.render import render
 from pie_jax.pack import Pack
-from pie_jax.portrait.calibration import apply_rig, range_warnings, solve_edit
+from pie_jax.portrait.calibration import FEEDBACK_ROUNDS, apply_rig, range_warnings, solve_edit
 from pie_jax.portrait.embedding import Embedding
 from pie_jax.portrait.matching import photo_detail
 from pie_jax.portrait.photo_edits import edit_photo
@@ -32,7 +32,7 @@ class ReachWarning(UserWarning):
 def edit_portrait(pack: Pack | str | os.PathLike, embedding: Embedding, *, yaw: float | None = None,
                   pitch: float | None = None, roll: float | None = None, expression: Mapping[str, float] | None = None,
                   light: Sequence[float] | None = None, like: tuple[Like, Sequence[str]] | None = None,
-                  order: Sequence[str] = CONTROLS, invert_response: bool = True,
+                  order: Sequence[str] = CONTROLS, invert_response: bool = True, corrections: int = FEEDBACK_ROUNDS,
                   detail: float | None = None) -> np.ndarray:
     """The embedded portrait with other pose, expression or light.
 
@@ -53,6 +53,7 @@ def edit_portrait(pack: Pack | str | os.PathLike, embedding: Embedding, *, yaw: 
         its own people, else 0.
       invert_response: ask the rigs for as much more as their response falls short (see `calibration`). Without a
         measurement of it in the pack nothing changes.
+      corrections: how often an edit by the generator is read and corrected then; 0 is quicker and less exact.
 
     Returns:
       [H, W, 3] float32 in 0..1, as large as the generator's portraits, and where the photo's own pixels are shown as
@@ -71,7 +72,8 @@ def edit_portrait(pack: Pack | str | os.PathLike, embedding: Embedding, *, yaw: 
     if share == 1.0:
         check_pack(pack, embedding)
         return _photo_edit(pack, embedding, asked)
-    w_plus, _ = edit_latent(pack, embedding, **asked, order=order, invert_response=invert_response)
+    w_plus, _ = edit_latent(pack, embedding, **asked, order=order, invert_response=invert_response,
+                            corrections=corrections)
     for line in range_warnings(pack, yaw=yaw, pitch=pitch, roll=roll, expression=expression, light=light):
         warnings.warn(line, ReachWarning, stacklevel=2)
     image = np.asarray(synthesise(pack, jnp.asarray(w_plus)[None])[0], np.float32)
@@ -88,7 +90,7 @@ def _photo_edit(pack: Pack, embedding: Embedding, asked: Mapping) -> np.ndarray:
 
 
 def edit_latent(pack: Pack, embedding: Embedding, *, order: Sequence[str] = CONTROLS, invert_response: bool = True,
-                **request) -> tuple[np.ndarray, FaceParams | Absent]:
+                corrections: int = FEEDBACK_ROUNDS, **request) -> tuple[np.ndarray, FaceParams | Absent]:
     """The edited code [L, D] and the FaceParams asked for. Arguments and errors as in `edit_portrait`."""
     check_pack(pack, embedding)
     target, asked = target_params(pack, embedding.params, **request)
@@ -98,7 +100,7 @@ def edit_latent(pack: Pack, embedding: Embedding, *, order: Sequence[str] = CONT
     w_plus = jnp.asarray(embedding.w_plus)[None]
     source, wanted = _batched(embedding.params), _batched(target)
     if order and invert_response:
-        w_plus = solve_edit(pack, w_plus, source, wanted, order=order)
+        w_plus = solve_edit(pack, w_plus, source, wanted, order=order, corrections=corrections)
     elif order:
         for control in order:
             step = with_control(source, wanted, control)

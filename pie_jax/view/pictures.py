@@ -25,6 +25,7 @@ from pie_jax.io.film import film_bytes
 from pie_jax.photo.composite import edited_portrait
 from pie_jax.photo.fitted import LARGEST
 from pie_jax.portrait import edit_portrait
+from pie_jax.portrait.calibration import FEEDBACK_ROUNDS
 from pie_jax.view.edits import applied, values_of
 from pie_jax.view.gallery import FAST, Gallery, Portrait
 
@@ -33,11 +34,13 @@ _FILM = (512, 24, 24.0)  # px, frames one way, frames a second
 
 
 def rendered(gallery: Gallery, portrait: Portrait, params: FaceParams, *, size: int) -> np.ndarray:
-    """The portrait with other FaceParams [n], uint8, about `size` px."""
+    """The portrait with other FaceParams [n], uint8, about `size` px; without corrections at the size `FAST`."""
     if portrait.fitted is not None:
         return edited_portrait(gallery.editor(portrait, size=size).layers(params))
     assert portrait.embedding is not None
-    image = edit_portrait(gallery.pack, portrait.embedding, like=(params, CONTROLS), detail=0.0)
+    corrections = 0 if size == FAST else FEEDBACK_ROUNDS
+    image = edit_portrait(gallery.pack, portrait.embedding, like=(params, CONTROLS), detail=0.0,
+                          corrections=corrections)
     return np.round(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
