@@ -111,7 +111,7 @@ def test_a_changed_number_makes_a_page_stale(tmp_path, monkeypatch, capsys):
     assert tables.main(["--check"]) == 1 and "docs/page.md: stale" in capsys.readouterr().out
     assert "99" in page.read_text()
     assert tables.main([]) == 0 and tables.main(["--check"]) == 0
-    assert "second start" in page.read_text()
+    assert "second edit" in page.read_text()
     page.write_text("<!-- table: no-such -->\n<!-- end -->\n")
     with pytest.raises(SystemExit, match="unknown table 'no-such'"):
         tables.main(["--check"])
