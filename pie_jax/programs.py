@@ -16,6 +16,7 @@ import hashlib
 import importlib.metadata
 import pathlib
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -31,6 +32,7 @@ from pie_jax.runtime import Backend, backend, cache_folder, keeps_programs, made
 _Class = TypeVar("_Class", bound=type)
 _DIGEST = 32  # bytes of SHA-256 before the program in its file
 _PLATFORMS = {"gpu": "cuda"}
+_MOST = 64  # programs of one function
 _ONCE = ".once"  # at the end of a file's name
 _UNOPTIMISED = {"xla_backend_optimization_level": 0}
 
@@ -70,6 +72,7 @@ class Kept:
         self._once = _ONCE if once else ""
         self._function, self._jitted = function, jax.jit(function, static_argnames=static_argnames)
         self._programs: dict[tuple, _Program] = {}
+        _functions.add(self)
 
     def __call__(self, *args, **statics):
         leaves, tree = jax.tree.flatten(args)
@@ -93,10 +96,19 @@ class Kept:
     def _program(self, leaves: list, tree: Any, statics: Mapping) -> _Program:
         types = tuple(map(_type_of, leaves))
         key = (tree, tuple(statics.items()), backend(), types)
-        if key not in self._programs:
+        program = self._programs.get(key)
+        if program is None:
             make = functools.partial(self._made, repr(key), tree, statics, types, backend())
-            self._programs.setdefault(key, _Program(make))
-        return self._programs[key]
+            program = self._programs.setdefault(key, _Program(make))
+            while len(self._programs) > _MOST:  # a process that lives long sees photos of many sizes
+                with contextlib.suppress(RuntimeError, StopIteration):  # another thread does the same
+                    self._programs.pop(next(iter(self._programs)), None)
+        return program
+
+    def forget(self) -> None:
+        """Let go of all programs; each is read again where it is needed."""
+        self._programs.clear()
+        self._jitted.clear_cache()  # pyright: ignore
 
     def _made(self, told: str, tree: Any, statics: Mapping, types: tuple, chosen: Backend) -> Callable:
         """The program, called with flat arrays: from its file, or traced and written there."""
@@ -145,6 +157,15 @@ def kept_json(name: str, key: object, make: Callable[[], Any]) -> Any:
             path.parent.mkdir(exist_ok=True)
             write_json(path, found)
     return found["value"]
+
+
+def forget() -> None:
+    """Let go of every kept function's programs: each holds memory of its own until then."""
+    for function in list(_functions):
+        function.forget()
+
+
+_functions: weakref.WeakSet[Kept] = weakref.WeakSet()
 
 
 class _Program:

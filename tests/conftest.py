@@ -13,6 +13,21 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 
 
+_MANY = 30_000  # memory maps; Linux lets a process have 65 530, and every program of XLA:CPU takes some
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs():
+    """Let go of programs between modules, before a process has as many maps as it may."""
+    yield
+    maps = pathlib.Path("/proc/self/maps")
+    if maps.is_file() and maps.read_bytes().count(b"\n") > _MANY:
+        from pie_jax import programs
+
+        programs.forget()
+        jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def shared_models() -> pathlib.Path:
     """Networks as their owners publish them, beside the checkout; tests that need them skip where they are absent."""

@@ -70,6 +70,17 @@ def test_what_follows_from_the_code_is_kept_once(folder):
     assert programs.kept_json("facts", (1, "x"), make) == {"a": [1, 2]} and len(made) == 3
 
 
+def test_a_process_that_lives_long_lets_programs_go(folder, monkeypatch):
+    monkeypatch.setattr(programs, "_MOST", 2)
+    function, traced = made()
+    for by in (1.0, 2.0, 3.0):
+        result(function, by=by)
+    assert function._cache_size() == 2
+    assert result(function, by=1.0)[0] == [1.0, 2.0, 3.0] and traced == [1.0, 2.0, 3.0]  # read again, not traced
+    programs.forget()
+    assert function._cache_size() == 0 and result(function, by=3.0)[0] == [3.0, 4.0, 5.0]
+
+
 def test_a_damaged_file_is_made_again(folder):
     result(made()[0], by=2.0)
     (path,) = folder.iterdir()
