@@ -14,6 +14,7 @@ import contextlib
 import functools
 import hashlib
 import importlib.metadata
+import json
 import pathlib
 import threading
 import weakref
@@ -30,7 +31,7 @@ from pie_jax.io import read_json, replace_file, write_json
 from pie_jax.runtime import Backend, backend, cache_folder, keeps_programs, made_for, threads
 
 _Class = TypeVar("_Class", bound=type)
-_DIGEST = 32  # bytes of SHA-256 before the program in its file
+_DIGEST = 32  # bytes of SHA-256 before the data in a file
 _PLATFORMS = {"gpu": "cuda"}
 _MOST = 64  # programs of one function
 _ONCE = ".once"  # at the end of a file's name
@@ -52,25 +53,30 @@ def keepable_tuple(cls: _Class) -> _Class:
     return cls
 
 
-def kept(*, static_argnames: str | Sequence[str] = (), once: bool = False) -> Callable[[Callable], Kept]:
+def kept(*, static_argnames: str | Sequence[str] = (), donate_argnames: str | Sequence[str] = (),
+         once: bool = False) -> Callable[[Callable], Kept]:
     """`jax.jit` whose traced programs are kept for later processes, where `runtime.configure` keeps programs at all.
 
     Arrays are given by position, static arguments by name: their `repr`, and that of the arrays' trees, tells all that
     the program depends on. What the function returns are arrays in dictionaries, lists, tuples and `keepable` classes.
     Arrays on several devices are left to `jax.jit`.
 
-    once: a command runs it so seldom that making it fast would take longer than it saves.
+    donate_argnames: arrays that a caller does not use again; a kept program leaves them alone, `jax.jit` does not.
+    once: a command runs it so seldom that making it fast would take longer than it saves. Its results differ then by
+      rounding from those of `jax.jit`: nothing that a search reads is made so.
     """
-    return lambda function: Kept(function, static_argnames=static_argnames, once=once)
+    return lambda function: Kept(function, static_argnames=static_argnames, donate_argnames=donate_argnames, once=once)
 
 
 class Kept:
     """A function made by `kept`."""
 
-    def __init__(self, function: Callable, *, static_argnames: str | Sequence[str], once: bool):
+    def __init__(self, function: Callable, *, static_argnames: str | Sequence[str],
+                 donate_argnames: str | Sequence[str], once: bool):
         functools.update_wrapper(self, function)
         self._once = _ONCE if once else ""
-        self._function, self._jitted = function, jax.jit(function, static_argnames=static_argnames)
+        self._function = function
+        self._jitted = jax.jit(function, static_argnames=static_argnames, donate_argnames=donate_argnames)
         self._programs: dict[tuple, _Program] = {}
         _functions.add(self)
 
@@ -149,14 +155,13 @@ def kept_json(name: str, key: object, make: Callable[[], Any]) -> Any:
     folder = _folder()
     if folder is None:
         return make()
-    path = folder / f"{name}-{hashlib.sha256(repr((_version(), key)).encode()).hexdigest()}.json"
-    found = read_json(path)
-    if "value" not in found:
-        found = {"value": make()}
-        with contextlib.suppress(PieError, OSError):
-            path.parent.mkdir(exist_ok=True)
-            write_json(path, found)
-    return found["value"]
+    path = folder / f"{name}-{hashlib.sha256(repr((_version(), key)).encode()).hexdigest()}"
+    data = _read(path)
+    if data is not None:
+        return json.loads(data)
+    value = make()
+    _write(path, json.dumps(value).encode())
+    return value
 
 
 def forget() -> None:
@@ -238,8 +243,8 @@ def _note_used(note: pathlib.Path, known: list[str]) -> None:
 
 def _loaded(path: pathlib.Path) -> Callable | None:
     """A kept program ready to run; None where it is not there."""
-    exported = _read(path)
-    return None if exported is None else _compiled(exported, path.name)
+    data = _read(path)
+    return None if data is None else _compiled(jax.export.deserialize(bytearray(data)), path.name)
 
 
 def _compiled(exported: jax.export.Exported, name: str) -> Callable:
@@ -259,22 +264,22 @@ def _folder() -> pathlib.Path | None:
     return None if cache is None or not keeps_programs() else cache / "traced"
 
 
-def _read(path: pathlib.Path) -> jax.export.Exported | None:
-    """The program in a file; None where there is none, or not the one that was written."""
+def _read(path: pathlib.Path) -> bytes | None:
+    """What `_write` wrote to a file; None where there is none, or it is damaged."""
     try:
         data = path.read_bytes()
     except OSError:
         return None
     if hashlib.sha256(data[_DIGEST:]).digest() != data[:_DIGEST]:
         return None
-    return jax.export.deserialize(bytearray(data[_DIGEST:]))
+    return data[_DIGEST:]
 
 
-def _write(path: pathlib.Path, program: bytes) -> None:
-    """Keep a program; where it cannot be, later processes trace it again."""
+def _write(path: pathlib.Path, data: bytes) -> None:
+    """Keep data; where it cannot be, later processes make it again."""
     with contextlib.suppress(PieError, OSError):
         path.parent.mkdir(exist_ok=True)
-        replace_file(path, hashlib.sha256(program).digest() + program)
+        replace_file(path, hashlib.sha256(data).digest() + data)
 
 
 @functools.cache

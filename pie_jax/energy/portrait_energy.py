@@ -58,7 +58,7 @@ class Inputs:
     factors: dict[str, Array]  # the weights of the parts, as data: other weights need no new compilation
 
 
-@kept(static_argnames="precision", once=True)
+@kept(static_argnames="precision")
 def prepare_target(pack: Pack, portraits: Array, *, precision: PrecisionConfig = PRECISIONS["float32"]) -> Target:
     """Look at portraits [B, H, W, 3] in 0..1 (the generator's resolution) once. ValueError: another size.
 

@@ -31,7 +31,7 @@ def crop_camera(camera: CameraConfig) -> CameraConfig:
     return dataclasses.replace(camera, crop_x=0.0, crop_y=0.0, crop_size=1.0)
 
 
-@kept(static_argnames="configs", once=True)
+@kept(static_argnames="configs")
 def precompute(weights: dict[str, Weights], *, configs: PackConfigs) -> dict[str, Weights]:
     """A pack's weights with all that depends on them alone, made once: a branch "precomputed" in a network.
 

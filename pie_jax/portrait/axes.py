@@ -1,7 +1,6 @@
 """The principal axes of W: the directions in which a generator's codes differ, and how far.
 
-W has few of them: of the demo pack's 512 dimensions 45 hold nearly all. An optimiser that scales each coordinate by
-itself, as Adam does, makes most of that along such axes (measured: docs/presets.md).
+W has few of them. An optimiser that scales each coordinate by itself, as Adam does, needs fewer steps along such axes.
 """
 
 from __future__ import annotations
@@ -22,13 +21,18 @@ _POWER, _LEAST = 0.5, 0.1  # of the deviation along an axis in mean deviations, 
 
 
 def axes_for(pack: Pack, config: EmbedConfig) -> Axes | None:
-    """The axes of the pack's W where a stage asks for them."""
+    """The axes of the pack's W where a stage asks for them, else None.
+
+    Those of the coordinates where the mapping network gives NaN or infinity: the energy names what is at fault.
+    """
     if not any(stage.optimiser == "principal_adam" for stage in config.stages):
         return None
     generator = pack.configs.generator
-    w = _codes(pack.weights["generator"], config=generator)
-    deviations, vectors = np.linalg.eigh(np.cov(np.asarray(w, np.float64), rowvar=False))
-    spread = np.sqrt(np.maximum(deviations, 0.0))
+    w = np.asarray(_codes(pack.weights["generator"], config=generator), np.float64)
+    if not np.isfinite(w).all():
+        return Axes(vectors=jnp.eye(generator.w_dim), scale=jnp.ones(generator.w_dim))
+    variances, vectors = np.linalg.eigh(np.cov(w, rowvar=False))
+    spread = np.sqrt(np.maximum(variances, 0.0))
     spread = np.maximum(spread / max(float(spread.mean()), 1e-12), _LEAST)
     return Axes(vectors=jnp.asarray(vectors, jnp.float32), scale=jnp.asarray(spread ** _POWER, jnp.float32))
 

@@ -61,8 +61,9 @@ def edit_portrait(pack: Pack | str | os.PathLike, embedding: Embedding, *, yaw: 
       where what is asked lies outside the range in which edits of this pack were measured to arrive.
 
     Raises:
-      UsageError: unknown component or control, angle out of range. PackError: another pack's embedding, or a part
-      (rig, regressor, morphable model) that this edit needs is missing. NumericsError: a part gives NaN or infinity.
+      UsageError: unknown component or control, angle out of range, corrections below 0. PackError: another pack's
+      embedding, or a part (rig, regressor, morphable model) that this edit needs is missing. NumericsError: a part
+      gives NaN or infinity.
     """
     pack = as_pack(pack)
     if detail is not None and not 0.0 <= detail <= 1.0:
@@ -93,6 +94,8 @@ def edit_latent(pack: Pack, embedding: Embedding, *, order: Sequence[str] = CONT
                 corrections: int = FEEDBACK_ROUNDS, **request) -> tuple[np.ndarray, FaceParams | Absent]:
     """The edited code [L, D] and the FaceParams asked for. Arguments and errors as in `edit_portrait`."""
     check_pack(pack, embedding)
+    if corrections < 0:
+        raise UsageError(f"corrections: expected 0 or more, got {corrections}")
     target, asked = target_params(pack, embedding.params, **request)
     order = tuple(choose("order", control, CONTROLS) for control in names_of(order))
     order = tuple(control for control in order if control in asked)

@@ -33,3 +33,16 @@ def test_a_search_along_them_lowers_the_energy():
     config = EmbedConfig(energy=pack.configs.energy, stages=(dataclasses.replace(STAGE, steps=20),))
     energy = embed_portraits(pack, toy.portraits(jax.random.key(1), 1, pack=pack), config=config)[0].trace["energy"]
     assert energy[-3:].mean() < energy[:3].mean()
+
+
+def test_a_mapping_network_that_is_not_finite_is_named():
+    pack = toy.toy_pack(jax.random.key(0))
+    bad = jax.tree.map(lambda a: a.at[0].set(np.nan), pack.weights["generator"]["mapping"])
+    pack = dataclasses.replace(pack, weights=pack.weights | {"generator": pack.weights["generator"] | {"mapping": bad}})
+    config = EmbedConfig(energy=pack.configs.energy, stages=PRESETS["fast"])
+    axes = axes_for(pack, config)
+    np.testing.assert_array_equal(axes.vectors, np.eye(pack.configs.generator.w_dim))
+    portrait = toy.portraits(jax.random.key(1), 1, pack=toy.toy_pack(jax.random.key(0)))
+    few = tuple(dataclasses.replace(stage, steps=2) for stage in PRESETS["fast"])
+    embedding = embed_portraits(pack, portrait, config=dataclasses.replace(config, stages=few))[0]
+    assert np.isfinite(embedding.w_plus).all()  # begun at the mean code, which needs no mapping

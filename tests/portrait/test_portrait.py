@@ -339,6 +339,8 @@ def test_looking_at_the_edit_makes_up_for_weak_rigs(pack, embeddings, monkeypatc
     np.testing.assert_allclose(got[0][:, :2], change[:, :2], atol=0.03)  # what is missing: (0.4 change + 0.05) 0.52^3
     np.testing.assert_allclose(got[0][:, 2], 0.6 * change[:, 2] - 0.05, rtol=1e-5)  # roll has no curve
     np.testing.assert_allclose(got[1], 0.6 * change - 0.05, rtol=1e-4)  # nothing was measured: nothing is corrected
+    with pytest.raises(UsageError, match="corrections"):
+        edit_latent(pack, embeddings[0], yaw=1.0, corrections=-1)
     monkeypatch.setattr(calibration, "read_codes", None)  # nothing is read either
     quick = calibration.solve_edit(known, w_plus, source, wanted, order=order, corrections=0)[:, 0, :3]
     np.testing.assert_allclose(quick - source.rotation, 0.6 * change - 0.05, rtol=1e-4)
