@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
 import hashlib
 import logging
@@ -11,7 +10,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +70,12 @@ def _quiet() -> Iterator[None]:
     before = [logger.disabled for logger in loggers]
     for logger in loggers:
         logger.disabled = True
+    unraisable = sys.unraisablehook
+    sys.unraisablehook = _without_closed_loops(unraisable)  # stays after a failure: late answers come any time
     try:
         yield
+        sys.unraisablehook = unraisable
     except Exception:
-        _ignore_closed_loops()
         gc.collect()  # what asyncio has to say of a task that failed it says when the task goes
         raise
     finally:
@@ -82,11 +83,16 @@ def _quiet() -> Iterator[None]:
             logger.disabled = was
 
 
-@functools.cache
-def _ignore_closed_loops() -> None:
+def _without_closed_loops(hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """TensorStore goes on with other arrays after one has failed, and answers a loop that has ended."""
-    before = sys.unraisablehook
-    sys.unraisablehook = lambda seen: None if "loop is closed" in str(seen.exc_value) else before(seen)
+    if getattr(hook, "__name__", "") == "but_closed_loops":
+        return hook
+
+    def but_closed_loops(seen: Any) -> None:
+        if "loop is closed" not in str(seen.exc_value):
+            hook(seen)
+
+    return but_closed_loops
 
 
 def read_arrays(folder: Path, name: str, entry: Mapping, *, check: bool) -> Any:
