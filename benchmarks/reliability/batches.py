@@ -8,16 +8,13 @@ its neighbours are. But XLA compiles another program for each size, which adds i
 
 from __future__ import annotations
 
-import argparse
-import json
-import pathlib
 import sys
 import time
 from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.harness import append_rows, describe_machine
+from benchmarks.reliability.report import circumstances, parser_of, say
 from benchmarks.reliability.world import small_pack
 from pie_jax.cli import command as cli
 from pie_jax.config import PRESETS, EmbedConfig, StageConfig
@@ -47,18 +44,15 @@ def differences(pack: Pack, portraits: np.ndarray, *, sizes: Sequence[int] = SIZ
 @cli.guarded_main
 def main(argv: Sequence[str]) -> int:
     """Measure; the row says how it was."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = parser_of("batches", description=__doc__)
     parser.add_argument("--portraits", type=int, default=4)
-    parser.add_argument("--out", type=pathlib.Path, help="JSONL file to append the rows to")
     arguments = parser.parse_args(argv)
     began = time.monotonic()
     rng = np.random.default_rng(0)
     portraits = np.kron(rng.uniform(size=(arguments.portraits, 8, 8, 3)), np.ones((1, 4, 4, 1))).astype(np.float32)
     row = {**differences(small_pack(), portraits, stages=PRESETS["fast"]),
-           "seconds": round(time.monotonic() - began), **describe_machine()}
-    print(json.dumps(row))
-    if arguments.out:
-        append_rows(arguments.out, [row])
+           **circumstances(began)}
+    say(row, arguments.out)
     return 0
 
 

@@ -9,11 +9,9 @@ results as if nothing had happened.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import errno
 import io
-import json
 import os
 import pathlib
 import shutil
@@ -24,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from unittest import mock
 
-from benchmarks.harness import append_rows, describe_machine
+from benchmarks.reliability.report import circumstances, parser_of, say
 from benchmarks.reliability.world import (
     COMMANDS,
     EMBED_ONE,
@@ -145,10 +143,9 @@ def prepared(command: Command, before: pathlib.Path, folder: pathlib.Path) -> tu
 @cli.guarded_main
 def main(argv: Sequence[str]) -> int:
     """All operations of all commands and all errors; exit code 1 where one is not as it should be."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = parser_of("faults", description=__doc__)
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only each N-th fault")
     parser.add_argument("--command", choices=COMMANDS, action="append", help="only these")
-    parser.add_argument("--out", type=pathlib.Path, help="JSONL file to append the rows to")
     arguments = parser.parse_args(argv)
     bad = 0
     with tempfile.TemporaryDirectory(prefix="pie_jax_faults_") as place:
@@ -170,10 +167,8 @@ def main(argv: Sequence[str]) -> int:
             bad += sum(found.values())
             row = {"command": name, "operations": operations, "errors": len(ERRORS), "faults": len(cases),
                    "well": len(cases) - sum(found.values()), "problems": found,
-                   "seconds": round(time.monotonic() - began), **describe_machine()}
-            print(json.dumps(row))
-            if arguments.out:
-                append_rows(arguments.out, [row])
+                   **circumstances(began)}
+            say(row, arguments.out)
     return int(bad > 0)
 
 

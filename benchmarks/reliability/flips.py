@@ -8,8 +8,6 @@ in what Orbax keeps beside the arrays (times, the path of who wrote it, other sp
 
 from __future__ import annotations
 
-import argparse
-import json
 import pathlib
 import sys
 import tempfile
@@ -20,7 +18,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from benchmarks.harness import append_rows, describe_machine
+from benchmarks.reliability.report import circumstances, parser_of, say
 from benchmarks.reliability.world import small_pack
 from pie_jax.cli import command as cli
 from pie_jax.errors import NumericsError, PackError
@@ -65,10 +63,9 @@ def _equal(pack: Pack, due: Pack) -> bool:
 @cli.guarded_main
 def main(argv: Sequence[str]) -> int:
     """Turn bits over; exit code 1 where one was accepted, or refused badly."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = parser_of("flips", description=__doc__)
     parser.add_argument("--flips", type=int, default=1000, help="how many (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=pathlib.Path, help="JSONL file to append the row to")
     arguments = parser.parse_args(argv)
     began, rng = time.monotonic(), np.random.default_rng(arguments.seed)
     with tempfile.TemporaryDirectory(prefix="pie_jax_flips_") as place:
@@ -83,10 +80,8 @@ def main(argv: Sequence[str]) -> int:
                 print(f"{file}: {outcome}", file=sys.stderr)
     bad = arguments.flips - found["refused"] - found["the same"]
     row = {"flips": arguments.flips, "refused": found.pop("refused", 0), "same": found.pop("the same", 0),
-           "problems": dict(found), "seconds": round(time.monotonic() - began), **describe_machine()}
-    print(json.dumps(row))
-    if arguments.out:
-        append_rows(arguments.out, [row])
+           "problems": dict(found), **circumstances(began)}
+    say(row, arguments.out)
     return int(bad > 0)
 
 

@@ -14,7 +14,6 @@ a file that it stops at is refused, and counted as "stopped". An audit hook does
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import io
@@ -33,8 +32,11 @@ import zipfile
 from collections.abc import Callable
 from typing import Any
 
+from pie_jax.cli import command
+
 ROOT = pathlib.Path(__file__).parents[2]
 SECONDS, MEMORY = 5.0, 2**30  # of one mutation
+_WORKER = "--worker"
 PATIENCE = 60.0  # seconds of the clock without a word, after which the parent gives a process up
 RENEWED = 10_000  # mutations of one process: the system's count of processor time drifts from the clock of Python
 CHECKSUMS = ("torch-zip", "torchscript", "npz")
@@ -317,7 +319,7 @@ def fuzz(container: str, *, count: int, seed: int = 0) -> dict[str, Any]:
     start, alone = time.monotonic(), False
     while row["mutations"] < count:
         first, many = row["mutations"], 1 if alone else min(count - row["mutations"], RENEWED)
-        words = ("--worker", container, str(first), str(many), str(seed))
+        words = (_WORKER, container, str(first), str(many), str(seed))
         with subprocess.Popen([sys.executable, "-m", "benchmarks.reliability.fuzz", *words], stdout=subprocess.PIPE,
                               cwd=ROOT, text=True) as process:
             watch = ended_after(process)
@@ -373,26 +375,29 @@ def _wrong(row: dict[str, Any], k: int, what: str) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; exit code 1 where anything went wrong."""
-    p = argparse.ArgumentParser(prog="python -m benchmarks.reliability.fuzz", description=str(__doc__).split("\n")[0])
-    p.add_argument("--count", type=int, default=100_000, help="mutations a container")
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == [_WORKER]:
+        container, *numbers = argv[1:]
+        work(container, *map(int, numbers))
+        return 0
+    return _every(argv)
+
+
+@command.guarded_main
+def _every(argv: list[str]) -> int:
+    from benchmarks.harness import describe_machine  # a process that reads damaged files needs neither
+    from benchmarks.reliability.report import parser_of, say
+
+    p = parser_of("fuzz", description=__doc__)
+    p.add_argument("--count", type=int, default=100_000, help="mutations a container (default: %(default)s)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--only", nargs="+", metavar="CONTAINER", help="some of the containers")
-    p.add_argument("--out", metavar="ROWS.jsonl", help="file to add the rows to")
-    p.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
     arguments = p.parse_args(argv)
-    if arguments.worker:
-        container, first, count, seed = arguments.worker
-        work(container, int(first), int(count), int(seed))
-        return 0
     failed = 0
     for container in arguments.only or containers():
         row = fuzz(container, count=arguments.count, seed=arguments.seed)
         failed += row["wrong"]
-        print(json.dumps(row), flush=True)
-        if arguments.out:
-            from benchmarks import harness
-
-            harness.append_rows(arguments.out, [row | harness.describe_machine()])
+        say(row | describe_machine(), arguments.out)
     return 1 if failed else 0
 
 

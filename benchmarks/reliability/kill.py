@@ -7,9 +7,7 @@ Half of the moments are random times, half are just before a random one of the f
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import pathlib
 import shutil
 import signal
@@ -20,8 +18,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.harness import append_rows, describe_machine
 from benchmarks.reliability.children import Child
+from benchmarks.reliability.report import circumstances, parser_of, say
 from benchmarks.reliability.world import COMMANDS, EDIT, EMBED_ONE, Command, World, contents, leftovers, make_world
 from pie_jax.cli import command as cli
 
@@ -91,11 +89,10 @@ def moments(due: Undisturbed, count: int, *, seed: int) -> list[int | float]:
 @cli.guarded_main
 def main(argv: Sequence[str]) -> int:
     """Kill every command at its share of the moments; exit code 1 where a rerun is not the same."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = parser_of("kill", description=__doc__)
     parser.add_argument("--moments", type=int, default=200, help="in all (default: %(default)s)")
     parser.add_argument("--command", choices=COMMANDS, action="append", help="only these")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=pathlib.Path, help="JSONL file to append the rows to")
     arguments = parser.parse_args(argv)
     names = arguments.command or list(COMMANDS)
     bad = 0
@@ -118,10 +115,8 @@ def main(argv: Sequence[str]) -> int:
             bad += sum(found.values())
             row = {"command": name, "moments": len(times), "same": len(times) - sum(found.values()), "problems": found,
                    "operations": due.operations, "run_s": round(due.seconds, 1),
-                   "seconds": round(time.monotonic() - began), **describe_machine()}
-            print(json.dumps(row))
-            if arguments.out:
-                append_rows(arguments.out, [row])
+                   **circumstances(began)}
+            say(row, arguments.out)
     return int(bad > 0)
 
 

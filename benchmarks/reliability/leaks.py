@@ -8,9 +8,7 @@ The second watches one `pie embed` of so many small photos from outside.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import os
 import pathlib
 import sys
@@ -21,9 +19,9 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
-from benchmarks.harness import append_rows, describe_machine
 from benchmarks.reliability.children import Child
 from benchmarks.reliability.processes import quick
+from benchmarks.reliability.report import circumstances, parser_of, say
 from benchmarks.reliability.world import EMBED, World, make_world, small_pack
 from pie_jax.cli import command as cli
 from pie_jax.config import EmbedConfig, StageConfig
@@ -124,11 +122,10 @@ def one_run(world: World, folder: pathlib.Path, count: int) -> dict:
 @cli.guarded_main
 def main(argv: Sequence[str]) -> int:
     """Measure; the rows say how it was."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = parser_of("leaks", description=__doc__)
     parser.add_argument("--edits", type=int, default=500)
     parser.add_argument("--embeds", type=int, default=100)
     parser.add_argument("--portraits", type=int, help="one embed command over so many photos instead")
-    parser.add_argument("--out", type=pathlib.Path, help="JSONL file to append the rows to")
     arguments = parser.parse_args(argv)
     began = time.monotonic()
     if arguments.portraits:
@@ -141,10 +138,7 @@ def main(argv: Sequence[str]) -> int:
         rows = [{"what": "edits in one process", "calls": arguments.edits, **edits.row()},
                 {"what": "embeddings in one process", "calls": arguments.embeds, **embeds.row()}]
     for row in rows:
-        row |= {"seconds": round(time.monotonic() - began), **describe_machine()}
-        print(json.dumps(row))
-    if arguments.out:
-        append_rows(arguments.out, rows)
+        say(row | circumstances(began), arguments.out)
     return 0
 
 

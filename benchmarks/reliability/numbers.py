@@ -8,10 +8,7 @@ the pool one of every row, since a step draws some rows only and is good where i
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
-import pathlib
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -20,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.harness import append_rows, describe_machine
+from benchmarks.reliability.report import circumstances, parser_of, say
 from benchmarks.reliability.world import small_pack
 from pie_jax.cli import command as cli
 from pie_jax.config import EmbedConfig, EnergyConfig, StageConfig
@@ -69,8 +66,7 @@ def verdict(embedding: Embedding, start: np.ndarray) -> str:
 @cli.guarded_main
 def main(argv: Sequence[str]) -> int:
     """Every array and every value; exit code 1 where one is not as it should be."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--out", type=pathlib.Path, help="JSONL file to append the row to")
+    parser = parser_of("numbers", description=__doc__)
     arguments = parser.parse_args(argv)
     began = time.monotonic()
     pack = small_pack(full=True)
@@ -91,10 +87,8 @@ def main(argv: Sequence[str]) -> int:
     count = sum(found.values())
     row = {"faults": count, "named": found.pop("named", 0), "no_effect": found.pop("no effect", 0), "problems": found,
            "terms": {what: sorted(terms) for what, terms in named.items()},
-           "seconds": round(time.monotonic() - began), **describe_machine()}
-    print(json.dumps(row))
-    if arguments.out:
-        append_rows(arguments.out, [row])
+           **circumstances(began)}
+    say(row, arguments.out)
     return int(bool(row["problems"]))
 
 

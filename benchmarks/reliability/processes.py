@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import pathlib
 import shutil
 import sys
@@ -15,8 +13,8 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 
-from benchmarks.harness import append_rows, describe_machine
 from benchmarks.reliability.children import Child
+from benchmarks.reliability.report import circumstances, parser_of, say
 from benchmarks.reliability.world import CONVERT, EMBED, Command, World, contents, leftovers, make_world
 from pie_jax.cli import command as cli
 from pie_jax.config import CONTROLS
@@ -95,9 +93,8 @@ def _compared(command: Command, folder: pathlib.Path, due: dict[str, str]) -> st
 @cli.guarded_main
 def main(argv: Sequence[str]) -> int:
     """All kinds, with two and four processes; exit code 1 where one is not as it should be."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = parser_of("processes", description=__doc__)
     parser.add_argument("--rounds", type=int, default=10, help="of each kind (default: %(default)s)")
-    parser.add_argument("--out", type=pathlib.Path, help="JSONL file to append the rows to")
     arguments = parser.parse_args(argv)
     bad = 0
     with tempfile.TemporaryDirectory(prefix="pie_jax_processes_") as place:
@@ -120,10 +117,8 @@ def main(argv: Sequence[str]) -> int:
                 bad += sum(found.values())
                 row = {"kind": name, "processes": count, "rounds": arguments.rounds,
                        "well": arguments.rounds - sum(found.values()), "problems": found,
-                       "seconds": round(time.monotonic() - began), **describe_machine()}
-                print(json.dumps(row))
-                if arguments.out:
-                    append_rows(arguments.out, [row])
+                       **circumstances(began)}
+                say(row, arguments.out)
     return int(bad > 0)
 
 

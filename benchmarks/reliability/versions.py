@@ -8,7 +8,6 @@ embedded and edited, and the tests of `CHECKS`.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import pathlib
@@ -21,7 +20,7 @@ import time
 import tomllib
 from collections.abc import Sequence
 
-from benchmarks.harness import append_rows
+from benchmarks.reliability.report import parser_of, say
 from pie_jax.cli import command
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -88,10 +87,9 @@ def _version(interpreter: str) -> str:
 @command.guarded_main
 def main(argv: Sequence[str]) -> int:
     """Make and check every environment; exit code 1 where one did not pass."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = parser_of("versions", description=__doc__)
     parser.add_argument("--python", action="append", metavar="PATH", help="an interpreter (default: those on the PATH)")
     parser.add_argument("--pins", choices=PINS, action="append", help="only these")
-    parser.add_argument("--out", type=pathlib.Path, help="JSONL file to append the rows to")
     arguments = parser.parse_args(argv)
     at_hand = [shutil.which(f"python{version}") for version in PYTHONS]
     failed = False
@@ -99,10 +97,8 @@ def main(argv: Sequence[str]) -> int:
         for pins in arguments.pins or PINS:
             with tempfile.TemporaryDirectory(prefix="pie_jax_versions_") as folder:
                 row = check(interpreter, pins, pathlib.Path(folder))
-            print(json.dumps(row))
+            say(row, arguments.out)
             failed |= row["outcome"] != "passed"
-            if arguments.out:
-                append_rows(arguments.out, [row])
     return int(failed)
 
 
