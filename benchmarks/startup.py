@@ -2,8 +2,8 @@
 
     python -m benchmarks.startup [--runs 3] [--beside OTHER_CHECKOUT] [--out benchmarks/results/startup.jsonl]
 
-Every start is a process of its own: the first embed and the first edit with an empty cache of programs, the second ones
-with what the first left there. Rows: wall and processor seconds (which other programs disturb less) of the whole
+Every start is a process of its own: the first embed with an empty cache of programs, the others with what those before
+them left there. Rows: wall and processor seconds (which other programs disturb less) of the whole
 process, medians over the runs, and where they went, summed over the process's threads, which work beside each other:
 
     import_s     the interpreter, JAX and the command's modules
@@ -11,7 +11,7 @@ process, medians over the runs, and where they went, summed over the process's t
     compile_s    XLA, or reading its results from the cache
     programs     compiled or read
 
-`--beside` measures another checkout in turns with this one. The first edit is timed after an embed.
+`--beside` measures another checkout in turns with this one.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ import tempfile
 import time
 from collections import Counter
 from typing import Any
+
+from pie_jax.cli import command
 
 HELP_SECONDS = 0.3  # the bar
 _HELP_RUNS = 5
@@ -84,7 +86,7 @@ def help_seconds(checkout: pathlib.Path) -> dict[str, float]:
 
 
 def starts(checkout: pathlib.Path) -> dict[str, dict[str, float]]:
-    """One round: every command with an empty cache and again."""
+    """One round: every command the first time and again."""
     with tempfile.TemporaryDirectory(prefix="pie_jax_startup_") as name:
         folder = pathlib.Path(name)
         cache, out = folder / "cache", folder / "out"
@@ -98,33 +100,32 @@ def starts(checkout: pathlib.Path) -> dict[str, dict[str, float]]:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    if argv[:1] == [_CHILD]:
-        return child(float(argv[1]), argv[2:])
-    from benchmarks import harness
-    from pie_jax.cli import command
+    return child(float(argv[1]), argv[2:]) if argv[:1] == [_CHILD] else _measure(argv)
+
+
+@command.guarded_main
+def _measure(argv: list[str]) -> int:
+    from benchmarks import harness  # the measured processes do without
 
     options = command.Parser(module="benchmarks.startup", description=__doc__)
     command.add_debug(options)
     options.add_argument("--runs", type=int, default=1, help="rounds (default: %(default)s)")
     options.add_argument("--beside", type=pathlib.Path, metavar="CHECKOUT", help="another version of the code")
     options.add_argument("--out", metavar="FILE", help="JSONL file to append the rows to")
-
-    def work() -> int:
-        arguments = options.parse_args(argv)
-        here = pathlib.Path(__file__).parents[1]
-        checkouts = [here] if arguments.beside is None else [arguments.beside.resolve(), here]
-        rounds = [[starts(checkout) for checkout in checkouts] for _ in range(max(arguments.runs, 1))]
-        rows = [row for found, checkout in zip(zip(*rounds, strict=True), checkouts, strict=True)
-                for row in _rows(found, checkout)]
-        print(harness.table(rows, ("what", "commit", "wall_s", "cpu_s", "import_s", "trace_s", "compile_s", "programs",
-                                   "load")))
-        if arguments.out:
-            harness.append_rows(pathlib.Path(arguments.out), rows)
-        slow = [row for row in rows if row["what"] == "help" and row["wall_s"] > HELP_SECONDS]
-        return 1 if slow else 0
-
-    return command.guarded(work, debug="--debug" in argv)
+    arguments = options.parse_args(argv)
+    here = pathlib.Path(__file__).parents[1]
+    checkouts = [here] if arguments.beside is None else [arguments.beside.resolve(), here]
+    rounds = [[starts(checkout) for checkout in checkouts] for _ in range(max(arguments.runs, 1))]
+    rows = [row for found, checkout in zip(zip(*rounds, strict=True), checkouts, strict=True)
+            for row in _rows(found, checkout)]
+    print(harness.table(rows, ("what", "commit", "wall_s", "cpu_s", "import_s", "trace_s", "compile_s", "programs",
+                               "load")))
+    if arguments.out:
+        harness.append_rows(arguments.out, rows)
+    slow = any(row["what"] == "help" and row["wall_s"] > HELP_SECONDS for row in rows)
+    return int(slow)
 
 
 def _rows(rounds: Any, checkout: pathlib.Path) -> list[dict]:
