@@ -24,7 +24,7 @@ from pie_jax.programs import beside
 def make_programs_early(pack: Pack, config: EmbedConfig, *, batch: int) -> None:
     """Begin to make what `embed_portraits` takes longest to compile, for these settings on one device; returns at once.
 
-    Which programs are made decides nothing: what is missing is made when it is needed, what is not needed is lost time.
+    Results do not depend on it: a program that is missing is made when it is needed, one that is not needed costs time.
     """
     beside(partial(_make, pack, config.on(jax.devices()[0].platform), batch))
 
