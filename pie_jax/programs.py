@@ -62,8 +62,8 @@ def kept(*, static_argnames: str | Sequence[str] = (), donate_argnames: str | Se
     Arrays on several devices are left to `jax.jit`.
 
     donate_argnames: arrays that a caller does not use again; a kept program leaves them alone, `jax.jit` does not.
-    once: compile it without LLVM's optimisation, for what a command runs so seldom that making it fast takes longer than
-      it saves. Results then differ by rounding from those of `jax.jit`: nothing that a search reads is made so.
+    once: compile it without LLVM's optimisation, for what a command runs so seldom that making it fast takes longer
+      than it saves. Results then differ by rounding from those of `jax.jit`: nothing that a search reads is made so.
     """
     return lambda function: Kept(function, static_argnames=static_argnames, donate_argnames=donate_argnames, once=once)
 
