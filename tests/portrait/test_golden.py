@@ -16,17 +16,19 @@ from pie_jax.portrait import embed_portraits
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "embedding.npz"
 STAGES = (StageConfig(space="w", steps=4, chunk=2, optimiser="adam", learning_rate=0.05),
           StageConfig(space="w_plus", steps=4, chunk=2, learning_rate=1.0))
-TOLERANCE = 2e-3  # of an array's largest value: the order in which processors round sums
+TOLERANCE = 1e-4  # of an array's largest value: the order in which processors round sums
+# The toy's random network hardly tells portraits apart: square distances of 1e-9 to 1e-8 between unit vectors.
+FLOOR = {"trace/recognition": 1e-9}
 # Versions of JAX draw other samples of v, and Adam's first steps carry roundings on: there only this is compared.
 ANY_VERSION = {"portrait_params": 1e-4, "portrait_landmarks": 1e-4, "trace/identity": 1e-2, "trace/invariance": 1e-2,
                "params": 0.05, "metric/psnr_db": 0.05, "metric/ssim": 0.1, "metric/identity_cosine": 1e-2}
 
 
-def arrays() -> dict[str, np.ndarray]:
-    """Code, parameters, landmarks, every term over the steps, metrics."""
+def arrays(portrait: np.ndarray) -> dict[str, np.ndarray]:
+    """Code, parameters, landmarks, every term over the steps, metrics of a portrait, uint8 [R, R, 3]."""
     pack = toy.toy_pack(jax.random.key(0))
     config = EmbedConfig(energy=pack.configs.energy, stages=STAGES, seed=3)
-    embedding = embed_portraits(pack, toy.portraits(jax.random.key(1), 1, pack=pack), config=config)[0]
+    embedding = embed_portraits(pack, np.float32(portrait[None]) / 255, config=config)[0]
     found = {"w_plus": embedding.w_plus, "params": embedding.params.to_vector(),
              "portrait_params": embedding.portrait_params.to_vector(), "landmarks": embedding.landmarks,
              "portrait_landmarks": embedding.portrait_landmarks}
@@ -36,15 +38,19 @@ def arrays() -> dict[str, np.ndarray]:
 
 
 def test_a_toy_portrait_is_embedded_as_it_was():
-    found, golden = arrays(), read_npz(GOLDEN)
+    golden = read_npz(GOLDEN)
+    found = arrays(golden.pop("portrait"))  # its very bits: the draws of its search come from their hash
     same_version = str(golden.pop("jax")) == jax.__version__
     assert set(found) == set(golden)
     for name, was in golden.items():
         tolerance = TOLERANCE if same_version else ANY_VERSION.get(name)
         if tolerance is not None:
-            np.testing.assert_allclose(found[name], was, rtol=0, atol=tolerance * np.abs(was).max(), err_msg=name)
+            allowed = tolerance * np.abs(was).max() + FLOOR.get(name, 0.0)
+            np.testing.assert_allclose(found[name], was, rtol=0, atol=allowed, err_msg=name)
     assert np.ptp(golden["w_plus"], axis=0).max() > 1e-3  # the rows of W+ did part
 
 
 if __name__ == "__main__":
-    write_npz(GOLDEN, {**arrays(), "jax": np.array(jax.__version__)}, compress=True)
+    own = toy.portraits(jax.random.key(1), 1, pack=toy.toy_pack(jax.random.key(0)))[0]
+    own = np.round(np.asarray(own) * 255).astype(np.uint8)
+    write_npz(GOLDEN, {**arrays(own), "portrait": own, "jax": np.array(jax.__version__)}, compress=True)

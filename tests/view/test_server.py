@@ -104,12 +104,12 @@ def test_a_portrait_is_embedded_with_its_progress_told(served, gallery, monkeypa
     job = jobs.EmbeddingJob(load_pack("demo"), "demo", tmp_path / "out", busy=lambda: False)
     image = Image.open(portrait.photo_path).convert("RGB")
     job.start(portrait, image, told.append, folders.append)
-    job.join(300)
+    job.join(3000)
     states = [picture_of(data)[0]["state"] for data in told]
     assert states[-1] == "done" and "optimise" in states and folders == [tmp_path / "out" / "me"]
     assert (folders[0] / "embedding.npz").is_file() and any(picture_of(data)[1] is not None for data in told)
     job.cancel()
     told.clear()
     job.start(portrait, image, lambda data: (told.append(data), job.cancel()), folders.append)
-    job.join(300)
+    job.join(3000)
     assert picture_of(told[-1])[0]["state"] in ("cancelled", "done")
