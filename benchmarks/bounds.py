@@ -118,7 +118,7 @@ def main(argv: list[str]) -> int:
 
             pack = load_pack(arguments.pack)
         rows += time_step(pack, variants, arguments)
-    machine = harness.describe_machine()
+    machine = {"run": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()), **harness.describe_machine()}
     rows = [{"benchmark": "bounds", **row, **machine} for row in rows]
     for row in rows:
         print(json.dumps(row))
