@@ -1,25 +1,28 @@
 """Measured bounds between the forms of convolutions beside the committed ones.
 
-    python -m benchmarks.bounds [--cores N] [--random 256] [--no-step] [--out benchmarks/results/bounds.jsonl]
+    python -m benchmarks.bounds [--cores N] [--synthesis 256] [--out benchmarks/results/bounds.jsonl]
 
 Rows: `measurement` is what a first start pays where bounds are measured; `probe` is each timed layer in both forms, and
-which form either bounds give it; `step` is a whole energy step by the committed bounds, by the measured ones and by the
-two extremes, alternately in one process, and how far its energy and gradient are from those by the committed bounds.
+which form either bounds give it; `step` is a whole energy step of the demo pack by committed bounds, by measured
+ones and by the two extremes, alternately in one process, and how far its energy and gradient are from those by the
+committed bounds. `--synthesis` takes a generator of random weights, and the mean square of its image, instead.
 Milliseconds are medians of wall clock; `cpu` are those of the processor, which other programs disturb less.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from pie_jax.bounds import ALL, Bounds, Range
 from pie_jax.cli import command
 
+# What a row says of the case, and what makes its program: () -> a call, its energies and its gradient.
+Timed = tuple[dict[str, Any], Callable[[], tuple[Callable[[], Any], Any, Any]]]
 EXTREMES = {"none": Bounds(winograd=(), fused_upsample=()),
             "all": Bounds(winograd=(Range(1, 0, ALL),), fused_upsample=(Range(512, 0, ALL),))}
 
@@ -28,12 +31,9 @@ def parser() -> command.Parser:
     """The flags of this benchmark."""
     options = command.Parser(module="benchmarks.bounds", description=__doc__)
     command.add_debug(options)
-    options.add_argument("--pack", default="demo", help="whose step is timed (default: %(default)s)")
-    options.add_argument("--random", type=int, choices=(256, 1024), help="px: random weights of public sizes instead")
-    options.add_argument("--batch", type=int, default=1)
+    options.add_argument("--synthesis", type=int, choices=(256, 1024), help="px: a generator alone, random weights")
     options.add_argument("--cores", type=int, help="keep to so many processors")
     options.add_argument("--runs", type=int, default=20)
-    options.add_argument("--no-step", action="store_true", help="only the measurement and its probes")
     options.add_argument("--out", metavar="FILE")
     return options
 
@@ -68,56 +68,87 @@ def measure() -> tuple[dict[str, Bounds], list[dict[str, Any]]]:
     return {"committed": committed, "measured": measured, **EXTREMES}, rows
 
 
-def time_step(pack: Any, variants: dict[str, Bounds], arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for a whole step by each of the bounds; equal bounds share one program."""
+def demo_step() -> Timed:
+    """A step of the demo pack: every term at full size, and the optimiser's update."""
+    from benchmarks import steps
+    from pie_jax.pack import load_pack
+
+    pack = load_pack("demo")
+
+    def make():
+        case = steps.Case(pack, steps.parser().parse_args([]))
+        kind = steps.Kind(case, case.described)
+        return kind.step, kind.first[0], kind.first[2]
+
+    return {"kind": "step", "pack": pack.name, "resolution": pack.configs.generator.resolution}, make
+
+
+def random_synthesis(resolution: int) -> Timed:
+    """A generator of random weights: the mean square of its image, and the gradient to w_plus."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from benchmarks.random_pack import configs_of_size
+    from pie_jax.nn.layers import apply, initialise, precompute
+    from pie_jax.nn.stylegan2 import Synthesis
+
+    config = configs_of_size(resolution).generator
+    network = Synthesis(config)
+    rng = np.random.default_rng(0)
+    w_plus = jnp.asarray(rng.normal(size=(1, config.num_layers, config.w_dim)), jnp.float32)
+    weights = jax.jit(lambda key, code: initialise(network, key, code))(jax.random.key(0), w_plus)
+
+    def make():
+        known = {**weights, "precomputed": jax.jit(lambda tree: precompute(network, tree, w_plus))(weights)}
+        program = jax.jit(jax.value_and_grad(lambda code, tree: jnp.mean(jnp.square(apply(network, tree, code)))))
+        program = program.lower(w_plus, known).compile()
+        value, gradient = program(w_plus, known)
+        return lambda: program(w_plus, known), value[None], gradient
+
+    return {"kind": "synthesis", "pack": f"random-{resolution}", "resolution": resolution}, make
+
+
+def time_variants(timed: Timed, variants: dict[str, Bounds], *, runs: int) -> list[dict[str, Any]]:
+    """A row for each of the bounds; equal bounds share one program."""
     import jax
     import numpy as np
 
-    from benchmarks import harness, steps
+    from benchmarks import harness
     from pie_jax import runtime
 
-    options = steps.parser().parse_args(["--batch", str(arguments.batch), "--runs", str(arguments.runs)])
-    kinds: dict[Bounds, steps.Kind] = {}
+    facts, make = timed
+    calls, values, gradients = {}, {}, {}
     for bounds in variants.values():
-        if bounds not in kinds:
+        if bounds not in calls:
             with runtime.made_for(runtime.Backend(platform="cpu", bounds=bounds)):
-                case = steps.Case(pack, options)
-                kinds[bounds] = steps.Kind(case, case.described)
-    names = {bounds: str(i) for i, bounds in enumerate(kinds)}
-    spreads = harness.run_blocked({names[bounds]: kind.step for bounds, kind in kinds.items()}, runs=arguments.runs)
-    rows, first = [], jax.device_get(kinds[variants["committed"]].first)
-    resolution = pack.configs.generator.resolution
-    for name, bounds in variants.items():
-        energies, _, gradient = jax.device_get(kinds[bounds].first)
-        rows.append({"kind": "step", "pack": pack.name, "resolution": resolution, "batch": arguments.batch,
-                     "bounds": name, **spreads[names[bounds]].row(),
-                     "energy_difference": float(np.max(np.abs(energies - first[0]) / np.abs(first[0]))),
-                     "gradient_difference": float(np.linalg.norm(gradient - first[2]) / np.linalg.norm(first[2])),
-                     "as_committed": bounds == variants["committed"]})
-    return rows
+                calls[bounds], *first = make()
+            values[bounds], gradients[bounds] = jax.device_get(first)
+    names = {bounds: str(i) for i, bounds in enumerate(calls)}
+    spreads = harness.run_blocked({names[bounds]: call for bounds, call in calls.items()}, runs=runs)
+    committed = variants["committed"]
+
+    def far(found, bounds):
+        return float(f"{np.linalg.norm(found[bounds] - found[committed]) / np.linalg.norm(found[committed]):.3g}")
+
+    return [{**facts, "bounds": name, **spreads[names[bounds]].row(), "energy_difference": far(values, bounds),
+             "gradient_difference": far(gradients, bounds), "as_committed": bounds == committed}
+            for name, bounds in variants.items()]
 
 
 @command.guarded_main
 def main(argv: list[str]) -> int:
     options = parser()
     arguments = options.parse_args(argv)
-    if arguments.batch < 1 or arguments.runs < 1:
-        options.error("--batch, --runs: expected at least 1")
+    if arguments.runs < 1:
+        options.error("--runs: expected at least 1")
 
     from benchmarks import harness
 
     harness.start("cpu", use_cores=arguments.cores)
     variants, rows = measure()
-    if not arguments.no_step:
-        if arguments.random:
-            from benchmarks.random_pack import configs_of_size, random_pack
-
-            pack = random_pack(configs_of_size(arguments.random))
-        else:
-            from pie_jax.pack import load_pack
-
-            pack = load_pack(arguments.pack)
-        rows += time_step(pack, variants, arguments)
+    timed = random_synthesis(arguments.synthesis) if arguments.synthesis else demo_step()
+    rows += time_variants(timed, variants, runs=arguments.runs)
     machine = {"run": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()), **harness.describe_machine()}
     rows = [{"benchmark": "bounds", **row, **machine} for row in rows]
     for row in rows:

@@ -139,14 +139,14 @@ def bounds_probes() -> str:
 def bounds_steps() -> str:
     """A whole step by the committed bounds, by the measured ones and by the extremes, alternately in one process."""
     rows = []
-    for run in _bounds_runs("step").values():
+    for run in (*_bounds_runs("step").values(), *_bounds_runs("synthesis").values()):
         first = next(row for row in run if row["bounds"] == "committed")
         for row in run:
             name = row["bounds"] + (", the same" if row["bounds"] == "measured" and row["as_committed"] else "")
-            rows.append((_place(row), name, f"{row['ms']:.0f}", f"{row['cpu_ms']:.0f}",
+            rows.append((f"{row['kind']}, {_place(row)}", name, f"{row['ms']:.0f}", f"{row['cpu_ms']:.0f}",
                          f"{first['cpu_ms'] / row['cpu_ms']:.2f}", f"{row['energy_difference']:.0e}",
                          f"{row['gradient_difference']:.0e}", f"{row['load']}"))
-    return markdown(("step", "bounds", "ms", "processor ms", "times as fast, processor", "energy differs by",
+    return markdown(("case", "bounds", "ms", "processor ms", "times as fast, processor", "energy differs by",
                      "gradient differs by", "load of the machine"), rows)
 
 
