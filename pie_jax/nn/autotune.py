@@ -49,7 +49,7 @@ def _question(form: str, channels: int, split: int, small: tuple, large: tuple) 
 
 # Layers of published generators and of VGG-16. Larger arrays are more strips of the same kind.
 QUESTIONS = (
-    _question("winograd", 32, 2**20, (128, 32, 32), (192, 32, 32)),
+    _question("winograd", 32, 2**20, (64, 32, 32), (192, 32, 32)),
     _question("winograd", 64, 2**20, (64, 64, 64), (144, 64, 64)),
     _question("winograd", 128, 2**19, (32, 128, 128), (96, 128, 128)),
     _question("winograd", 256, 2**18, (16, 512, 512), (48, 256, 256)),
