@@ -114,26 +114,26 @@ def _bounds_runs(kind: str) -> dict[tuple, list[dict]]:
 
 def bounds_cost() -> str:
     """What a first start pays where it measures, and a later one."""
-    rows = [row for run in _bounds_runs("measurement").values() for row in run]
+    rows = [row for row in rows_of("bounds.jsonl") if row["kind"] == "measurement"]
     return markdown(("machine", "first start, s", "processor seconds", "later starts, ms", "load of the machine"), [
         (_machine(row), f"{row['seconds']:.1f}", f"{row['cpu_s']:.1f}", f"{row['read_ms']:.1f}", f"{row['load']}")
-        for row in rows])
+        for row in sorted(rows, key=lambda row: row["cores"])])
 
 
 def bounds_probes() -> str:
     """How many times as fast the other form of each timed layer is, and where the bounds put it."""
     runs = _bounds_runs("probe")
-    machines = {key: _machine(rows[0]) for key, rows in runs.items()}
-    lines: dict[tuple, list[str]] = {}
-    for rows in runs.values():
+    lines: dict[tuple, dict[tuple, str]] = {}
+    for machine, rows in runs.items():
         for row in rows:
             _, height, width, inputs = row["shape"]
-            used = ["direct", row["form"].replace("_", " ")]
-            chosen = [used[row[name]] for name in ("committed", "measured")]
+            form = row["form"].replace("_", " ")
+            chosen = [form if row[name] else "direct" for name in ("committed", "measured")]
             what = chosen[0] if chosen[0] == chosen[1] else f"{chosen[0]}, measured {chosen[1]}"
-            key = (row["form"].replace("_", " "), f"{height}x{width}, {inputs} to {row['features']} channels")
-            lines.setdefault(key, []).append(f"{row['direct_ms'] / row['other_ms']:.2f}; {what}")
-    return markdown(("form", "layer", *machines.values()), [(*key, *cells) for key, cells in lines.items()])
+            layer = f"{height}x{width}, {inputs} to {row['features']} channels"
+            lines.setdefault((form, layer), {})[machine] = f"{row['direct_ms'] / row['other_ms']:.2f}; {what}"
+    return markdown(("form", "layer", *(_machine(rows[0]) for rows in runs.values())), [
+        (*key, *(cells.get(machine, "") for machine in runs)) for key, cells in lines.items()])
 
 
 def bounds_steps() -> str:
