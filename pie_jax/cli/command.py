@@ -93,8 +93,8 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 def add_autotune(parser: argparse.ArgumentParser) -> None:
     """--autotune, for what runs networks."""
     parser.add_argument("--autotune", choices=AUTOTUNE, default="auto",
-                        help="measure once which forms of convolutions are fastest on this processor; auto: where it "
-                        "has more than two threads, whose forms are known")
+                        help="measure once which forms of convolutions are fastest on this processor; auto: with more "
+                        "than two threads, for with fewer it is known")
 
 
 def add_debug(parser: argparse.ArgumentParser) -> None:
