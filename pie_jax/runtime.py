@@ -14,11 +14,18 @@ from pathlib import Path
 import jax
 
 from pie_jax.arrays import Device
+from pie_jax.bounds import Bounds, committed_bounds
 from pie_jax.errors import ResourceError
 
 PRECISIONS = ("default", "high", "highest")
 _PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "cuda": "cuda", "tpu": "tpu"}
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+# Whether XLA:CPU shares out the products of 36 small matrices; before, up to 128 channels, one thread makes them all.
+SHARES_PRODUCTS = jax.__version_info__ >= (0, 11)
+
+
+def _default_bounds() -> Bounds:
+    return committed_bounds(threads(), shares_products=SHARES_PRODUCTS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,6 +33,7 @@ class Backend:
     """What programs are made for. Kernels choose their form by it, and by nothing else."""
 
     platform: str  # "cpu", "gpu" or "tpu"
+    bounds: Bounds = dataclasses.field(default_factory=_default_bounds)  # read on a CPU alone
 
     @property
     def is_cpu(self) -> bool:
@@ -33,6 +41,7 @@ class Backend:
 
 
 _FORCED = jax.make_user_context(None)  # a Backend; part of the key of every compiled program
+_chosen_bounds: list[Bounds] = []  # one or none
 
 
 def backend() -> Backend:
@@ -41,7 +50,22 @@ def backend() -> Backend:
         return _FORCED.value
     chosen = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
     platform = chosen if isinstance(chosen, str) else (chosen or jax.devices()[0]).platform
-    return Backend(platform={"cuda": "gpu", "rocm": "gpu"}.get(platform, platform))
+    return Backend(platform={"cuda": "gpu", "rocm": "gpu"}.get(platform, platform),
+                   bounds=_chosen_bounds[0] if _chosen_bounds else _default_bounds())
+
+
+def choose_bounds(bounds: Bounds) -> None:
+    """Make programs of this process by these bounds; call it after `configure`, before the first program.
+
+    It is for a whole process: the first choice holds, for programs that are made already keep theirs.
+    """
+    if not _chosen_bounds:
+        _chosen_bounds.append(bounds)
+
+
+def has_chosen_bounds() -> bool:
+    """Whether `choose_bounds` was called in this process."""
+    return bool(_chosen_bounds)
 
 
 @contextlib.contextmanager

@@ -9,8 +9,11 @@ import jax
 import numpy as np
 import pytest
 
+from pie_jax import runtime
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+runtime.choose_bounds(runtime.Backend(platform="cpu").bounds)  # no command in this process measures others
 
 
 _MANY = 30_000  # memory maps; Linux lets a process have 65 530, and every program of XLA:CPU takes some

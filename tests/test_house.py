@@ -11,12 +11,12 @@ PACKAGE = ROOT / "pie_jax"
 
 # A module imports only what lies on a lower floor, or in its own room.
 FLOORS = (
-    {"errors", "arrays", "config"},
+    {"errors", "arrays", "bounds", "config"},
     {"runtime", "imaging", "io"},
     {"programs"},
-    {"cli", "face3d", "optimise"},
+    {"face3d", "optimise"},
     {"nn"},
-    {"pack"},
+    {"cli", "pack"},
     {"photo"},
     {"energy"},
     {"portrait"},

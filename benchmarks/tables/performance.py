@@ -101,6 +101,55 @@ def startup() -> str:
                     rows)
 
 
+def _bounds_runs(kind: str) -> dict[tuple, list[dict]]:
+    """The machine of a run -> the rows of its last measurement."""
+    found: dict[tuple, list[dict]] = {}
+    for _, group in itertools.groupby(rows_of("bounds.jsonl"), key=lambda row: row["run"]):
+        for row in group:
+            if row["kind"] == kind:
+                key = (row["cores"], row["jax"], row.get("pack"), row.get("resolution"), row["run"])
+                found.setdefault(key, []).append(row)
+    return {key[:-1]: rows for key, rows in sorted(found.items(), key=lambda item: item[0][-1])}
+
+
+def bounds_cost() -> str:
+    """What a first start pays where it measures, and a later one."""
+    rows = [row for row in rows_of("bounds.jsonl") if row["kind"] == "measurement"]
+    return markdown(("machine", "first start, s", "processor seconds", "later starts, ms", "load of the machine"), [
+        (_machine(row), f"{row['seconds']:.1f}", f"{row['cpu_s']:.1f}", f"{row['read_ms']:.1f}", f"{row['load']}")
+        for row in sorted(rows, key=lambda row: row["cores"])])
+
+
+def bounds_probes() -> str:
+    """How many times as fast the other form of each timed layer is, and where the bounds put it."""
+    runs = _bounds_runs("probe")
+    lines: dict[tuple, dict[tuple, str]] = {}
+    for machine, rows in runs.items():
+        for row in rows:
+            _, height, width, inputs = row["shape"]
+            form = row["form"].replace("_", " ")
+            chosen = [form if row[name] else "direct" for name in ("committed", "measured")]
+            what = chosen[0] if chosen[0] == chosen[1] else f"{chosen[0]}, measured {chosen[1]}"
+            layer = f"{height}x{width}, {inputs} to {row['features']} channels"
+            lines.setdefault((form, layer), {})[machine] = f"{row['direct_ms'] / row['other_ms']:.2f}; {what}"
+    return markdown(("form", "layer", *(_machine(rows[0]) for rows in runs.values())), [
+        (*key, *(cells.get(machine, "") for machine in runs)) for key, cells in lines.items()])
+
+
+def bounds_steps() -> str:
+    """A whole step by the committed bounds, by the measured ones and by the extremes, alternately in one process."""
+    rows = []
+    for run in (*_bounds_runs("step").values(), *_bounds_runs("synthesis").values()):
+        first = next(row for row in run if row["bounds"] == "committed")
+        for row in run:
+            name = row["bounds"] + (", the same" if row["bounds"] == "measured" and row["as_committed"] else "")
+            rows.append((f"{row['kind']}, {_place(row)}", name, f"{row['ms']:.0f}", f"{row['cpu_ms']:.0f}",
+                         f"{first['cpu_ms'] / row['cpu_ms']:.2f}", f"{row['energy_difference']:.0e}",
+                         f"{row['gradient_difference']:.0e}", f"{row['load']}"))
+    return markdown(("case", "bounds", "ms", "processor ms", "times as fast, processor", "energy differs by",
+                     "gradient differs by", "load of the machine"), rows)
+
+
 def scaling() -> str:
     """How processor time grows with each quantity; a slope of 1 is proportional."""
     from benchmarks.growth import verdict

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from pie_jax import __version__
+from pie_jax.bounds import AUTOTUNE
 from pie_jax.cli.commands import COMMANDS
 from pie_jax.errors import (
     EXIT_INTERRUPTED,
@@ -81,11 +82,19 @@ def called_as(module: str) -> str:
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
-    """--pack --device --json --debug --version."""
+    """--pack --device --autotune --json --debug --version."""
     parser.add_argument("--pack", default="demo", metavar="DIR", help="folder of a pack, or the name of one that ships")
     parser.add_argument("--device", choices=DEVICES, default="auto", help="where to compute")
+    add_autotune(parser)
     parser.add_argument("--json", action="store_true", help="write the results to stdout as JSON")
     add_debug(parser)
+
+
+def add_autotune(parser: argparse.ArgumentParser) -> None:
+    """--autotune, for what runs networks."""
+    parser.add_argument("--autotune", choices=AUTOTUNE, default="auto",
+                        help="measure once which forms of convolutions are fastest on this processor; auto: with more "
+                        "than two threads, for with fewer it is known")
 
 
 def add_debug(parser: argparse.ArgumentParser) -> None:
@@ -130,8 +139,11 @@ def assignment(what: str, text: str) -> tuple[str, float]:
     return name.strip(), number(f"{what} {name.strip()}", value)
 
 
-def configure(device: str) -> None:
-    """Set JAX up for a command: compilation cache and device. Raises ResourceError where there is no such device."""
+def configure(device: str, *, autotune: str | None = None) -> None:
+    """Set JAX up for a command: compilation cache and device. Raises ResourceError where there is no such device.
+
+    autotune: what `nn.autotune.choose_bounds` is told; None for a command that runs no networks.
+    """
     from pie_jax import runtime
 
     runtime.configure(device=None if device == "auto" else device)
@@ -139,6 +151,10 @@ def configure(device: str) -> None:
         print("note: compiled programs are not kept, so every command compiles anew: "
               f"{runtime.cache_folder() or 'there is no home folder'} cannot be written; set "
               "JAX_COMPILATION_CACHE_DIR to a folder that can", file=sys.stderr)
+    if autotune is not None:
+        from pie_jax.nn.autotune import choose_bounds
+
+        choose_bounds(autotune)
 
 
 def guarded_main(main: Callable[[list[str]], int | None]) -> Callable[..., int]:

@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     out = pathlib.Path(arguments.out)
     if (out.suffix == ".png") != source.still:
         raise UsageError("-o: a photo gives a .png, a video or a folder gives .mp4 or a folder of frames")
-    command.configure(arguments.device)
+    command.configure(arguments.device, autotune=arguments.autotune)
     read_ahead("drive")
     pack = load_pack(find_pack(arguments.pack), parts=(*PARTS, "mouth"))
     pack.require(*PARTS)

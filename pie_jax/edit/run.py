@@ -48,7 +48,7 @@ _GROUND = np.float32(0.6)
 def run(arguments: argparse.Namespace) -> int:
     """Make the edit and write it; the exit code. Raises PieError."""
     embedding = Embedding.load(arguments.embedding)
-    command.configure(arguments.device)
+    command.configure(arguments.device, autotune=arguments.autotune)
     read_ahead("edit")
     folder = find_pack(arguments.pack or _pack_of(arguments.embedding) or embedding.pack_name)
     share = photo_detail(read_manifest(folder), embedding, arguments.detail)

@@ -45,7 +45,7 @@ def framing_of(arguments: argparse.Namespace, manifest: Mapping, photo: Photo) -
 def each_face(photos: Sequence[Photo], folder: pathlib.Path, arguments: argparse.Namespace,
               manifest: Mapping) -> list[Photo]:
     """Each photo once for each of its faces, the largest first. PackError: the pack cannot look for faces."""
-    command.configure(arguments.device)
+    command.configure(arguments.device, autotune=arguments.autotune)
     pack, faces = load_pack(folder, parts=("face_detector", "face_mesh")), []
     for photo in photos:
         found = [] if photo.error else find_faces(pack, load_photo(photo.path, notice=lambda text: None))

@@ -21,6 +21,7 @@ from pie_jax.io import replace_file, save_png, shown, write_json
 from pie_jax.pack import Pack
 from pie_jax.portrait import Embedding, ReachWarning, edit_portrait, render_params, synthesise
 from pie_jax.portrait.matching import match, start_params
+from pie_jax.runtime import backend, threads
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -52,6 +53,8 @@ def write_results(pack: Pack, photo: Photo, portrait: np.ndarray, embedding: Emb
     report |= {"photo": {"name": photo.path.name, "sha256": photo.sha256}, "settings": done, "version": __version__,
                "jax": jax.__version__, "device": jax.devices()[0].device_kind, "config": to_dict(embedding.config),
                "pack": {"name": embedding.pack_name, "hash": embedding.pack_hash, "folder": str(pack_folder)}}
+    if (chosen := backend()).is_cpu:
+        report["bounds"] = {"threads": threads(), **dataclasses.asdict(chosen.bounds)}
     if embedding.photo is not None:
         fitted = embedding.photo
         report["photo"] |= {"file": f"photo{photo.path.suffix.lower()}", "size": list(fitted.size),

@@ -100,7 +100,7 @@ class Work:
         if not todo:
             return
         began = time.perf_counter()
-        command.configure(self.arguments.device)
+        command.configure(self.arguments.device, autotune=self.arguments.autotune)
         known = read_ahead("embed")
         good = [photo for photo in self.photos if photo.error is None]
         self.devices = local_devices(count=self.arguments.devices)[:len(good)]

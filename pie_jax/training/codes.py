@@ -15,9 +15,10 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--pack", default="demo", metavar="DIR")
     codes.add_code_arguments(parser)
     parser.add_argument("--seed", type=int, default=0)
+    command.add_autotune(parser)
     command.add_debug(parser)
     arguments = parser.parse_args(argv)
-    command.configure("auto")
+    command.configure("auto", autotune=arguments.autotune)
     codes.open_codes(pathlib.Path(arguments.codes), load_pack(arguments.pack, parts=codes.PARTS),
                      count=arguments.count, seed=arguments.seed)
 

@@ -82,11 +82,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--scale", type=float, default=1.0, help="factor of every budget (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     add_only(parser)
+    command.add_autotune(parser)
     command.add_debug(parser)
     arguments = parser.parse_args(argv)
     todo = stages(arguments)
     check_only(arguments.only, todo)
-    command.configure("auto")
+    command.configure("auto", autotune=arguments.autotune)
     if not (pathlib.Path(arguments.pack) / "manifest.json").is_file():
         begin(arguments.pack)
     return run_stages("demo_pack", pathlib.Path(arguments.runs), todo, only=arguments.only)

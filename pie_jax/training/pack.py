@@ -88,13 +88,14 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--scale", type=float, default=1.0, help="factor of every budget")
     parser.add_argument("--seed", type=int, default=0)
     add_only(parser)
+    command.add_autotune(parser)
     command.add_debug(parser)
     arguments = parser.parse_args(argv)
     if not arguments.scale > 0 or (arguments.hours is not None and not arguments.hours > 0):
         raise UsageError("--scale, --hours: expected more than 0")
     if arguments.runs is None:
         arguments.runs = f"{arguments.out.rstrip('/')}_runs"
-    command.configure("auto")
+    command.configure("auto", autotune=arguments.autotune)
     from pie_jax.pack import configs_of, find_pack, read_manifest
 
     regressor = configs_of(read_manifest(find_pack(arguments.start))).regressor

@@ -40,9 +40,10 @@ def main(argv: Sequence[str]) -> None:
                         help="pack whose perceptual network and face_descriptor measure (default: the pack itself)")
     parser.add_argument("--count", type=int, default=512, metavar="N", help="samples that are measured")
     parser.add_argument("-o", "--out", required=True, metavar="FOLDER")
+    command.add_autotune(parser)
     command.add_debug(parser)
     arguments = parser.parse_args(argv)
-    command.configure("auto")
+    command.configure("auto", autotune=arguments.autotune)
     write_page(pathlib.Path(arguments.out), arguments.pack, pathlib.Path(arguments.photos),
                judges=arguments.judges or arguments.pack, count=arguments.count)
 

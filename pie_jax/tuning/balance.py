@@ -163,10 +163,11 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--photos", metavar="FOLDER", help="portraits of the domain; default: the generator's own")
     parser.add_argument("--count", type=int, default=6, help="how many portraits (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
+    command.add_autotune(parser)
     command.add_debug(parser)
     arguments = parser.parse_args(argv)
 
-    command.configure("auto")
+    command.configure("auto", autotune=arguments.autotune)
     folder = find_pack(arguments.pack)
     pack = load_pack(folder)
     pack.require("generator")

@@ -206,10 +206,11 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--samples", type=int, default=SAMPLES, help="codes for the curves (default: %(default)s)")
     parser.add_argument("--checked", type=int, default=CHECKED, help="codes edited in full (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
+    command.add_autotune(parser)
     command.add_debug(parser)
     arguments = parser.parse_args(argv)
 
-    command.configure("auto")
+    command.configure("auto", autotune=arguments.autotune)
     folder = find_pack(arguments.pack)
     pack = load_pack(folder)
     samples, checked = (8 * math.ceil(max(n, 8) / 8) for n in (arguments.samples, arguments.checked))

@@ -19,10 +19,11 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--size", type=int, default=SIZE, metavar="N")
     parser.add_argument("--seed", type=int, default=0, metavar="S")
     parser.add_argument("--batch", type=int, default=8, metavar="B")
+    command.add_autotune(parser)
     command.add_debug(parser)
     arguments = parser.parse_args(argv)
 
-    command.configure("auto")
+    command.configure("auto", autotune=arguments.autotune)
     folder = find_pack(arguments.pack)
     pack = load_pack(folder, parts=("generator", "regressor", "landmarks"))
     start = time.monotonic()

@@ -35,7 +35,7 @@ _POLL_SECONDS = 0.2
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until the last page is closed, or Ctrl-C; the exit code. Raises PieError."""
-    command.configure(arguments.device)
+    command.configure(arguments.device, autotune=arguments.autotune)
     read_ahead("view")
     with Progress() as progress, tempfile.TemporaryDirectory(prefix="pie_view_") as uploads:
         gallery = Gallery(load_pack(find_pack(arguments.pack)))

@@ -46,7 +46,7 @@ def embedding(pack_folder, tmp_path):
 @pytest.fixture
 def edit(embedding, monkeypatch, capsys):
     """Run the command in this process: (exit code, stdout, stderr)."""
-    monkeypatch.setattr("pie_jax.cli.command.configure", lambda device: None)
+    monkeypatch.setattr("pie_jax.cli.command.configure", lambda device, **knobs: None)
     monkeypatch.chdir(embedding.parent)
 
     def call(*argv):

@@ -15,7 +15,8 @@ import pytest
 import toy
 from PIL import Image
 
-from pie_jax import Embedding
+from pie_jax import Embedding, runtime
+from pie_jax.bounds import bounds_from
 from pie_jax.config import PRESETS, EnergyConfig
 from pie_jax.embed import main
 from pie_jax.embed.arguments import embed_config, parse
@@ -41,7 +42,7 @@ def pack_folder(tmp_path_factory):
 @pytest.fixture
 def embed(pack_folder, monkeypatch, capsys, tmp_path):
     """Run the command in this process, in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.setattr("pie_jax.cli.command.configure", lambda device: None)  # the settings of the tests stay
+    monkeypatch.setattr("pie_jax.cli.command.configure", lambda device, **knobs: None)  # the settings of the tests stay
     monkeypatch.chdir(tmp_path)
 
     def call(*argv):
@@ -114,6 +115,8 @@ def test_demo_writes_all_files_and_a_rerun_skips(embed, pack_folder):
     report = json.loads((folder / "report.json").read_text())
     assert report["outcome"] == "finished" and report["pack"]["name"] == "toy" and report["version"]
     assert set(report["seconds"]) == {"load", "compile", "optimise", "edit"} and report["steps_per_second"] > 0
+    threads, bounds = report["bounds"].pop("threads"), bounds_from(report["bounds"])
+    assert threads == runtime.threads() and bounds == runtime.backend().bounds
     assert report["config"]["energy"]["terms"] == ["synthesis"] and set(report["terms"]) == {"energy", "synthesis"}
     assert Embedding.load(folder).trace["energy"].shape == (10,)
     with Image.open(folder / "grid.png") as grid:
@@ -205,7 +208,7 @@ def test_places_that_cannot_be_written(embed, pack_folder, tmp_path):
 
 
 def test_wrong_packs(embed, pack_folder, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("pie_jax.cli.command.configure", lambda device: None)
+    monkeypatch.setattr("pie_jax.cli.command.configure", lambda device, **knobs: None)
     for name, words in (("nowhere", "not a pack"), ("hollow", "no generator"), ("torn", "manifest.json")):
         (tmp_path / name).mkdir()
         if name == "hollow":

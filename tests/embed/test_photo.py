@@ -32,7 +32,7 @@ def pack_folder(tmp_path_factory):
 
 @pytest.fixture
 def embed(pack_folder, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("pie_jax.cli.command.configure", lambda device: None)
+    monkeypatch.setattr("pie_jax.cli.command.configure", lambda device, **knobs: None)
     monkeypatch.chdir(tmp_path)
 
     def call(*argv):

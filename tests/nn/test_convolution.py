@@ -7,8 +7,12 @@ import numpy as np
 import pytest
 from slow_layers import correlate, pad
 
+from pie_jax.bounds import committed_bounds
 from pie_jax.nn import layers
 from pie_jax.nn.layers import convolution, fused_upsample, winograd
+from pie_jax.runtime import Backend, made_for
+
+ONE_THREAD = Backend(platform="cpu", bounds=committed_bounds(1, shares_products=True))
 
 
 def close(a, b, tolerance=2e-5):
@@ -66,17 +70,18 @@ class Net(nn.Module):
         return layers.ModulatedConv(3, 28, up=True, name="up")(x, w)
 
 
-def test_a_frozen_network_is_the_same_function(monkeypatch):
-    monkeypatch.setattr(winograd, "threads", lambda: 1)
+def test_a_frozen_network_is_the_same_function():
     keys = jax.random.split(jax.random.key(3), 3)
     x, w = jax.random.normal(keys[0], (2, 28, 28, 3)), jax.random.normal(keys[1], (2, 6))
     weights = jax.jit(Net().init)(keys[2], x, w)
     assert set(weights) == {"params"}  # nothing is kept of weights that may still move
-    values = jax.jit(lambda p: layers.precompute(Net(), p, x, w))(weights["params"])
+    with made_for(ONE_THREAD):
+        values = jax.jit(lambda p: layers.precompute(Net(), p, x, w))(weights["params"])
     assert set(values) == {"strided", "plain", "same", "up"} and set(values["same"]) == {"power", "adjoint"}
     assert set(values["up"]) == {"power", "fused_upsample"}
-    close(value_and_gradient(lambda x, w: Net().apply({**weights, "precomputed": values}, x, w), x, w),
-          value_and_gradient(lambda x, w: Net().apply(weights, x, w), x, w))
+    with made_for(ONE_THREAD):
+        found = value_and_gradient(lambda x, w: Net().apply({**weights, "precomputed": values}, x, w), x, w)
+    close(found, value_and_gradient(lambda x, w: Net().apply(weights, x, w), x, w))
     dense = {"weight": jnp.ones((4, 2)), "bias": jnp.ones(2)}
     assert layers.precompute(layers.EqualizedDense(2), dense, jnp.ones((1, 4))) == {}
 
@@ -102,14 +107,13 @@ def test_an_up_convolution_with_its_filter_in_the_kernel():
           value_and_gradient(layers.up_conv, x, weight), 1e-4)
 
 
-def test_the_filter_is_in_the_kernel_where_it_pays(monkeypatch):
+def test_the_filter_is_in_the_kernel_where_it_pays():
     few, map_ = np.zeros((3, 3, 64, 16)), (2, 32, 32, 64)
-    for threaded, threads, pays in ((True, 1, True), (True, 64, True), (False, 2, True), (False, 3, False)):
-        monkeypatch.setattr(winograd, "THREADED", threaded)
-        monkeypatch.setattr(winograd, "threads", lambda threads=threads: threads)
-        assert fused_upsample.should_fuse_upsample(map_, few) is pays
-        assert not fused_upsample.should_fuse_upsample(map_, np.zeros((3, 3, 64, 32)))
-        assert not fused_upsample.should_fuse_upsample((2, 8, 8, 64), few)
+    for shares, threads, pays in ((True, 1, True), (True, 64, True), (False, 2, True), (False, 3, False)):
+        bounds = committed_bounds(threads, shares_products=shares)
+        assert fused_upsample.should_fuse_upsample(map_, few, bounds) is pays
+        assert not fused_upsample.should_fuse_upsample(map_, np.zeros((3, 3, 64, 32)), bounds)
+        assert not fused_upsample.should_fuse_upsample((2, 8, 8, 64), few, bounds)
     wide = layers.ModulatedConv(32, 32, up=True)
     styles = jnp.ones((2, 6))
     x = jnp.ones((2, 16, 16, 4))
@@ -117,28 +121,30 @@ def test_the_filter_is_in_the_kernel_where_it_pays(monkeypatch):
     assert set(layers.precompute(wide, weights, x, styles)) == {"power", "kernels"}
 
 
-def test_winograd_is_used_where_it_pays(monkeypatch):
+def test_winograd_is_used_where_it_pays():
     def weight(inputs, outputs):
         return np.zeros((3, 3, inputs, outputs))
 
-    for threaded, threads, wide, narrow, large in ((True, 1, True, True, True), (False, 1, True, True, True),
-                                                   (True, 2, True, True, False), (False, 2, True, True, False),
-                                                   (True, 64, True, True, False), (False, 64, False, False, False)):
-        monkeypatch.setattr(winograd, "THREADED", threaded)
-        monkeypatch.setattr(winograd, "threads", lambda threads=threads: threads)
-        assert winograd.should_use_winograd((1, 14, 14, 512), weight(512, 512)) is wide
-        assert winograd.should_use_winograd((2, 112, 112, 128), weight(128, 128)) is wide
-        assert winograd.should_use_winograd((1, 64, 64, 64), weight(64, 32)) is narrow
-        assert winograd.should_use_winograd((1, 224, 224, 64), weight(64, 64)) is narrow
-        assert winograd.should_use_winograd((1, 1024, 1024, 32), weight(32, 32)) is large
-        assert not winograd.should_use_winograd((1, 8, 8, 512), weight(512, 512))  # too few tiles
-        assert not winograd.should_use_winograd((1, 64, 64, 128), np.zeros((1, 1, 128, 128)))
-    monkeypatch.setattr(winograd, "threads", lambda: 1)
+    for shares, threads, wide, narrow, large in ((True, 1, True, True, True), (False, 1, True, True, True),
+                                                 (True, 2, True, True, False), (False, 2, True, True, False),
+                                                 (True, 64, True, True, False), (False, 64, False, False, False)):
+        bounds = committed_bounds(threads, shares_products=shares)
+        for shape, kernel, expected in (((1, 14, 14, 512), weight(512, 512), wide),
+                                        ((2, 112, 112, 128), weight(128, 128), wide),
+                                        ((1, 64, 64, 64), weight(64, 32), narrow),
+                                        ((1, 224, 224, 64), weight(64, 64), narrow),
+                                        ((1, 1024, 1024, 32), weight(32, 32), large),
+                                        ((1, 8, 8, 512), weight(512, 512), False),  # too few tiles
+                                        ((1, 64, 64, 16), weight(16, 16), False),
+                                        ((1, 64, 64, 128), np.zeros((1, 1, 128, 128)), False)):
+            assert winograd.should_use_winograd(shape, kernel, bounds) is expected
     x, weight = jnp.ones((1, 14, 14, 128)), jax.random.normal(jax.random.key(5), (3, 3, 128, 128)) / 30
     net = layers.Conv(128, padding=1)
-    values = jax.jit(lambda: layers.precompute(net, {"kernel": weight}, x))()
+    with made_for(ONE_THREAD):
+        values = jax.jit(lambda: layers.precompute(net, {"kernel": weight}, x))()
+        found = net.apply({"params": {"kernel": weight}, "precomputed": values}, x)
     assert set(values) == {"winograd"}
-    close(net.apply({"params": {"kernel": weight}, "precomputed": values}, x), layers.conv(x, weight), 2e-4)
+    close(found, layers.conv(x, weight), 2e-4)
 
 
 @pytest.mark.parametrize("channels, features, run", [(16, 16, 2), (3, 16, 4), (16, 3, 4), (24, 16, 1), (3, 64, 1)])

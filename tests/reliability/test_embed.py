@@ -30,7 +30,7 @@ def pack(tmp_path_factory):
 
 @pytest.fixture
 def command(pack, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("pie_jax.cli.command.configure", lambda device: None)
+    monkeypatch.setattr("pie_jax.cli.command.configure", lambda device, **knobs: None)
     monkeypatch.chdir(tmp_path)
     for name in ("a.png", "b.png"):
         save_png(name, np.random.default_rng(len(name)).uniform(size=(64, 64, 3)))

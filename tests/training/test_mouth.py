@@ -30,7 +30,7 @@ def mouths(path, count=12):
 
 @pytest.fixture
 def train(tmp_path, photo_pack, monkeypatch):
-    monkeypatch.setattr("pie_jax.cli.command.configure", lambda device: None)
+    monkeypatch.setattr("pie_jax.cli.command.configure", lambda device, **knobs: None)
     monkeypatch.setattr(mouth, "DEFAULTS", CONFIG)
     save_pack(tmp_path / "pack", photo_pack)
     (tmp_path / "run").mkdir()

@@ -85,7 +85,7 @@ def folder(tmp_path_factory, photo):
 
 def test_a_folder_is_framed_sorted_and_split(photo_pack, folder, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
-    monkeypatch.setattr("pie_jax.cli.command.configure", lambda device: None)
+    monkeypatch.setattr("pie_jax.cli.command.configure", lambda device, **knobs: None)
     flags = ["--photos", str(folder), "-o", str(out), "--resolution", str(SIDE), "--held-out", "2", "--debug"]
     assert command.main(flags) == 0
     rows = {row["name"]: row for row in map(json.loads, (out / "table.jsonl").read_text().splitlines())}

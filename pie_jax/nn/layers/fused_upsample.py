@@ -7,25 +7,23 @@ alone and are made beforehand.
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from pie_jax.arrays import Array
+from pie_jax.bounds import Bounds
 from pie_jax.nn.layers import winograd
 from pie_jax.nn.layers.convolution import space_to_depth
 from pie_jax.nn.layers.resampling import up_conv
 
-_FEW = 16  # output channels up to which it is faster
 
-
-def should_fuse_upsample(shape: tuple[int, ...], weight: Array) -> bool:
-    """Whether `fused_up_conv` of x [B, H, W, I] with weight [3, 3, I, O] is faster than `up_conv` on a CPU.
-
-    It is where there are few output channels. On more than two threads XLA:CPU must share the products among them.
-    """
-    return (weight.shape[3] <= _FEW and min(shape[1:3]) >= winograd.NARROWEST
-            and (winograd.THREADED or winograd.threads() <= 2))
+def should_fuse_upsample(shape: tuple[int, ...], weight: Array, bounds: Bounds) -> bool:
+    """Whether `fused_up_conv` of x [B, H, W, I] with weight [3, 3, I, O] is made on a CPU, by the bounds."""
+    return (min(shape[1:3]) >= winograd.NARROWEST
+            and bounds.fused_range(weight.shape[3]).holds(math.prod(shape)))
 
 
 def fused_upsample_kernels(weight: Array) -> tuple[jax.Array, jax.Array]:

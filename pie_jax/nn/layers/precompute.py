@@ -42,7 +42,8 @@ def precomputed_conv(module: nn.Module, x: Array, weight: Array, stored: Array) 
 
     The values are Winograd's kernels on a CPU where they pay, else the adjoint kernel of the gradient.
     """
-    if backend().is_cpu and x.dtype != jnp.bfloat16 and should_use_winograd(x.shape, weight):
+    chosen = backend()
+    if chosen.is_cpu and x.dtype != jnp.bfloat16 and should_use_winograd(x.shape, weight, chosen.bounds):
         kernels = precomputed(module, "winograd", lambda: winograd_kernels(stored))
         if kernels is not None:
             return winograd_conv(x, weight, tuple(kernels))
@@ -55,7 +56,8 @@ def precomputed_up_conv(module: nn.Module, x: Array, weight: Array, stored: Arra
 
     The values are one kernel with the filter in it on a CPU where it is faster, else the kernels of the four phases.
     """
-    if backend().is_cpu and x.dtype != jnp.bfloat16 and should_fuse_upsample(x.shape, weight):
+    chosen = backend()
+    if chosen.is_cpu and x.dtype != jnp.bfloat16 and should_fuse_upsample(x.shape, weight, chosen.bounds):
         kernels = precomputed(module, "fused_upsample", lambda: fused_upsample_kernels(stored))
         if kernels is not None:
             return fused_up_conv(x, weight, tuple(kernels))

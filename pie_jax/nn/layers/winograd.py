@@ -2,7 +2,7 @@
 
 36 multiplications make 16 outputs where a direct 3x3 convolution needs 144. It is faster where the transforms of the
 activations, which grow with pixels times channels, are small beside the products, which grow with channels squared:
-`should_use_winograd` has the bounds. Large maps are convolved in strips of rows, so that what is between the
+`bounds.Bounds` says where. Large maps are convolved in strips of rows, so that what is between the
 transforms stays in the processor's cache. Rounding is some ten times that of a direct convolution, 1e-5 relative; the
 kernels of both directions take eight times the memory of the weights.
 """
@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from pie_jax.arrays import Array
+from pie_jax.bounds import Bounds
 from pie_jax.nn.layers.convolution import DIMENSIONS, adjoint_kernel
-from pie_jax.runtime import threads
 
 TILE, SIDE = 4, 6  # outputs and inputs of a tile
 _INPUT = ((4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0), (0, -2, -1, 2, 1, 0), (0, 2, -1, -2, 1, 0),
@@ -26,25 +26,12 @@ _KERNEL = ((1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6), (1 
 _OUTPUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
 _STRIP = 2**19  # elements of x in a strip: 2 MB
 NARROWEST = 14  # pixels of a side below which it gains little
-# Whether XLA:CPU shares out the products of 36 small matrices; before, up to 128 channels, one thread makes them all.
-THREADED = jax.__version_info__ >= (0, 11)
 
 
-def should_use_winograd(shape: tuple[int, ...], weight: Array) -> bool:
-    """Whether a 3x3 convolution of x [B, H, W, I] is faster this way on a CPU.
-
-    It is where there are many channels; on more threads, where the map is not large either. More than two threads are
-    treated as two with JAX from 0.11 on. Before, only direct convolutions gain from them, so it is not used.
-    """
-    if threads() == 1:
-        bounds = ((32, math.inf),)  # the fewest channels, the most elements of x
-    elif THREADED:
-        bounds = ((64, math.inf), (32, 2**20))
-    else:
-        bounds = ((64, 2**24), (32, 2**20)) if threads() == 2 else ()
-    channels, size = min(weight.shape[2:]), math.prod(shape)
+def should_use_winograd(shape: tuple[int, ...], weight: Array, bounds: Bounds) -> bool:
+    """Whether a convolution of x [B, H, W, I] with weight [kh, kw, I, O] is made this way on a CPU, by the bounds."""
     return (tuple(weight.shape[:2]) == (3, 3) and min(shape[1:3]) >= NARROWEST
-            and any(channels >= fewest and size <= largest for fewest, largest in bounds))
+            and bounds.winograd_range(min(weight.shape[2:])).holds(math.prod(shape)))
 
 
 def winograd_kernels(weight: Array) -> tuple[jax.Array, jax.Array]:

@@ -33,6 +33,7 @@ def parser_of(name: str, *, module: str, description: str | None, steps: int, ba
     if rate is not None:
         parser.add_argument("--rate", type=float, default=rate,
                             help="Adam's peak learning rate (default: %(default)s)")
+    command.add_autotune(parser)
     command.add_debug(parser)
     parser.set_defaults(default_steps=steps)
     return parser
@@ -57,7 +58,7 @@ def run_command(work: Callable[[argparse.Namespace], RunResult | None], parser: 
     @command.guarded_main
     def main(argv: list[str]) -> int:
         arguments = check_budget(parser.parse_args(argv))
-        command.configure("auto")
+        command.configure("auto", autotune=arguments.autotune)
         result = work(arguments)
         return EXIT_INTERRUPTED if result is not None and result.outcome == "interrupted" else EXIT_OK
 
@@ -66,7 +67,7 @@ def run_command(work: Callable[[argparse.Namespace], RunResult | None], parser: 
 
 def record(result: RunResult, arguments: argparse.Namespace, *, module: str, **more) -> dict:
     """What the manifest keeps of a training: command, seed, batch, steps, seconds, final terms, held-out metrics."""
-    skip = {"debug", "restart", "run", "default_steps"}
+    skip = {"debug", "restart", "run", "default_steps", "autotune"}
     flags = {key: value for key, value in vars(arguments).items() if key not in skip}
     words = [f"--{key.replace('_', '-')}" + ("" if value is True else f" {_words(value)}")
              for key, value in flags.items() if value is not None and value is not False and key != "pack"]
