@@ -39,6 +39,37 @@ def test_a_turn_changes_the_person_alone(photo_pack, photo, fitted):
     assert photo_share > 4 * filled > 0
 
 
+def test_beyond_the_photo_s_border_nothing_changes(photo_pack, fitted):
+    width, height = fitted.size
+    cut = dataclasses.replace(fitted, square=dataclasses.replace(fitted.square, y=fitted.square.side * 0.3,
+                                                                 x=width / 2), size=(width, height))
+    beyond = ~within(cut, resolution=fitted.portrait.shape[0], margin=0.03)
+    assert 0.1 < beyond.mean() < 0.5
+    for changes in ({"rotation": cut.params.rotation + np.float32([0, 0.3, 0])},
+                    {"illumination": np.asarray(light(70.0, 10.0, 1.2, ambient=0.3))}):
+        out = edited_portrait(layers_of(photo_pack, cut, **changes))
+        assert np.array_equal(out[beyond], cut.portrait[beyond])
+        assert (out[~beyond] != cut.portrait[~beyond]).mean() > 0.1
+
+
+def within(fitted, *, resolution, margin):
+    """[resolution, resolution] bool: the pixels in the photo, or less than `margin` portraits beyond its border."""
+    middles = (np.arange(resolution) + 0.5) / resolution
+    places = fitted.square.to_photo(np.stack(np.meshgrid(middles, middles), axis=-1))
+    far = margin * fitted.square.side
+    return np.all((places >= -far) & (places <= np.array(fitted.size) + far), axis=-1)
+
+
+def test_holes_in_the_matte_move_with_the_person(photo_pack, fitted):
+    holed = fitted.matte.copy()
+    middle = len(holed) // 2
+    assert holed[middle - 2:middle + 3, middle - 2:middle + 3].min() > 250
+    holed[middle - 2:middle + 3, middle - 2:middle + 3] = 0
+    prepared = prepare_photo(photo_pack, dataclasses.replace(fitted, matte=holed))
+    closed = np.asarray(prepared.matte)[len(prepared.matte) // 2]
+    assert closed[len(closed) // 2 - 4:len(closed) // 2 + 5].min() > 0.9
+
+
 def test_light_stays_off_the_background(photo_pack, fitted):
     layers = layers_of(photo_pack, fitted, illumination=np.asarray(light(70.0, 10.0, 1.2, ambient=0.3)))
     pixels, out = fitted.portrait.astype(int), edited_portrait(layers).astype(int)
