@@ -1,4 +1,4 @@
-"""What an edit does to a portrait, as layers: the moved person, the background behind, the painted mouth.
+"""What an edit does to a portrait, as layers: the moved photo, the light on the person, the painted mouth.
 
 What does not depend on the edit is made once for a photo (`prepare_photo`).
 """
@@ -15,11 +15,10 @@ from PIL import Image
 from pie_jax.arrays import Absent, Array, Weights
 from pie_jax.config import CameraConfig, MouthConfig
 from pie_jax.face3d.morphable import FaceParams, MorphableModel
-from pie_jax.imaging import to_linear
 from pie_jax.pack import Pack
 from pie_jax.photo.fitted import FittedPhoto, nearest_in_photo
 from pie_jax.photo.holes import Holes, holes_of
-from pie_jax.photo.maps import centres, pack_image, sample, smooth_field, unpacked
+from pie_jax.photo.maps import centres, pack_image, sample, unpacked
 from pie_jax.photo.motion import Motion, SourceFace, find_motion, source_face_of
 from pie_jax.photo.mouth import Painting, paint_mouth
 from pie_jax.photo.windows import narrowest, widest
@@ -27,10 +26,6 @@ from pie_jax.programs import keepable, kept
 
 GRID = 512  # px a side: no map is finer
 LIGHT_STEP = 2e-3  # a factor of light nearer to 1 changes nothing
-_SURE = 1e3
-_BACKGROUND, _PERSON = 0.03, 0.4  # matte below which a pixel is background, above which it is the person
-_GROW = 13 / 512  # portraits: the window around a pixel in which nothing of the person may be, if it is background
-_STRAY = 27 / 512  # portraits: the window around a pixel in which stray hairs of the person may be
 _GAP = 21 / 512  # portraits: a gap in the matte narrower than that is the person's
 _INNER = 41 / 512  # portraits: so far inside the face a pixel is the person whatever the matte says
 _BEYOND = 0.5  # px of the map: a pixel farther from the nearest one of the photo is not in it
@@ -47,8 +42,6 @@ class PreparedPhoto:
     portrait: Array  # [S, S] packed sRGB
     small: Array  # [3, R, R] sRGB in 0..1
     matte: Array  # [R, R] 0..1: the person
-    background: Array  # [3, R, R] the background, also behind the person
-    behind: Array  # [R, R] 0..1: where that is taken instead of the photo
     within: Array  # [R, R] 0..1: in the photo, not beyond its border
 
 
@@ -89,14 +82,7 @@ def _prepared(model: MorphableModel, params: FaceParams, landmarks, portrait, sm
     matte = jax.image.resize(matte / 255.0, (resolution, resolution), "linear")
     matte = jnp.where(away > _BEYOND, sample(matte, *nearest), matte)  # of a reflection it tells nothing
     matte = -widest(-widest(matte, _odd(_GAP * resolution)), _odd(_GAP * resolution))
-    near = widest(matte, _odd(_GROW * resolution))
-    sure = jnp.where((near < _BACKGROUND) & (away <= _BEYOND), _SURE, 0.0)  # background that the photo shows
-    # Filled in sRGB values: as light, one lamp would brighten the dark around it.
-    mean = (small * sure[None]).sum(axis=(1, 2), keepdims=True) / jnp.maximum(sure.sum(), 1.0)
-    filled = jnp.clip(mean + smooth_field(small - mean, sure, coarser=4), 0.0, 1.0)
     return PreparedPhoto(source_face=source_face, portrait=portrait, small=small, matte=matte,
-                         background=to_linear(filled),
-                         behind=jnp.clip((widest(matte, _odd(_STRAY * resolution)) - _PERSON) * 6.0, 0.0, 1.0),
                          within=jnp.clip(1.0 - (away - _BEYOND) / (_FRAME * resolution), 0.0, 1.0))
 
 
@@ -130,8 +116,7 @@ def sources(layers: Layers) -> tuple[jax.Array, jax.Array]:
     lit = (jnp.abs(motion.light - 1.0).max(axis=0) * alpha > LIGHT_STEP).astype(moved.dtype)
     painting = painted_part(layers)
     hidden = jnp.maximum(1.0 - motion.seen, jnp.maximum(painting, motion.opened * motion.mouth))
-    filled = jnp.maximum(moved, painting) * jnp.maximum(hidden, (1.0 - alpha) * prepared.behind)
-    moved = moved * jnp.maximum(alpha, prepared.behind)
+    filled = jnp.maximum(moved, painting) * hidden
     return jnp.maximum(jnp.maximum(moved, lit) - filled, 0.0), filled
 
 

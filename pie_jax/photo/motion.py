@@ -7,7 +7,7 @@ The map is backward: for a pixel of the result it names the place in the photo.
 - The inside of the mouth is stretched between the lips; what the photo does not show of it, `photo.mouth` paints.
 - Lids close until they meet.
 - Ears and hair turn with the head, as a rigid plane through its middle.
-- Shoulders, background and frame stay.
+- Shoulders and frame stay; what is around the head comes along, less and less away from it.
 
 A smooth field joins these parts. It is a screened Poisson problem, solved from coarse to fine.
 """
