@@ -1,8 +1,9 @@
-"""The edited photo put together: the person moved and relit over the background, in the portrait or in the whole photo.
+"""The edited photo put together: moved, and the person relit, in the portrait or in the whole photo.
 
-    edited = A * light * warp(person) + (1 - A) * background       in linear light
+    edited = (1 + A * (light - 1)) * warp(photo)       in linear light
 
-A is the person's matte, moved with the person. Where nothing moves and no light changes, every pixel stays what it was.
+A is the person's matte, moved with the person. The motion fades out around the head, so hair keeps its edges and what
+is behind it comes with it. Where nothing moves and no light changes, every pixel stays what it was.
 Each program below is one that XLA:CPU turns into loops it can vectorise: joined they take several times as long.
 """
 
@@ -96,31 +97,31 @@ def _touches(touched, inverse, origin, left, top, width, height) -> bool:
 
 @kept()
 def _reading(layers: Layers) -> jax.Array:
-    """[11, R, R]: what a pixel of the photo reads from the maps.
+    """[7, R, R]: what a pixel of the photo reads from the maps.
 
-    Displacement (2) px of the map, light less 1 (3), face (1), background (3), behind (1), jumps (1).
+    Displacement (2) px of the map, light less 1 (3), face (1), jumps (1).
     """
-    motion, prepared = layers.motion, layers.prepared
-    return jnp.concatenate([motion.displacement, motion.light - 1.0, inner_face(motion)[None], prepared.background,
-                            prepared.behind[None], _jumps(motion.displacement)[None]])
+    motion = layers.motion
+    return jnp.concatenate([motion.displacement, motion.light - 1.0, inner_face(motion)[None],
+                            _jumps(motion.displacement)[None]])
 
 
 @kept(static_argnames="size")
 def _whole(reading, *, size: int) -> jax.Array:
-    """What each pixel of a portrait of `size` px reads from the maps: [10, size, size]."""
+    """What each pixel of a portrait of `size` px reads from the maps: [6, size, size]."""
     if size == reading.shape[-1]:
-        return reading[:10]
-    read = doubled(reading[:10])  # no portrait is larger than twice its map
-    repeated = jnp.repeat(jnp.repeat(jnp.stack([*reading[:2], reading[10]]), 2, axis=1), 2, axis=2)
+        return reading[:6]
+    read = doubled(reading[:6])  # no portrait is larger than twice its map
+    repeated = jnp.repeat(jnp.repeat(jnp.stack([*reading[:2], reading[6]]), 2, axis=1), 2, axis=2)
     return read.at[:2].set(jnp.where(repeated[2:] > 0, repeated[:2], read[:2]))
 
 
 @kept(static_argnames=("height", "width"))
 def _tile(reading, to_places, *, height: int, width: int) -> jax.Array:
-    """What each pixel of a tile reads from the maps: [10, height, width]."""
+    """What each pixel of a tile reads from the maps: [6, height, width]."""
     x, y = (place * reading.shape[-1] for place in _places(to_places, height, width))
     read = sample(reading, x, y)
-    return read[:10].at[:2].set(jnp.where(read[10:] > 0, nearest(reading[:2], x, y), read[:2]))
+    return read[:6].at[:2].set(jnp.where(read[6:] > 0, nearest(reading[:2], x, y), read[:2]))
 
 
 @kept(static_argnames=("height", "width"))
@@ -136,36 +137,32 @@ def _painted(painting: Painting | Absent, to_places, *, height: int, width: int)
 def _composed(image, matte, planes, painted, to_image, to_places, corner) -> tuple[jax.Array, jax.Array]:
     """A tile of a packed image [H, W], edited, from `corner` (x, y) on: [h, w] packed, and where it changed.
 
-    planes [10, h, w]: of `_whole` or `_tile`; painted [h, w]: of `_painted`; to_image [2, 3]: 0..1 of the portrait
+    planes [6, h, w]: of `_whole` or `_tile`; painted [h, w]: of `_painted`; to_image [2, 3]: 0..1 of the portrait
     -> px of the image; to_places [2, 3]: px of the tile -> 0..1 of the portrait.
     """
     height, width = planes.shape[1:]
     resolution = matte.shape[0]
     x, y = _places(to_places, height, width)
-    displacement, light, inner, background, behind = planes[:2], planes[2:5], planes[5], planes[6:9], planes[9]
+    displacement, light, inner = planes[:2], planes[2:5], planes[5]
     from_x, from_y = x + displacement[0] / resolution, y + displacement[1] / resolution
-    person = once(sample_packed(image, *(to_image[i, 0] * from_x + to_image[i, 1] * from_y + to_image[i, 2]
-                                          for i in range(2)))[:3])
+    read = once(sample_packed(image, *(to_image[i, 0] * from_x + to_image[i, 1] * from_y + to_image[i, 2]
+                                        for i in range(2)))[:3])
     tile = jax.lax.dynamic_slice(image, corner[::-1], (height, width))
     own = [unpacked(tile, i) for i in range(3)]
     alpha = once(jnp.maximum(sample(matte, from_x * resolution, from_y * resolution), inner))
     moved = share_moved(displacement, resolution)
-    here, there = once(([to_linear(plane / 255.0) for plane in own], [to_linear(plane / 255.0) for plane in person]))
+    here, there = once(([to_linear(plane / 255.0) for plane in own], [to_linear(plane / 255.0) for plane in read]))
     if painted is not None:
         painting = unpacked(painted, 3) / 255.0
         there = [plane + (to_linear(unpacked(painted, i) / 255.0) - plane) * painting for i, plane in enumerate(there)]
         moved = jnp.maximum(moved, painting)
     moved, there = once((moved, there))
     lit = once([jnp.where(jnp.abs(factor) > LIGHT_STEP, factor, 0.0) * alpha for factor in light])
-    changes = moved * jnp.maximum(alpha, behind) > 0  # what moves over the background, or away from it
-    changes = once(changes | (lit[0] != 0) | (lit[1] != 0) | (lit[2] != 0))
+    changes = once((moved > 0) | (lit[0] != 0) | (lit[1] != 0) | (lit[2] != 0))
     colours = []
     for i in range(3):
-        still = here[i] * (1.0 + lit[i])
-        back = here[i] + (background[i] - here[i]) * behind
-        layered = back + alpha * (there[i] * (1.0 + lit[i]) - back)
-        edited = 255.0 * to_srgb(jnp.clip(still + moved * (layered - still), 0.0, 1.0))
-        colours.append(once(jnp.where(changes, edited, own[i])))
+        mixed = (here[i] + moved * (there[i] - here[i])) * (1.0 + lit[i])
+        colours.append(once(jnp.where(changes, 255.0 * to_srgb(jnp.clip(mixed, 0.0, 1.0)), own[i])))
     return _packed(colours), changes & (x >= 0) & (x <= 1) & (y >= 0) & (y <= 1)
 
 

@@ -64,11 +64,15 @@ class FittedPhoto:
                    residual_px=float(arrays["residual_px"]))
 
 
-def inside_photo(fitted: FittedPhoto, resolution: int) -> np.ndarray:
-    """[resolution, resolution] bool: which pixels of the portrait lie in the photo, not beyond its border."""
+def nearest_in_photo(fitted: FittedPhoto, resolution: int) -> np.ndarray:
+    """[2, resolution, resolution]: for each pixel of the portrait the place in the photo that is nearest to it.
+
+    x and y in px of a map of `resolution` px; a pixel's own place where it lies in the photo, not beyond its border.
+    """
     middles = (np.arange(resolution) + 0.5) / resolution
     places = fitted.square.to_photo(np.stack(np.meshgrid(middles, middles), axis=-1))
-    return np.all((places >= 0) & (places <= fitted.size), axis=-1)
+    nearest = fitted.square.from_photo(np.clip(places, 0.5, np.array(fitted.size) - 0.5))
+    return np.moveaxis(nearest * resolution, -1, 0).astype(np.float32)
 
 
 def can_fit(pack: Pack) -> bool:

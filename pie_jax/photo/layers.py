@@ -1,4 +1,4 @@
-"""What an edit does to a portrait, as layers: the moved person, the background behind, the painted mouth.
+"""What an edit does to a portrait, as layers: the moved photo, the light on the person, the painted mouth.
 
 What does not depend on the edit is made once for a photo (`prepare_photo`).
 """
@@ -15,11 +15,10 @@ from PIL import Image
 from pie_jax.arrays import Absent, Array, Weights
 from pie_jax.config import CameraConfig, MouthConfig
 from pie_jax.face3d.morphable import FaceParams, MorphableModel
-from pie_jax.imaging import to_linear
 from pie_jax.pack import Pack
-from pie_jax.photo.fitted import FittedPhoto, inside_photo
+from pie_jax.photo.fitted import FittedPhoto, nearest_in_photo
 from pie_jax.photo.holes import Holes, holes_of
-from pie_jax.photo.maps import centres, pack_image, sample, smooth_field, unpacked
+from pie_jax.photo.maps import centres, pack_image, sample, unpacked
 from pie_jax.photo.motion import Motion, SourceFace, find_motion, source_face_of
 from pie_jax.photo.mouth import Painting, paint_mouth
 from pie_jax.photo.windows import narrowest, widest
@@ -27,11 +26,10 @@ from pie_jax.programs import keepable, kept
 
 GRID = 512  # px a side: no map is finer
 LIGHT_STEP = 2e-3  # a factor of light nearer to 1 changes nothing
-_SURE = 1e3
-_BACKGROUND, _PERSON = 0.03, 0.4  # matte below which a pixel is background, above which it is the person
-_GROW = 13 / 512  # portraits: the window around a pixel in which nothing of the person may be, if it is background
-_STRAY = 27 / 512  # portraits: the window around a pixel in which stray hairs of the person may be
+_GAP = 21 / 512  # portraits: a gap in the matte narrower than that is the person's
 _INNER = 41 / 512  # portraits: so far inside the face a pixel is the person whatever the matte says
+_BEYOND = 0.5  # px of the map: a pixel farther from the nearest one of the photo is not in it
+_FRAME = 8 / 512  # portraits: so far beyond the photo's border an edit fades out
 _STILL = (0.15 / 512, 0.6 / 512)  # portraits: less is no motion, more is one
 
 
@@ -44,8 +42,7 @@ class PreparedPhoto:
     portrait: Array  # [S, S] packed sRGB
     small: Array  # [3, R, R] sRGB in 0..1
     matte: Array  # [R, R] 0..1: the person
-    background: Array  # [3, R, R] the background, also behind the person
-    behind: Array  # [R, R] 0..1: where that is taken instead of the photo
+    within: Array  # [R, R] 0..1: in the photo, not beyond its border
 
 
 @keepable
@@ -66,7 +63,7 @@ def prepare_photo(pack: Pack, fitted: FittedPhoto, *, size: int | None = None) -
     portrait, small = (_shrunk(fitted.portrait, side) for side in (shown, resolution))
     return _prepared(pack.morphable, jax.tree.map(jnp.asarray, fitted.params), jnp.asarray(fitted.landmarks),
                      pack_image(portrait), pack_image(small), jnp.asarray(fitted.matte),
-                     inside_photo(fitted, resolution), holes=holes_of(pack.morphable), camera=pack.configs.camera)
+                     nearest_in_photo(fitted, resolution), holes=holes_of(pack.morphable), camera=pack.configs.camera)
 
 
 def _shrunk(image: np.ndarray, size: int) -> np.ndarray:
@@ -76,36 +73,36 @@ def _shrunk(image: np.ndarray, size: int) -> np.ndarray:
 
 
 @kept(static_argnames=("holes", "camera"))
-def _prepared(model: MorphableModel, params: FaceParams, landmarks, portrait, small, matte, inside, *, holes: Holes,
+def _prepared(model: MorphableModel, params: FaceParams, landmarks, portrait, small, matte, nearest, *, holes: Holes,
                 camera: CameraConfig) -> PreparedPhoto:
     resolution = small.shape[0]
     source_face = source_face_of(model, holes, params, camera, resolution=resolution, landmarks=landmarks)
     small = jnp.stack([unpacked(small, i) for i in range(3)]) / 255.0
+    away = jnp.hypot(*(there - here for there, here in zip(nearest, centres(resolution), strict=True)))
     matte = jax.image.resize(matte / 255.0, (resolution, resolution), "linear")
-    near = widest(matte, _odd(_GROW * resolution))
-    sure = jnp.where((near < _BACKGROUND) & inside, _SURE, 0.0)  # background that the photo shows
-    # Filled in sRGB values: as light, one lamp would brighten the dark around it.
-    mean = (small * sure[None]).sum(axis=(1, 2), keepdims=True) / jnp.maximum(sure.sum(), 1.0)
-    filled = jnp.clip(mean + smooth_field(small - mean, sure, coarser=4), 0.0, 1.0)
+    matte = jnp.where(away > _BEYOND, sample(matte, *nearest), matte)  # of a reflection it tells nothing
+    matte = -widest(-widest(matte, _odd(_GAP * resolution)), _odd(_GAP * resolution))
     return PreparedPhoto(source_face=source_face, portrait=portrait, small=small, matte=matte,
-                         background=to_linear(filled),
-                         behind=jnp.clip((widest(matte, _odd(_STRAY * resolution)) - _PERSON) * 6.0, 0.0, 1.0))
+                         within=jnp.clip(1.0 - (away - _BEYOND) / (_FRAME * resolution), 0.0, 1.0))
 
 
 def edit_layers(pack: Pack, prepared: PreparedPhoto, target: FaceParams) -> Layers:
     """The layers of an edit to `target` [n]."""
     mouth = pack.weights.get("mouth")
     target = jax.tree.map(jnp.asarray, target)
-    motion, painting = _layers(pack.morphable, mouth, prepared.source_face, prepared.small, target,
+    motion, painting = _layers(pack.morphable, mouth, prepared.source_face, prepared.small, prepared.within, target,
                                holes=holes_of(pack.morphable), camera=pack.configs.camera,
                                mouth=None if mouth is None else pack.configs.of("mouth"))
     return Layers(prepared=prepared, motion=motion, painting=painting)
 
 
 @kept(static_argnames=("camera", "holes", "mouth"))
-def _layers(model: MorphableModel, mouth_weights: Weights | Absent, source_face: SourceFace, small, target, *,
-            holes: Holes, camera: CameraConfig, mouth: MouthConfig | Absent) -> tuple[Motion, Painting | Absent]:
+def _layers(model: MorphableModel, mouth_weights: Weights | Absent, source_face: SourceFace, small, within,
+            target, *, holes: Holes, camera: CameraConfig,
+            mouth: MouthConfig | Absent) -> tuple[Motion, Painting | Absent]:
     motion = find_motion(model, holes, source_face, target, camera)
+    motion = dataclasses.replace(motion, displacement=motion.displacement * within[None],
+                                 light=1.0 + (motion.light - 1.0) * within[None])
     return motion, None if mouth is None else paint_mouth(mouth, mouth_weights, small, motion)
 
 
@@ -119,8 +116,7 @@ def sources(layers: Layers) -> tuple[jax.Array, jax.Array]:
     lit = (jnp.abs(motion.light - 1.0).max(axis=0) * alpha > LIGHT_STEP).astype(moved.dtype)
     painting = painted_part(layers)
     hidden = jnp.maximum(1.0 - motion.seen, jnp.maximum(painting, motion.opened * motion.mouth))
-    filled = jnp.maximum(moved, painting) * jnp.maximum(hidden, (1.0 - alpha) * prepared.behind)
-    moved = moved * jnp.maximum(alpha, prepared.behind)
+    filled = jnp.maximum(moved, painting) * hidden
     return jnp.maximum(jnp.maximum(moved, lit) - filled, 0.0), filled
 
 

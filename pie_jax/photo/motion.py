@@ -7,7 +7,7 @@ The map is backward: for a pixel of the result it names the place in the photo.
 - The inside of the mouth is stretched between the lips; what the photo does not show of it, `photo.mouth` paints.
 - Lids close until they meet.
 - Ears and hair turn with the head, as a rigid plane through its middle.
-- Shoulders, background and frame stay.
+- Shoulders and frame stay; what is around the head comes along, less and less away from it.
 
 A smooth field joins these parts. It is a screened Poisson problem, solved from coarse to fine.
 """
@@ -23,7 +23,7 @@ import numpy as np
 from pie_jax.arrays import Array
 from pie_jax.config import CameraConfig
 from pie_jax.face3d import geometry, raster
-from pie_jax.face3d.morphable import FaceParams, MorphableModel, landmark_model, shape, vertex_normals
+from pie_jax.face3d.morphable import FaceParams, MorphableModel, landmark_model, normalise, shape, vertex_normals
 from pie_jax.face3d.render import irradiance, project
 from pie_jax.photo.holes import Holes
 from pie_jax.photo.maps import centres, nearest, once, sample, smooth_field
@@ -31,6 +31,7 @@ from pie_jax.photo.windows import narrowest, widest, window_mean
 from pie_jax.programs import keepable
 
 HIDDEN = 0.02  # of the depth: a point farther behind what is drawn is not seen
+_GRAZING = 0.15  # cosine between the skin and the line of sight: the photo does not show what is more aslant
 _SHELL_DEPTH = -0.35  # model units: the plane of ears and hairline
 _HEAD = (1.55, 1.75, 1.15)  # of the head about the face's middle: half widths, up, down, in the face's own
 _SURE = 1e3  # how much the field holds to the mesh, and to the frame
@@ -38,6 +39,8 @@ _REACH = {"head": 0.1, "still": 0.1, "light": 0.3}  # in portraits: how far from
 # rigid head, to rest, and light to none
 _COARSER = {"motion": 4, "light": 8}  # the smooth fields' pixels, in pixels of the map
 _TURNED = (0.5, 2.0)  # factors of light on what turns in the light that was there
+_TEAR = 1.5  # px of the map: a step of the motion from pixel to pixel that tears the skin
+_SLOPE = 13 / 512  # portraits: such a step is made a slope so wide
 _BORDER = 12  # px of the map: along the mesh's border its motion goes over to the smooth field
 # The mesh on the photo's landmarks: how far one of them pulls, and how loosely the jaw's and the others are held.
 _BEND_REACH, _BEND_LOOSE = 0.3, (0.5, 0.02)  # model units; none
@@ -68,6 +71,7 @@ class SourceFace:
     rest: Array  # [V, 2] px: with a neutral expression
     bend: Array  # [V, 2] px: from the model to the photo's landmarks
     irradiance: Array  # [V, 3]
+    own_depth: Array  # [V] of each point; more where the photo shows it too much aslant
     depth: Array  # [R, R] of what is drawn
     eyes: Array  # [R, R] bool
     wide_eyes: Array  # [R, R] bool: at least as high as a lid is
@@ -102,6 +106,7 @@ def source_face_of(model: MorphableModel, holes: Holes, params: FaceParams, came
     """
     own = shape(model, params)
     vertices = project(own, params, camera, resolution=resolution)
+    aslant = jnp.maximum(_GRAZING - _facing(model, own, params, camera), 0.0) / _GRAZING
     bend = holes.carry(jnp.zeros((len(vertices), 2)))
     if landmarks is not None:
         bend = holes.carry(_bend(model, landmarks * resolution - vertices[model.landmark_vertices, :2]))
@@ -114,6 +119,7 @@ def source_face_of(model: MorphableModel, holes: Holes, params: FaceParams, came
                       rest=_placed(holes, project(_neutral(model, params), params, camera, resolution=resolution),
                                    bend)[:, :2],
                       irradiance=holes.carry(_lit(model, own, params)), depth=before.depth, eyes=eyes,
+                      own_depth=vertices[:, 2] * (1.0 + holes.carry(aslant[:, None])[:, 0]),
                       wide_eyes=_opened(eyes), gap=_gap(vertices[model.landmark_vertices, :2]))
 
 
@@ -133,7 +139,8 @@ def find_motion(model: MorphableModel, holes: Holes, source_face: SourceFace, ta
     light = jnp.where(same, jnp.clip(light.mean(axis=-1, keepdims=True), *_TURNED), light)
     moved = source_face.vertices - vertices
     drawn = jnp.moveaxis(raster.interpolate(after, triangles, jnp.concatenate(
-        [moved[:, :2], source_face.rest - rest, source_face.vertices[:, 2:], light], axis=-1)), -1, 0)
+        [moved[:, :2], source_face.rest - rest, source_face.own_depth[:, None], light], axis=-1)),
+        -1, 0)
     displacement, rigid, own_depth, light = once((drawn[:2], drawn[2:4], drawn[4], drawn[5:]))
     hit = after.triangle_id >= 0
     part = jnp.where(hit, region[jnp.maximum(after.triangle_id, 0)], -1)
@@ -152,6 +159,7 @@ def find_motion(model: MorphableModel, holes: Holes, source_face: SourceFace, ta
     known = once(jnp.where(visible[None], displacement, jnp.where(hit[None], 0.0, shell * head[None])))
     smooth = once(smooth_field(known, sure, coarser=_COARSER["motion"]))
     field = smooth + trust[None] * (jnp.where(visible[None], displacement, smooth) - smooth)
+    field = _untorn(field, spared=eyes | mouth)
     around = once(smooth_field(jnp.where(hit[None], light - 1.0, 0.0), jnp.where(hit, _SURE, pull["light"]),
                                coarser=_COARSER["light"]))
     light = jnp.where(hit[None], light, 1.0 + around)
@@ -175,6 +183,13 @@ def _neutral(model: MorphableModel, params: FaceParams) -> jax.Array:
 
 def _lit(model: MorphableModel, vertices, params: FaceParams) -> jax.Array:
     return irradiance(vertex_normals(geometry.rotate(vertices, params.rotation), model.triangles), params.illumination)
+
+
+def _facing(model: MorphableModel, vertices, params: FaceParams, camera: CameraConfig):
+    """[V]: the cosine between the normal of each of the vertices [V, 3] and the line to the camera."""
+    normals = vertex_normals(geometry.rotate(vertices, params.rotation), model.triangles)
+    world = geometry.world_from_model(vertices, params.rotation, params.translation)
+    return (normals * normalise(jnp.asarray([[0.0, 0.0, camera.distance]]) - world)).sum(axis=-1)
 
 
 def _placed(holes: Holes, vertices, bend):
@@ -252,6 +267,17 @@ def _inside(mask):
     """[R, R] 0..1: how far within a mask [R, R] bool; 0 along its border and outside, 1 from `_BORDER` px on."""
     share = window_mean(mask.astype(jnp.float32), 2 * _BORDER + 1)
     return jnp.clip(2.0 * share - 1.0, 0.0, 1.0)
+
+
+def _untorn(field, *, spared):
+    """`field` [2, R, R] with its steps made slopes, but for those where `spared` [R, R] bool is near."""
+    width = 2 * int(_SLOPE * field.shape[-1] / 2) + 1
+    down, across = (jnp.abs(jnp.diff(field, axis=axis)).max(axis=0) > _TEAR for axis in (-2, -1))
+    torn = jnp.pad(down, ((0, 1), (0, 0))) | jnp.pad(across, ((0, 0), (0, 1)))
+    torn = (torn & ~widest(spared, width)).astype(field.dtype)
+    share = jnp.clip(window_mean(torn, width) * width, 0.0, 1.0)
+    sloped = jnp.moveaxis(window_mean(jnp.moveaxis(field, 0, -1), width), -1, 0)
+    return field + share[None] * (sloped - field)
 
 
 def _filled_from_above(displacement, missing):

@@ -39,6 +39,45 @@ def test_a_turn_changes_the_person_alone(photo_pack, photo, fitted):
     assert photo_share > 4 * filled > 0
 
 
+def test_beyond_the_photo_s_border_nothing_changes(photo_pack, fitted):
+    width, height = fitted.size
+    cut = dataclasses.replace(fitted, square=dataclasses.replace(fitted.square, y=fitted.square.side * 0.3,
+                                                                 x=width / 2), size=(width, height))
+    beyond = ~within(cut, resolution=fitted.portrait.shape[0], margin=0.03)
+    assert 0.1 < beyond.mean() < 0.5
+    for changes in ({"rotation": cut.params.rotation + np.float32([0, 0.3, 0])},
+                    {"illumination": np.asarray(light(70.0, 10.0, 1.2, ambient=0.3))}):
+        out = edited_portrait(layers_of(photo_pack, cut, **changes))
+        assert np.array_equal(out[beyond], cut.portrait[beyond])
+        assert (out[~beyond] != cut.portrait[~beyond]).mean() > 0.1
+
+
+def within(fitted, *, resolution, margin):
+    """[resolution, resolution] bool: the pixels in the photo, or less than `margin` portraits beyond its border."""
+    middles = (np.arange(resolution) + 0.5) / resolution
+    places = fitted.square.to_photo(np.stack(np.meshgrid(middles, middles), axis=-1))
+    far = margin * fitted.square.side
+    return np.all((places >= -far) & (places <= np.array(fitted.size) + far), axis=-1)
+
+
+def test_holes_in_the_matte_move_with_the_person(photo_pack, fitted):
+    holed = fitted.matte.copy()
+    middle = len(holed) // 2
+    assert holed[middle - 2:middle + 3, middle - 2:middle + 3].min() > 250
+    holed[middle - 2:middle + 3, middle - 2:middle + 3] = 0
+    prepared = prepare_photo(photo_pack, dataclasses.replace(fitted, matte=holed))
+    closed = np.asarray(prepared.matte)[len(prepared.matte) // 2]
+    assert closed[len(closed) // 2 - 4:len(closed) // 2 + 5].min() > 0.9
+
+
+def test_hair_and_ears_beyond_the_matte_move_with_the_head(photo_pack, fitted):
+    half = dataclasses.replace(fitted, matte=np.where(np.arange(fitted.matte.shape[1]) < fitted.matte.shape[1] // 2,
+                                                      fitted.matte, 0).astype(np.uint8))
+    turn = {"rotation": fitted.params.rotation + np.float32([0, 0.2, 0])}
+    whole, cut = (edited_portrait(layers_of(photo_pack, photo, **turn)).astype(int) for photo in (fitted, half))
+    assert np.abs(whole - cut).mean() < 0.5  # only the light on what turns knows the matte
+
+
 def test_light_stays_off_the_background(photo_pack, fitted):
     layers = layers_of(photo_pack, fitted, illumination=np.asarray(light(70.0, 10.0, 1.2, ambient=0.3)))
     pixels, out = fitted.portrait.astype(int), edited_portrait(layers).astype(int)
@@ -52,11 +91,10 @@ def test_a_lamp_does_not_brighten_the_dark_behind_the_person(photo_pack, fitted)
     size = fitted.portrait.shape[0]
     dark = np.full_like(fitted.portrait, 30)
     dark[:size // 6, :size // 2] = 250
-    prepared = prepare_photo(photo_pack, dataclasses.replace(fitted, portrait=dark))
-    filled = np.asarray(to_srgb(prepared.background)) * 255
-    known = np.asarray(prepared.matte) < 0.01
-    behind = filled[:, len(known) // 2, len(known) // 2].mean()
-    assert 30 <= behind < filled[:, known].mean() + 10  # as light, it would be 26 above
+    lit = dataclasses.replace(fitted, portrait=dark)
+    turned = edited_portrait(layers_of(photo_pack, lit, rotation=lit.params.rotation + np.float32([0, 0.2, 0])))
+    assert (turned != dark).mean() > 0.01  # the lamp moved with what is around the head
+    assert np.abs(turned[size // 3:].astype(int) - 30).max() < 10
 
 
 def test_a_fitted_photo_comes_back_from_its_arrays(fitted):

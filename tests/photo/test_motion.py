@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pie_jax.face3d.morphable import shape
+from pie_jax.face3d import geometry
+from pie_jax.face3d.morphable import shape, vertex_normals
 from pie_jax.face3d.render import light, project, project_landmarks
 from pie_jax.photo.holes import holes_of
 from pie_jax.photo.maps import sample, smooth_field
@@ -57,6 +58,36 @@ def test_a_turn_is_the_meshs_own(photo_pack, moved, source):
     assert np.abs(b[inner] + displacement_at(motion, b[inner]) - a[inner]).max() < 1.0
     corners = np.asarray(motion.displacement)[:, [0, 0, -1, -1], [0, -1, 0, -1]]
     np.testing.assert_allclose(corners, 0.0, atol=0.5)
+
+
+def turned_far(source, *yaws):
+    """The face of `source` turned to each of the yaws, radians."""
+    return [dataclasses.replace(source, rotation=np.float32([0, yaw, 0])) for yaw in yaws]
+
+
+def test_what_the_photo_shows_too_much_aslant_is_not_read(photo_pack, moved, source):
+    before, after = turned_far(source, 0.35, -0.1)
+    model, camera = photo_pack.morphable, photo_pack.configs.camera
+    normals = [np.asarray(vertex_normals(geometry.rotate(shape(model, p), p.rotation), model.triangles))[:, 2]
+               for p in (before, after)]
+    away = (normals[0] < -0.1) & (normals[1] > 0.3)  # the cheek that comes round
+    assert away.sum() > 20
+    places = np.asarray(project(shape(model, after), after, camera, resolution=R))[away, :2]
+    seen = np.asarray(moved(before, after).seen)
+    assert seen[places[:, 1].astype(int), places[:, 0].astype(int)].mean() < 0.1
+    assert seen[np.asarray(moved(before, after).face) > 0].mean() > 0.8
+
+
+def test_no_step_of_the_motion_tears_the_skin(photo_pack, source):
+    before, after = turned_far(source, 0.0, 0.45)
+    holes, camera = holes_of(photo_pack.morphable), photo_pack.configs.camera
+    face = source_face_of(photo_pack.morphable, holes, before, camera, resolution=256)
+    motion = find_motion(photo_pack.morphable, holes, face, after, camera)
+    nose = np.asarray(project_landmarks(photo_pack.morphable, after, camera, resolution=256))[27:36]
+    (left, top), (right, bottom) = (edge.astype(int) for edge in (nose.min(axis=0) - 8, nose.max(axis=0) + 8))
+    steps = [np.abs(np.diff(np.asarray(motion.displacement)[:, top:bottom, left:right], axis=axis)).max()
+             for axis in (1, 2)]
+    assert max(steps) < 2.5  # px; where the nose hides the cheek, 12 otherwise
 
 
 def test_an_opened_mouth_and_raised_brows_leave_the_eyes_alone(photo_pack, moved, source):
