@@ -55,6 +55,7 @@ _OVERLAP = -0.25  # gap of closed lids, in gaps of open ones
 _BEHIND = 0.08  # model units: an eyeball lies so far behind its lids; the upper lid lies half of it before the lower
 _LID = 5  # px of the map: the width of a lid's edge
 _SHARES = (0.75, 0.5, 0.25, 0.0)  # of the stretched eye beside the rigid one, tried in this order
+_LIDS = (0.09, 0.05)  # portraits: half the width and height about the middle of an eye in which its lids move
 _WINDOW = 0.25  # portraits: the side of the window around an eye in which its pixels are looked at
 
 
@@ -144,10 +145,13 @@ def find_motion(model: MorphableModel, holes: Holes, source_face: SourceFace, ta
     displacement, rigid, own_depth, light = once((drawn[:2], drawn[2:4], drawn[4], drawn[5:]))
     hit = after.triangle_id >= 0
     part = jnp.where(hit, region[jnp.maximum(after.triangle_id, 0)], -1)
+    x, y = centres(resolution)
+    spared = part == 3  # where steps of the motion are meant: in the mouth, and where lids meet
     for eye, at in enumerate(_eye_windows(holes, vertices, resolution), start=1):
+        middle = (at + _WINDOW * resolution / 2) / resolution
+        spared |= (jnp.abs(x / resolution - middle[1]) < _LIDS[0]) & (jnp.abs(y / resolution - middle[0]) < _LIDS[1])
         displacement, part = _eye(source_face, displacement, rigid, part, at, region=eye)
     eyes, mouth = (part == 1) | (part == 2), part == 3
-    x, y = centres(resolution)
     shown_depth = sample(source_face.depth, x + displacement[0], y + displacement[1])
     visible = once(hit & ((own_depth <= shown_depth * (1 + HIDDEN)) | mouth | eyes))
 
@@ -159,7 +163,7 @@ def find_motion(model: MorphableModel, holes: Holes, source_face: SourceFace, ta
     known = once(jnp.where(visible[None], displacement, jnp.where(hit[None], 0.0, shell * head[None])))
     smooth = once(smooth_field(known, sure, coarser=_COARSER["motion"]))
     field = smooth + trust[None] * (jnp.where(visible[None], displacement, smooth) - smooth)
-    field = _untorn(field, spared=eyes | mouth)
+    field = _untorn(field, spared=spared)
     around = once(smooth_field(jnp.where(hit[None], light - 1.0, 0.0), jnp.where(hit, _SURE, pull["light"]),
                                coarser=_COARSER["light"]))
     light = jnp.where(hit[None], light, 1.0 + around)

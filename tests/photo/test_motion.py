@@ -90,6 +90,18 @@ def test_no_step_of_the_motion_tears_the_skin(photo_pack, source):
     assert max(steps) < 2.5  # px; where the nose hides the cheek, 12 otherwise
 
 
+def test_lids_that_meet_keep_their_edge(photo_pack, source):
+    names, model, camera = photo_pack.morphable.expression_names, photo_pack.morphable, photo_pack.configs.camera
+    shut = dataclasses.replace(source, expression=source.expression + 3 * np.eye(64, dtype=np.float32)[
+        names.index("blink")])
+    face = source_face_of(model, holes_of(model), source, camera, resolution=256)
+    motion = find_motion(model, holes_of(model), face, shut, camera)
+    eyes = np.asarray(project_landmarks(model, shut, camera, resolution=256))[36:48]
+    (left, top), (right, bottom) = (edge.astype(int) for edge in (eyes.min(axis=0) - 4, eyes.max(axis=0) + 4))
+    steps = np.abs(np.diff(np.asarray(motion.displacement)[:, top:bottom, left:right], axis=1)).max()
+    assert steps > 3  # px: a slope would smear the lids
+
+
 def test_an_opened_mouth_and_raised_brows_leave_the_eyes_alone(photo_pack, moved, source):
     names = photo_pack.morphable.expression_names
     change = np.zeros(64, np.float32)
