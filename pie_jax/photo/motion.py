@@ -140,8 +140,7 @@ def find_motion(model: MorphableModel, holes: Holes, source_face: SourceFace, ta
     light = jnp.where(same, jnp.clip(light.mean(axis=-1, keepdims=True), *_TURNED), light)
     moved = source_face.vertices - vertices
     drawn = jnp.moveaxis(raster.interpolate(after, triangles, jnp.concatenate(
-        [moved[:, :2], source_face.rest - rest, source_face.own_depth[:, None], light], axis=-1)),
-        -1, 0)
+        [moved[:, :2], source_face.rest - rest, source_face.own_depth[:, None], light], axis=-1)), -1, 0)
     displacement, rigid, own_depth, light = once((drawn[:2], drawn[2:4], drawn[4], drawn[5:]))
     hit = after.triangle_id >= 0
     part = jnp.where(hit, region[jnp.maximum(after.triangle_id, 0)], -1)
@@ -280,7 +279,7 @@ def _untorn(field, *, spared):
     torn = jnp.pad(down, ((0, 1), (0, 0))) | jnp.pad(across, ((0, 0), (0, 1)))
     torn = (torn & ~widest(spared, width)).astype(field.dtype)
     share = jnp.clip(window_mean(torn, width) * width, 0.0, 1.0)
-    sloped = jnp.moveaxis(window_mean(jnp.moveaxis(field, 0, -1), width), -1, 0)
+    sloped = jnp.stack([window_mean(plane, width) for plane in field])
     return field + share[None] * (sloped - field)
 
 
