@@ -31,7 +31,7 @@ from pie_jax.photo.windows import narrowest, widest, window_mean
 from pie_jax.programs import keepable
 
 HIDDEN = 0.02  # of the depth: a point farther behind what is drawn is not seen
-_GRAZING = 0.15  # cosine between the skin and the line of sight: the photo does not show what is more aslant
+_GRAZING = 0.15  # cosine between the skin's normal and the line of sight: with less the photo does not show it
 _SHELL_DEPTH = -0.35  # model units: the plane of ears and hairline
 _HEAD = (1.55, 1.75, 1.15)  # of the head about the face's middle: half widths, up, down, in the face's own
 _SURE = 1e3  # how much the field holds to the mesh, and to the frame
@@ -39,8 +39,8 @@ _REACH = {"head": 0.1, "still": 0.1, "light": 0.3}  # in portraits: how far from
 # rigid head, to rest, and light to none
 _COARSER = {"motion": 4, "light": 8}  # the smooth fields' pixels, in pixels of the map
 _TURNED = (0.5, 2.0)  # factors of light on what turns in the light that was there
-_TEAR = 1.5  # px of the map: a step of the motion from pixel to pixel that tears the skin
-_SLOPE = 13 / 512  # portraits: such a step is made a slope so wide
+_TEAR = 1.5  # px of the map: a larger step of the motion between neighbouring pixels shows as a seam
+_SLOPE = 13 / 512  # portraits: the width of the slope that such a step is made
 _BORDER = 12  # px of the map: along the mesh's border its motion goes over to the smooth field
 # The mesh on the photo's landmarks: how far one of them pulls, and how loosely the jaw's and the others are held.
 _BEND_REACH, _BEND_LOOSE = 0.3, (0.5, 0.02)  # model units; none
@@ -72,7 +72,7 @@ class SourceFace:
     rest: Array  # [V, 2] px: with a neutral expression
     bend: Array  # [V, 2] px: from the model to the photo's landmarks
     irradiance: Array  # [V, 3]
-    own_depth: Array  # [V] of each point; more where the photo shows it too much aslant
+    own_depth: Array  # [V] depth of each point; more where the photo shows it almost edge-on
     depth: Array  # [R, R] of what is drawn
     eyes: Array  # [R, R] bool
     wide_eyes: Array  # [R, R] bool: at least as high as a lid is
@@ -107,7 +107,7 @@ def source_face_of(model: MorphableModel, holes: Holes, params: FaceParams, came
     """
     own = shape(model, params)
     vertices = project(own, params, camera, resolution=resolution)
-    aslant = jnp.maximum(_GRAZING - _facing(model, own, params, camera), 0.0) / _GRAZING
+    grazing = jnp.maximum(_GRAZING - _facing(model, own, params, camera), 0.0) / _GRAZING
     bend = holes.carry(jnp.zeros((len(vertices), 2)))
     if landmarks is not None:
         bend = holes.carry(_bend(model, landmarks * resolution - vertices[model.landmark_vertices, :2]))
@@ -120,7 +120,7 @@ def source_face_of(model: MorphableModel, holes: Holes, params: FaceParams, came
                       rest=_placed(holes, project(_neutral(model, params), params, camera, resolution=resolution),
                                    bend)[:, :2],
                       irradiance=holes.carry(_lit(model, own, params)), depth=before.depth, eyes=eyes,
-                      own_depth=vertices[:, 2] * (1.0 + holes.carry(aslant[:, None])[:, 0]),
+                      own_depth=vertices[:, 2] * (1.0 + holes.carry(grazing[:, None])[:, 0]),
                       wide_eyes=_opened(eyes), gap=_gap(vertices[model.landmark_vertices, :2]))
 
 

@@ -65,7 +65,7 @@ def turned_far(source, *yaws):
     return [dataclasses.replace(source, rotation=np.float32([0, yaw, 0])) for yaw in yaws]
 
 
-def test_what_the_photo_shows_too_much_aslant_is_not_read(photo_pack, moved, source):
+def test_what_the_photo_shows_almost_edge_on_is_not_read(photo_pack, moved, source):
     before, after = turned_far(source, 0.35, -0.1)
     model, camera = photo_pack.morphable, photo_pack.configs.camera
     normals = [np.asarray(vertex_normals(geometry.rotate(shape(model, p), p.rotation), model.triangles))[:, 2]
