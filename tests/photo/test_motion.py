@@ -17,9 +17,9 @@ from pie_jax.photo.motion import find_motion, lids_met, source_face_of
 R = 128
 
 
-def motion_of(pack, source, target, *, landmarks=None):
+def motion_of(pack, source, target, *, landmarks=None, resolution=R):
     holes, camera = holes_of(pack.morphable), pack.configs.camera
-    source_face = source_face_of(pack.morphable, holes, source, camera, resolution=R, landmarks=landmarks)
+    source_face = source_face_of(pack.morphable, holes, source, camera, resolution=resolution, landmarks=landmarks)
     return find_motion(pack.morphable, holes, source_face, target, camera)
 
 
@@ -30,6 +30,11 @@ def displacement_at(motion, place):
 @pytest.fixture(scope="module")
 def moved(photo_pack):
     return jax.jit(lambda p, q: motion_of(photo_pack, p, q))
+
+
+@pytest.fixture(scope="module")
+def moved_256(photo_pack):
+    return jax.jit(lambda p, q: motion_of(photo_pack, p, q, resolution=256))
 
 
 def test_the_models_holes_are_two_eyes_and_a_mouth(photo_pack):
@@ -78,11 +83,9 @@ def test_what_the_photo_shows_almost_edge_on_is_not_read(photo_pack, moved, sour
     assert seen[np.asarray(moved(before, after).face) > 0].mean() > 0.8
 
 
-def test_no_step_of_the_motion_tears_the_skin(photo_pack, source):
+def test_no_step_of_the_motion_tears_the_skin(photo_pack, moved_256, source):
     before, after = turned_far(source, 0.0, 0.45)
-    holes, camera = holes_of(photo_pack.morphable), photo_pack.configs.camera
-    face = source_face_of(photo_pack.morphable, holes, before, camera, resolution=256)
-    motion = find_motion(photo_pack.morphable, holes, face, after, camera)
+    motion, camera = moved_256(before, after), photo_pack.configs.camera
     nose = np.asarray(project_landmarks(photo_pack.morphable, after, camera, resolution=256))[27:36]
     (left, top), (right, bottom) = (edge.astype(int) for edge in (nose.min(axis=0) - 8, nose.max(axis=0) + 8))
     steps = [np.abs(np.diff(np.asarray(motion.displacement)[:, top:bottom, left:right], axis=axis)).max()
@@ -90,12 +93,11 @@ def test_no_step_of_the_motion_tears_the_skin(photo_pack, source):
     assert max(steps) < 2.5  # px; where the nose hides the cheek, 12 otherwise
 
 
-def test_lids_that_meet_keep_their_edge(photo_pack, source):
+def test_lids_that_meet_keep_their_edge(photo_pack, moved_256, source):
     names, model, camera = photo_pack.morphable.expression_names, photo_pack.morphable, photo_pack.configs.camera
     shut = dataclasses.replace(source, expression=source.expression + 3 * np.eye(64, dtype=np.float32)[
         names.index("blink")])
-    face = source_face_of(model, holes_of(model), source, camera, resolution=256)
-    motion = find_motion(model, holes_of(model), face, shut, camera)
+    motion = moved_256(source, shut)
     eyes = np.asarray(project_landmarks(model, shut, camera, resolution=256))[36:48]
     (left, top), (right, bottom) = (edge.astype(int) for edge in (eyes.min(axis=0) - 4, eyes.max(axis=0) + 4))
     steps = np.abs(np.diff(np.asarray(motion.displacement)[:, top:bottom, left:right], axis=1)).max()
@@ -148,7 +150,8 @@ def test_the_mesh_is_bent_on_to_the_points_of_the_photo(photo_pack, source):
     own = np.asarray(project_landmarks(photo_pack.morphable, source, camera, resolution=1))
     shifted = own + np.float32([0.02, 0.0])
     turned = dataclasses.replace(source, rotation=source.rotation + np.float32([0, 0.15, 0]))
-    plain, bent = (motion_of(photo_pack, source, turned, landmarks=points) for points in (own, shifted))
+    bend = jax.jit(lambda points: motion_of(photo_pack, source, turned, landmarks=points))
+    plain, bent = bend(own), bend(shifted)
     nose = own[30] * R
     away = nose + np.float32([0.02 * R, 0])
     assert float(sample(bent.face, *away)) == 1
