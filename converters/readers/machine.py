@@ -17,6 +17,7 @@ from converters.readers.unsafe_file import STATE_DICT_ALONE, UnsafeFileError
 
 _LARGE = 4096  # longer bytes are not copied but stay views of the file
 _MARK = object()
+_STOP = ord(".")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,21 +60,26 @@ class Machine:
 
     def run(self) -> tuple[Any, int]:
         """The object, and where the pickle ends."""
+        data, size, step, operations = self._data, len(self._data), self._limits.step, _BY_CODE
         while True:
-            self._limits.step()
-            code = bytes(self._take(1))
-            if code == b".":
+            step()
+            at = self._at
+            if at >= size:
+                raise _truncated(size)
+            self._at = at + 1
+            code = data[at]
+            operation = operations[code]
+            if operation is not None:
+                operation(self)
+            elif code == _STOP:
                 return self._pop(), self._at
-            operation = _OPERATIONS.get(code)
-            if operation is None:
-                raise UnsafeFileError(f"opcode {code!r} at byte {self._at - 1} is not one that weights need")
-            operation(self)
+            else:
+                raise UnsafeFileError(f"opcode {bytes([code])!r} at byte {at} is not one that weights need")
 
     # ---------------------------------------------------------------------------------- reading
     def _take(self, count: int) -> memoryview:
         if count < 0 or self._at + count > len(self._data):
-            raise UnsafeFileError(
-                f"it ends in the middle of a value (at byte {len(self._data)}): the file is truncated")
+            raise _truncated(len(self._data))
         piece = self._data[self._at:self._at + count]
         self._at += count
         return piece
@@ -242,6 +248,10 @@ class Machine:
         self._push(self._memo[index])
 
 
+def _truncated(size: int) -> UnsafeFileError:
+    return UnsafeFileError(f"it ends in the middle of a value (at byte {size}): the file is truncated")
+
+
 def _size(argument: Any) -> int:
     """Bytes that a builder may copy of one of its arguments."""
     if isinstance(argument, str | bytes | memoryview):
@@ -305,3 +315,4 @@ _OPERATIONS: dict[bytes, Callable[[Machine], Any]] = {
     b"g": lambda m: m._get(int(m._line()[:20])), b"h": lambda m: m._get(m._number("B")),
     b"j": lambda m: m._get(m._number("I")),
 }
+_BY_CODE = [_OPERATIONS.get(bytes([code])) for code in range(256)]

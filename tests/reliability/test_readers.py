@@ -29,12 +29,12 @@ B = np.arange(5)
 @contextlib.contextmanager
 def refused(match):
     """One line of exit code 4, in a second, that speaks of no --batch."""
-    start = time.process_time()
+    start = time.thread_time()  # the test's own thread: others may still be at work
     with pytest.raises(PackError, match=match) as caught:
         yield
     text = str(caught.value)
     assert "\n" not in text and "--batch" not in text and caught.value.exit_code == 4
-    assert time.process_time() - start < 2.0
+    assert time.thread_time() - start < 2.0
 
 
 # ------------------------------------------------------------------------ A11: one limit for all containers

@@ -164,7 +164,7 @@ def test_the_whole_photo_and_the_command_are_given(page, photo):
     assert 0 < np.any(saved != np.asarray(photo, int), axis=-1).mean() < 0.9
     page.click("summary:has-text('Download')")
     page.click("#command")
-    page.wait_for_function("document.querySelector('#words-text').value")
+    page.wait_for_function("() => document.querySelector('#words-text').value")
     words = page.input_value("#words-text")
     assert words.startswith("pie embed ") and "--expression smile=" in words
 
