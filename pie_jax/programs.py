@@ -34,8 +34,7 @@ _Class = TypeVar("_Class", bound=type)
 _DIGEST = 32  # bytes of SHA-256 before the data in a file
 _PLATFORMS = {"gpu": "cuda"}
 _MOST = 64  # programs of one function
-_ONCE = ".once"  # at the end of a file's name
-_UNOPTIMISED = {"xla_backend_optimization_level": 0}
+_OLDER_EMITTERS = {"xla_cpu_use_fusion_emitters": False}  # of XLA:CPU: programs as quick, made in less time
 
 
 def keepable(cls: _Class) -> _Class:
@@ -54,7 +53,7 @@ def keepable_tuple(cls: _Class) -> _Class:
 
 
 def kept(*, static_argnames: str | Sequence[str] = (), donate_argnames: str | Sequence[str] = (),
-         once: bool = False) -> Callable[[Callable], Kept]:
+         level: int = 1) -> Callable[[Callable], Kept]:
     """`jax.jit` whose traced programs are kept for later processes, where `runtime.configure` keeps programs at all.
 
     Arrays are given by position, static arguments by name: their `repr`, and that of the arrays' trees, tells all that
@@ -62,19 +61,21 @@ def kept(*, static_argnames: str | Sequence[str] = (), donate_argnames: str | Se
     Arrays on several devices are left to `jax.jit`.
 
     donate_argnames: arrays that a caller does not use again; a kept program leaves them alone, `jax.jit` does not.
-    once: compile it without LLVM's optimisation, for what a command runs so seldom that making it fast takes longer
-      than it saves. Results then differ by rounding from those of `jax.jit`: nothing that a search reads is made so.
+    level: of LLVM's optimisation where it is compiled for a CPU. 3: for what runs hundreds of times. 0: for what a
+      command runs so seldom that making it quick takes longer than it saves; nothing that a search reads is made so.
+      Results of another level differ by rounding, and so may those of `jax.jit`.
     """
-    return lambda function: Kept(function, static_argnames=static_argnames, donate_argnames=donate_argnames, once=once)
+    return lambda function: Kept(function, static_argnames=static_argnames, donate_argnames=donate_argnames,
+                                 level=level)
 
 
 class Kept:
     """A function made by `kept`."""
 
     def __init__(self, function: Callable, *, static_argnames: str | Sequence[str],
-                 donate_argnames: str | Sequence[str], once: bool):
+                 donate_argnames: str | Sequence[str], level: int):
         functools.update_wrapper(self, function)
-        self._once = _ONCE if once else ""
+        self._level = level
         self._function = function
         self._jitted = jax.jit(function, static_argnames=static_argnames, donate_argnames=donate_argnames)
         self._programs: dict[tuple, _Program] = {}
@@ -122,7 +123,7 @@ class Kept:
         facts = (self._function.__module__, self._function.__qualname__, _version(), told, threads(), settings)
         if " at 0x" in (text := repr(facts)):  # it does not tell what is there
             return lambda *leaves: self._jitted(*tree.unflatten(leaves), **statics)
-        name = hashlib.sha256(text.encode()).hexdigest() + self._once
+        name = f"{hashlib.sha256(text.encode()).hexdigest()}.{self._level}"
         _used.append(name)
         if name in _ahead and (program := _ahead.pop(name).ready()) is not None:
             return program
@@ -144,7 +145,17 @@ class Kept:
             _write(folder / name, bytes(exported.serialize()))
         except ImportError:  # it is written with flatbuffers
             return lambda *leaves: self._jitted(*tree.unflatten(leaves), **statics)
-        return _compiled(exported, name)
+        return _made_ready(exported, self._level)
+
+
+def compiled(lowered: jax.stages.Lowered, *, level: int) -> jax.stages.Compiled:
+    """A lowered program as a `kept` function of that level has it compiled."""
+    if not backend().is_cpu:
+        return lowered.compile()
+    options: dict = {"xla_backend_optimization_level": level}
+    with contextlib.suppress(jax.errors.JaxRuntimeError):  # JAX 0.12 has no older emitters and refuses the name at once
+        return lowered.compile(compiler_options=options | _OLDER_EMITTERS)
+    return lowered.compile(compiler_options=options)
 
 
 def kept_json(name: str, key: object, make: Callable[[], Any]) -> Any:
@@ -244,18 +255,17 @@ def _note_used(note: pathlib.Path, known: list[str]) -> None:
 def _loaded(path: pathlib.Path) -> Callable | None:
     """A kept program ready to run; None where it is not there."""
     data = _read(path)
-    return None if data is None else _compiled(jax.export.deserialize(bytearray(data)), path.name)
+    return None if data is None else _made_ready(jax.export.deserialize(bytearray(data)), int(path.suffix[1:]))
 
 
-def _compiled(exported: jax.export.Exported, name: str) -> Callable:
+def _made_ready(exported: jax.export.Exported, level: int) -> Callable:
     args, _ = jax.tree.unflatten(exported.in_tree, exported.in_avals)
 
     def call(*leaves):
         return exported.call(*leaves)
 
     call.__name__ = exported.fun_name
-    options: dict = _UNOPTIMISED if name.endswith(_ONCE) and backend().is_cpu else {}
-    return jax.jit(call).lower(*args).compile(compiler_options=options)
+    return compiled(jax.jit(call).lower(*args), level=level)
 
 
 def _folder() -> pathlib.Path | None:

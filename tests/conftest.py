@@ -1,9 +1,19 @@
-"""Strict settings every test runs under; the compilation cache is shared between runs."""
+"""Strict settings every test runs under.
 
+Two thirds of the suite's work were XLA optimising toys that run once, so it compiles as quickly as it can here.
+Programs that the package keeps state their own level; the golden embedding and the examples run as users run them.
+"""
+
+import gc
+import importlib.metadata
 import os
 import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if "XLA_FLAGS" not in os.environ:
+    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
+    if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones end a process that names this flag
+        os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
 import jax
 import numpy as np
@@ -13,22 +23,27 @@ from pie_jax import runtime
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+if (folder := runtime.cache_folder()) is not None:  # what tests compile is not what users' commands should find
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder.parent / "tests"))
 runtime.choose_bounds(runtime.Backend(platform="cpu").bounds)  # no command in this process measures others
 
 
 _MANY = 30_000  # memory maps; Linux lets a process have 65 530, and every program of XLA:CPU takes some
+_MUCH = 2.5e9  # bytes of memory
 
 
 @pytest.fixture(scope="module", autouse=True)
 def few_programs():
-    """Let go of programs between modules, before a process has as many maps as it may."""
+    """Let go of programs between modules, before a process has as many maps as it may, or much memory."""
     yield
-    maps = pathlib.Path("/proc/self/maps")
-    if maps.is_file() and maps.read_bytes().count(b"\n") > _MANY:
+    maps, pages = pathlib.Path("/proc/self/maps"), pathlib.Path("/proc/self/statm")
+    if maps.is_file() and (maps.read_bytes().count(b"\n") > _MANY
+                           or int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > _MUCH):
         from pie_jax import programs
 
         programs.forget()
         jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

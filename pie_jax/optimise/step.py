@@ -177,7 +177,7 @@ def _run_chunk(state: State, inputs, settings: _Settings, *, energy: Energy, sta
     return jax.lax.scan(body, state, length=stage.chunk)
 
 
-@kept(static_argnames=("energy", "stage", "with_lazy_terms"), donate_argnames="state")
+@kept(static_argnames=("energy", "stage", "with_lazy_terms"), donate_argnames="state", level=3)
 def _run_step(state: State, inputs, settings: _Settings, *, energy: Energy, stage: StageConfig, with_lazy_terms: bool):
     return _update(state, inputs, settings, energy=energy, stage=stage, with_lazy_terms=with_lazy_terms)
 

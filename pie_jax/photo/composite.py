@@ -74,7 +74,7 @@ def edited_photo(photo: np.ndarray, fitted: FittedPhoto, layers: Layers) -> tupl
     return out, changed
 
 
-@kept()
+@kept(level=3)
 def _touched(layers: Layers) -> jax.Array:
     """[R, R] bool: the pixels of the map that an edit changes, and those near them."""
     photo, filled = sources(layers)
@@ -95,7 +95,7 @@ def _touches(touched, inverse, origin, left, top, width, height) -> bool:
     return bool(touched[y0:y1, x0:x1].any())
 
 
-@kept()
+@kept(level=3)
 def _reading(layers: Layers) -> jax.Array:
     """[7, R, R]: what a pixel of the photo reads from the maps.
 
@@ -106,7 +106,7 @@ def _reading(layers: Layers) -> jax.Array:
                             _jumps(motion.displacement)[None]])
 
 
-@kept(static_argnames="size")
+@kept(static_argnames="size", level=3)
 def _whole(reading, *, size: int) -> jax.Array:
     """What each pixel of a portrait of `size` px reads from the maps: [6, size, size]."""
     if size == reading.shape[-1]:
@@ -116,7 +116,7 @@ def _whole(reading, *, size: int) -> jax.Array:
     return read.at[:2].set(jnp.where(repeated[2:] > 0, repeated[:2], read[:2]))
 
 
-@kept(static_argnames=("height", "width"))
+@kept(static_argnames=("height", "width"), level=3)
 def _tile(reading, to_places, *, height: int, width: int) -> jax.Array:
     """What each pixel of a tile reads from the maps: [6, height, width]."""
     x, y = (place * reading.shape[-1] for place in _places(to_places, height, width))
@@ -124,7 +124,7 @@ def _tile(reading, to_places, *, height: int, width: int) -> jax.Array:
     return read[:6].at[:2].set(jnp.where(read[6:] > 0, nearest(reading[:2], x, y), read[:2]))
 
 
-@kept(static_argnames=("height", "width"))
+@kept(static_argnames=("height", "width"), level=3)
 def _painted(painting: Painting | Absent, to_places, *, height: int, width: int) -> jax.Array | Absent:
     """[height, width] packed: the painting at the places that `to_places` [2, 3] makes of pixels."""
     if painting is None:
@@ -133,7 +133,7 @@ def _painted(painting: Painting | Absent, to_places, *, height: int, width: int)
     return _packed([255.0 * plane for plane in (*colours, share)])
 
 
-@kept()
+@kept(level=3)
 def _composed(image, matte, planes, painted, to_image, to_places, corner) -> tuple[jax.Array, jax.Array]:
     """A tile of a packed image [H, W], edited, from `corner` (x, y) on: [h, w] packed, and where it changed.
 

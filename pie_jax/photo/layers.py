@@ -72,7 +72,7 @@ def _shrunk(image: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BOX))
 
 
-@kept(static_argnames=("holes", "camera"))
+@kept(static_argnames=("holes", "camera"), level=3)
 def _prepared(model: MorphableModel, params: FaceParams, landmarks, portrait, small, matte, nearest, *, holes: Holes,
                 camera: CameraConfig) -> PreparedPhoto:
     resolution = small.shape[0]
@@ -96,7 +96,7 @@ def edit_layers(pack: Pack, prepared: PreparedPhoto, target: FaceParams) -> Laye
     return Layers(prepared=prepared, motion=motion, painting=painting)
 
 
-@kept(static_argnames=("camera", "holes", "mouth"))
+@kept(static_argnames=("camera", "holes", "mouth"), level=3)
 def _layers(model: MorphableModel, mouth_weights: Weights | Absent, source_face: SourceFace, small, within,
             target, *, holes: Holes, camera: CameraConfig,
             mouth: MouthConfig | Absent) -> tuple[Motion, Painting | Absent]:
@@ -106,7 +106,7 @@ def _layers(model: MorphableModel, mouth_weights: Weights | Absent, source_face:
     return motion, None if mouth is None else paint_mouth(mouth, mouth_weights, small, motion)
 
 
-@kept()
+@kept(level=3)
 def sources(layers: Layers) -> tuple[jax.Array, jax.Array]:
     """Shares [R, R] of a changed pixel that the photo shows, moved or relit, and that are filled in; else both 0."""
     motion, prepared = layers.motion, layers.prepared

@@ -138,7 +138,7 @@ def _through(pack: Pack, w_plus: Array, source: FaceParams, wanted: FaceParams,
     return w_plus
 
 
-@kept(static_argnames="control")
+@kept(static_argnames="control", level=3)
 def apply_rig(pack: Pack, w_plus: Array, source: FaceParams, target: FaceParams, *, control: str) -> jax.Array:
     """w_plus [B, L, D] whose parameters are `source` [B, n] to the code whose `control` is the target's."""
     return inference.rig(pack.configs, pack.weights, w_plus, source, target, control=control)

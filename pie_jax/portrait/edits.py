@@ -144,7 +144,7 @@ def render_params(pack: Pack, params: FaceParams, *, resolution: int | None = No
     return np.asarray(image[0]), np.asarray(coverage[0])
 
 
-@kept(static_argnames="resolution", once=True)
+@kept(static_argnames="resolution", level=0)
 def render_batch(pack: Pack, params: FaceParams, *, resolution: int) -> tuple[jax.Array, jax.Array]:
     """Image [B, R, R, 3] in 0..1 and coverage [B, R, R] of the morphable model at `params` [B, n]."""
     rendering = render(pack.morphable, params, pack.configs.camera, resolution=resolution, supersample=2)

@@ -280,7 +280,7 @@ class _BatchRun:
                 for name in names}
 
 
-@kept(once=True)
+@kept(level=0)
 def compare(pack: Pack, w_plus: Array, synthesis: Array, target: energies.Target) -> dict:
     """Compare synthesis [B, H, W, 3] of w_plus [B, L, D] with the portraits of `target`, by every part of the pack.
 

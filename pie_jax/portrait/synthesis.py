@@ -16,7 +16,7 @@ def as_pack(pack: Pack | str | os.PathLike) -> Pack:
     return pack if isinstance(pack, Pack) else load_pack(pack)
 
 
-@kept()
+@kept(level=3)
 def synthesise(pack: Pack, w_plus: Array) -> jax.Array:
     """w_plus [B, L, D] -> portraits [B, H, W, 3], about 0..1."""
     return inference.synthesise(pack.configs.generator, pack.weights["generator"], w_plus)

@@ -10,11 +10,13 @@ import pytest
 from pie_jax.cli.signals import Interruption, StopRequest
 
 ENDLESS = """
+import signal
 import sys
 import jax
 import jax.numpy as jnp
 from pie_jax.cli.signals import Interruption
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where the tests themselves run under nohup
 jax.config.update("jax_cpu_enable_async_dispatch", False)  # the main thread itself is in the program
 endless = jax.jit(lambda x: jax.lax.while_loop(lambda s: s >= 0, lambda s: (s + 1) % 7, x))
 program = endless.lower(jnp.int32(1)).compile()
