@@ -24,6 +24,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "photo-edits": photographs.photo_edits,
     "view": photographs.view,
     "drive": photographs.drive,
+    "judged": photographs.judged,
     "presets": functools.partial(quality.presets, "fast", "paper"),
     "presets-quick": functools.partial(quality.presets, "quick", "fast"),
     "fidelity": quality.fidelity,

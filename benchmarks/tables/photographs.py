@@ -69,3 +69,17 @@ def drive() -> str:
         words = f"a video of {long['video_s']} s, {long['video_frames']} frames: s on two cores, start included"
         lines.append((words, f"{long['video_driven_s']:.0f}"))
     return markdown(("driven", "measured"), lines)
+
+
+def judged() -> str:
+    """A pack of photographs, the demo pack and the photo's own pixels on held-out portraits; medians."""
+    found = next(row for row in reversed(rows_of("photographs/judged.jsonl")) if row["kind"] == "summary")
+    packs = {name: value for name, value in found.items() if isinstance(value, dict)}
+    lines = (("psnr_db", "synthesis: PSNR, dB"), ("ssim", "SSIM"), ("landmarks_px224", "landmarks off, px of 224"),
+             ("identity", "cosine of faceres"), ("identity_yaw+10", "after yaw +10: cosine"),
+             ("identity_yaw-10", "after yaw -10"), ("identity_smile", "after a smile"),
+             ("identity_light", "after another light"))
+    head = (f"{name.rsplit(' ', 1)[0] if name != 'carried photo' else name}, {value['portraits']} portraits"
+            for name, value in packs.items())
+    return markdown(("median", *head), [
+        (words, *(f"{value[name]:.3g}" if name in value else "" for value in packs.values())) for name, words in lines])
