@@ -1,6 +1,6 @@
 """One toy portrait's whole embedding beside what it was: a change of numerics anywhere on its way shows here.
 
-It is embedded in a process of its own, whose programs are compiled as users' are.
+It is embedded in a process of its own, on one processor, whose programs are compiled as users' are.
 `PYTHONPATH=.:tests/support python tests/portrait/test_golden.py` writes the file anew, where a change is meant.
 """
 
@@ -61,6 +61,8 @@ def test_a_toy_portrait_is_embedded_as_it_was(tmp_path):
 
 
 if __name__ == "__main__":
+    if hasattr(os, "sched_setaffinity"):  # one processor: how many there are decides how sums are split
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     jax.config.update("jax_platforms", "cpu")
     own = read_npz(GOLDEN)["portrait"]  # its very bits: the draws of its search come from their hash
     path = pathlib.Path(sys.argv[1]) if sys.argv[1:] else GOLDEN
