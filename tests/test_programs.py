@@ -140,3 +140,9 @@ def test_the_last_runs_programs_are_read_ahead(folder, monkeypatch):
     (folder / name).unlink()  # it is in memory by now
     function, traced = made()
     assert result(function, by=2.0)[2] == 3.0 and traced == []
+
+
+def test_a_compiler_without_the_older_emitters_compiles_all_the_same(monkeypatch):
+    monkeypatch.setattr(programs, "_OLDER_EMITTERS", {"xla_cpu_no_such_option": False})
+    for level in (0, 1, 3):
+        assert programs.compiled(jax.jit(lambda x: 2.0 * x).lower(1.5), level=level)(1.5) == 3.0
