@@ -149,7 +149,7 @@ class Kept:
 
 
 def compiled(lowered: jax.stages.Lowered, *, level: int) -> jax.stages.Compiled:
-    """A lowered program as a `kept` function of that level has it compiled."""
+    """A lowered program as a `kept` function of that level has it compiled. JaxRuntimeError: XLA cannot."""
     if not backend().is_cpu:
         return lowered.compile()
     options: dict = {"xla_backend_optimization_level": level}
@@ -253,9 +253,11 @@ def _note_used(note: pathlib.Path, known: list[str]) -> None:
 
 
 def _loaded(path: pathlib.Path) -> Callable | None:
-    """A kept program ready to run; None where it is not there."""
-    data = _read(path)
-    return None if data is None else _made_ready(jax.export.deserialize(bytearray(data)), int(path.suffix[1:]))
+    """A kept program ready to run, its level in its file's name; None where it is not there."""
+    data, level = _read(path), path.suffix[1:]
+    if data is None or not level.isdigit():  # an older version's name has none
+        return None
+    return _made_ready(jax.export.deserialize(bytearray(data)), int(level))
 
 
 def _made_ready(exported: jax.export.Exported, level: int) -> Callable:

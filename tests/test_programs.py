@@ -90,6 +90,15 @@ def test_a_damaged_file_is_made_again(folder):
         assert result(function, by=2.0)[2] == 3.0 and traced == [2.0]
 
 
+def test_a_file_of_an_older_version_is_not_read_ahead(folder):
+    result(made()[0], by=2.0)
+    (path,) = folder.iterdir()
+    assert path.suffix == ".1" and programs._loaded(path) is not None
+    for name in (path.stem, f"{path.stem}.once"):
+        assert programs._loaded(path.rename(path.with_name(name))) is None
+        path.with_name(name).rename(path)
+
+
 def test_other_code_makes_other_programs(folder, monkeypatch):
     result(made()[0], by=2.0)
     monkeypatch.setattr(programs, "_version", lambda: "another")
