@@ -18,7 +18,7 @@ from pie_jax.face3d.morphable import FaceParams, MorphableModel
 from pie_jax.pack import Pack
 from pie_jax.photo.fitted import FittedPhoto, nearest_in_photo
 from pie_jax.photo.holes import Holes, holes_of
-from pie_jax.photo.maps import centres, pack_image, sample, unpacked
+from pie_jax.photo.maps import centres, pack_image, sample, unpacked, without_colour
 from pie_jax.photo.motion import Motion, SourceFace, find_motion, source_face_of
 from pie_jax.photo.mouth import Painting, paint_mouth
 from pie_jax.photo.windows import narrowest, widest
@@ -102,7 +102,7 @@ def _layers(model: MorphableModel, mouth_weights: Weights | Absent, source_face:
             mouth: MouthConfig | Absent) -> tuple[Motion, Painting | Absent]:
     motion = find_motion(model, holes, source_face, target, camera)
     motion = dataclasses.replace(motion, displacement=motion.displacement * within[None],
-                                 light=1.0 + (motion.light - 1.0) * within[None])
+                                 light=1.0 + without_colour(motion.light - 1.0, small) * within[None])
     return motion, None if mouth is None else paint_mouth(mouth, mouth_weights, small, motion)
 
 

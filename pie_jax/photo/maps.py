@@ -15,6 +15,7 @@ import numpy as np
 from pie_jax.arrays import Array
 
 _SWEEPS = 12  # over each level of a smooth field
+_GREY = 1.5 / 255  # a mean distance of the channels from their mean
 
 
 def once(planes: Any) -> Any:
@@ -43,6 +44,12 @@ def sample_packed(packed: Array, x: Array, y: Array) -> list[jax.Array]:
     first, across, down = _corner(x, y, height, width)
     corners = [packed.reshape(-1)[first + step] for step in _steps(width, height)]
     return [_mixed([unpacked(corner, i) for corner in corners], across, down) for i in range(4)]
+
+
+def without_colour(planes: Array, portrait: Array) -> jax.Array:
+    """Planes [3, ...], their mean in all three where the portrait [3, R, R], sRGB in 0..1, is a grey one."""
+    grey = jnp.abs(portrait - portrait.mean(axis=0, keepdims=True)).mean() < _GREY
+    return jnp.where(grey, planes.mean(axis=0, keepdims=True), planes)
 
 
 def unpacked(packed: Array, i: int) -> jax.Array:

@@ -12,7 +12,7 @@ from pie_jax.arrays import Array, Weights
 from pie_jax.config import MouthConfig
 from pie_jax.nn.layers import apply
 from pie_jax.nn.mouth import MouthNet
-from pie_jax.photo.maps import sample, sample_packed
+from pie_jax.photo.maps import sample, sample_packed, without_colour
 from pie_jax.photo.motion import Motion
 from pie_jax.photo.squares import Square
 from pie_jax.photo.windows import widest, window_mean
@@ -89,6 +89,7 @@ def paint_mouth(config: MouthConfig, weights: Weights, portrait: Array, motion: 
     frame = frame.reshape(4, config.height, 2, config.width, 2).mean(axis=(2, 4))
     mask = widest(frame[3], _GROW)[..., None]
     painted = apply(MouthNet(config), weights, jnp.moveaxis(frame[:3], 0, -1)[None], mask[None])[0]
+    painted = jnp.moveaxis(without_colour(jnp.moveaxis(painted, -1, 0), portrait), 0, -1)
     alpha = jnp.minimum(window_mean(mask, _FEATHER), mask) * motion.opened
     values = jnp.round(jnp.clip(jnp.concatenate([painted, alpha], axis=-1), 0.0, 1.0) * 255.0).astype(jnp.uint32)
     packed = values[..., 0] | values[..., 1] << 8 | values[..., 2] << 16 | values[..., 3] << 24

@@ -5,12 +5,15 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from pie_jax.face3d.render import light
 from pie_jax.imaging import to_linear, to_srgb
+from pie_jax.pack import load_pack
 from pie_jax.photo.composite import edited_photo, edited_portrait
-from pie_jax.photo.fitted import FittedPhoto
+from pie_jax.photo.fitted import PARTS, FittedPhoto
 from pie_jax.photo.layers import edit_layers, prepare_photo, sources
+from pie_jax.portrait.request import expression_names
 
 
 def layers_of(photo_pack, fitted, **changes):
@@ -85,6 +88,19 @@ def test_light_stays_off_the_background(photo_pack, fitted):
     background = matte < 0.01
     assert background.mean() > 0.1 and np.abs(out - pixels)[background].max() <= 2
     assert np.abs(out - pixels)[~background].mean() > 3
+
+
+def test_a_grey_photo_stays_grey(fitted):
+    pack = load_pack("demo", parts=(*PARTS, "mouth"))
+    luma = np.asarray(Image.fromarray(fitted.portrait).convert("L"))
+    grey = dataclasses.replace(fitted, portrait=np.repeat(luma[..., None], 3, axis=-1))
+    jaw = expression_names(pack).index("jaw_open")
+    layers = layers_of(pack, grey, illumination=light(60.0, 15.0, 1.0),
+                       expression=fitted.params.expression + 1.5 * np.eye(len(fitted.params.expression))[jaw])
+    assert (np.asarray(layers.painting.frame) >> 24).max() > 200  # the inside of the mouth is painted too
+    out = edited_portrait(layers).astype(int)
+    assert np.abs(out - grey.portrait).max() > 40
+    assert np.array_equal(out, np.repeat(out[..., :1], 3, axis=-1))
 
 
 def test_a_lamp_does_not_brighten_the_dark_behind_the_person(photo_pack, fitted):
