@@ -19,7 +19,7 @@ from pie_jax.arrays import Absent, Array
 from pie_jax.imaging import to_linear, to_srgb
 from pie_jax.photo.fitted import FittedPhoto
 from pie_jax.photo.layers import LIGHT_STEP, Layers, inner_face, share_moved, sources
-from pie_jax.photo.maps import doubled, nearest, once, pack_image, sample, sample_packed, unpack_image, unpacked
+from pie_jax.photo.maps import doubled, nearest, pack_image, sample, sample_packed, unpack_image, unpacked
 from pie_jax.photo.mouth import Painting
 from pie_jax.photo.windows import widest
 from pie_jax.programs import kept
@@ -145,24 +145,23 @@ def _composed(image, matte, planes, painted, to_image, to_places, corner) -> tup
     x, y = _places(to_places, height, width)
     displacement, light, inner = planes[:2], planes[2:5], planes[5]
     from_x, from_y = x + displacement[0] / resolution, y + displacement[1] / resolution
-    read = once(sample_packed(image, *(to_image[i, 0] * from_x + to_image[i, 1] * from_y + to_image[i, 2]
-                                        for i in range(2)))[:3])
+    read = sample_packed(image, *(to_image[i, 0] * from_x + to_image[i, 1] * from_y + to_image[i, 2]
+                                  for i in range(2)))[:3]
     tile = jax.lax.dynamic_slice(image, corner[::-1], (height, width))
     own = [unpacked(tile, i) for i in range(3)]
-    alpha = once(jnp.maximum(sample(matte, from_x * resolution, from_y * resolution), inner))
+    alpha = jnp.maximum(sample(matte, from_x * resolution, from_y * resolution), inner)
     moved = share_moved(displacement, resolution)
-    here, there = once(([to_linear(plane / 255.0) for plane in own], [to_linear(plane / 255.0) for plane in read]))
+    here, there = ([to_linear(plane / 255.0) for plane in planes] for planes in (own, read))
     if painted is not None:
         painting = unpacked(painted, 3) / 255.0
         there = [plane + (to_linear(unpacked(painted, i) / 255.0) - plane) * painting for i, plane in enumerate(there)]
         moved = jnp.maximum(moved, painting)
-    moved, there = once((moved, there))
-    lit = once([jnp.where(jnp.abs(factor) > LIGHT_STEP, factor, 0.0) * alpha for factor in light])
-    changes = once((moved > 0) | (lit[0] != 0) | (lit[1] != 0) | (lit[2] != 0))
+    lit = [jnp.where(jnp.abs(factor) > LIGHT_STEP, factor, 0.0) * alpha for factor in light]
+    changes = (moved > 0) | (lit[0] != 0) | (lit[1] != 0) | (lit[2] != 0)
     colours = []
     for i in range(3):
         mixed = (here[i] + moved * (there[i] - here[i])) * (1.0 + lit[i])
-        colours.append(once(jnp.where(changes, 255.0 * to_srgb(jnp.clip(mixed, 0.0, 1.0)), own[i])))
+        colours.append(jnp.where(changes, 255.0 * to_srgb(jnp.clip(mixed, 0.0, 1.0)), own[i]))
     return _packed(colours), changes & (x >= 0) & (x <= 1) & (y >= 0) & (y <= 1)
 
 

@@ -6,6 +6,7 @@ What does not depend on the edit is made once for a photo (`prepare_photo`).
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ from pie_jax.face3d.morphable import FaceParams, MorphableModel
 from pie_jax.pack import Pack
 from pie_jax.photo.fitted import FittedPhoto, nearest_in_photo
 from pie_jax.photo.holes import Holes, holes_of
-from pie_jax.photo.maps import centres, pack_image, sample, unpacked, without_colour
+from pie_jax.photo.maps import centres, is_grey, pack_image, sample, unpacked, without_colour
 from pie_jax.photo.motion import Motion, SourceFace, find_motion, source_face_of
 from pie_jax.photo.mouth import Painting, paint_mouth
 from pie_jax.photo.windows import narrowest, widest
@@ -41,6 +42,7 @@ class PreparedPhoto:
     source_face: SourceFace
     portrait: Array  # [S, S] packed sRGB
     small: Array  # [3, R, R] sRGB in 0..1
+    grey: Array  # [] bool: the photo has no colour
     matte: Array  # [R, R] 0..1: the person
     within: Array  # [R, R] 0..1: in the photo, not beyond its border
 
@@ -82,7 +84,7 @@ def _prepared(model: MorphableModel, params: FaceParams, landmarks, portrait, sm
     matte = jax.image.resize(matte / 255.0, (resolution, resolution), "linear")
     matte = jnp.where(away > _BEYOND, sample(matte, *nearest), matte)  # of a reflection it tells nothing
     matte = -widest(-widest(matte, _odd(_GAP * resolution)), _odd(_GAP * resolution))
-    return PreparedPhoto(source_face=source_face, portrait=portrait, small=small, matte=matte,
+    return PreparedPhoto(source_face=source_face, portrait=portrait, small=small, grey=is_grey(small), matte=matte,
                          within=jnp.clip(1.0 - (away - _BEYOND) / (_FRAME * resolution), 0.0, 1.0))
 
 
@@ -90,20 +92,20 @@ def edit_layers(pack: Pack, prepared: PreparedPhoto, target: FaceParams) -> Laye
     """The layers of an edit to `target` [n]."""
     mouth = pack.weights.get("mouth")
     target = jax.tree.map(jnp.asarray, target)
-    motion, painting = _layers(pack.morphable, mouth, prepared.source_face, prepared.small, prepared.within, target,
-                               holes=holes_of(pack.morphable), camera=pack.configs.camera,
+    motion, painting = _layers(pack.morphable, mouth, prepared.source_face, prepared.small, prepared.grey,
+                               prepared.within, target, holes=holes_of(pack.morphable), camera=pack.configs.camera,
                                mouth=None if mouth is None else pack.configs.of("mouth"))
     return Layers(prepared=prepared, motion=motion, painting=painting)
 
 
 @kept(static_argnames=("camera", "holes", "mouth"), level=3)
-def _layers(model: MorphableModel, mouth_weights: Weights | Absent, source_face: SourceFace, small, within,
-            target, *, holes: Holes, camera: CameraConfig,
+def _layers(model: MorphableModel, mouth_weights: Weights | Absent, source_face: SourceFace, small, grey,
+            within, target, *, holes: Holes, camera: CameraConfig,
             mouth: MouthConfig | Absent) -> tuple[Motion, Painting | Absent]:
     motion = find_motion(model, holes, source_face, target, camera)
     motion = dataclasses.replace(motion, displacement=motion.displacement * within[None],
-                                 light=1.0 + without_colour(motion.light - 1.0, small) * within[None])
-    return motion, None if mouth is None else paint_mouth(mouth, mouth_weights, small, motion)
+                                 light=1.0 + without_colour(motion.light - 1.0, grey) * within[None])
+    return motion, None if mouth is None else paint_mouth(mouth, mouth_weights, small, grey, motion)
 
 
 @kept(level=3)
@@ -113,7 +115,7 @@ def sources(layers: Layers) -> tuple[jax.Array, jax.Array]:
     resolution = prepared.matte.shape[0]
     moved = share_moved(motion.displacement, resolution)
     alpha = jnp.maximum(sample(prepared.matte, *motion.sources()), inner_face(motion))
-    lit = (jnp.abs(motion.light - 1.0).max(axis=0) * alpha > LIGHT_STEP).astype(moved.dtype)
+    lit = (functools.reduce(jnp.maximum, jnp.abs(motion.light - 1.0)) * alpha > LIGHT_STEP).astype(moved.dtype)
     painting = painted_part(layers)
     hidden = jnp.maximum(1.0 - motion.seen, jnp.maximum(painting, motion.opened * motion.mouth))
     filled = jnp.maximum(moved, painting) * hidden

@@ -13,14 +13,26 @@ import jax.numpy as jnp
 import numpy as np
 
 from pie_jax.arrays import Array
+from pie_jax.runtime import backend
 
 _SWEEPS = 12  # over each level of a smooth field
 _GREY = 1.5 / 255  # a mean distance of the channels from their mean
 
 
 def once(planes: Any) -> Any:
-    """The planes, kept: XLA:CPU would else make them anew wherever they are used."""
-    return jax.lax.optimization_barrier(planes)
+    """The planes, kept: XLA:CPU would else make them anew wherever they are used.
+
+    It drops `optimization_barrier` before it fuses loops, but it does not look through a choice that the data make. The
+    first value of the first plane makes it: planes that begin with a value that is not finite become NaN.
+    """
+    if not backend().is_cpu:
+        return jax.lax.optimization_barrier(planes)
+    first = jax.tree.leaves(planes)[0].reshape(-1)[0].astype(jnp.float32)
+    return jax.lax.cond(jnp.isfinite(first), lambda same: same, lambda bad: jax.tree.map(_spoilt, bad), planes)
+
+
+def _spoilt(plane):
+    return jnp.full_like(plane, jnp.nan) if jnp.issubdtype(plane.dtype, jnp.floating) else ~plane
 
 
 def centres(resolution: int) -> tuple[jax.Array, jax.Array]:
@@ -46,10 +58,15 @@ def sample_packed(packed: Array, x: Array, y: Array) -> list[jax.Array]:
     return [_mixed([unpacked(corner, i) for corner in corners], across, down) for i in range(4)]
 
 
-def without_colour(planes: Array, portrait: Array) -> jax.Array:
-    """Planes [3, ...], their mean in all three where the portrait [3, R, R], sRGB in 0..1, is a grey one."""
-    grey = jnp.abs(portrait - portrait.mean(axis=0, keepdims=True)).mean() < _GREY
-    return jnp.where(grey, planes.mean(axis=0, keepdims=True), planes)
+def is_grey(portrait: Array) -> jax.Array:
+    """Whether a portrait [3, R, R], sRGB in 0..1, has no colour: bool []."""
+    return jnp.abs(portrait - portrait.mean(axis=0, keepdims=True)).mean() < _GREY
+
+
+def without_colour(planes: Array, grey: Array) -> jax.Array:
+    """Planes [3, ...], the mean of all three in each of them where `grey`, bool [], is true."""
+    red, green, blue = planes
+    return jnp.where(grey, ((red + green + blue) / 3.0)[None], planes)
 
 
 def unpacked(packed: Array, i: int) -> jax.Array:

@@ -15,6 +15,7 @@ A smooth field joins these parts. It is a screened Poisson problem, solved from 
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -161,7 +162,7 @@ def find_motion(model: MorphableModel, holes: Holes, source_face: SourceFace, ta
     sure = once(jnp.where(visible, _SURE * trust, jnp.where(hit, 0.0, pulled)))
     known = once(jnp.where(visible[None], displacement, jnp.where(hit[None], 0.0, shell * head[None])))
     smooth = once(smooth_field(known, sure, coarser=_COARSER["motion"]))
-    field = smooth + trust[None] * (jnp.where(visible[None], displacement, smooth) - smooth)
+    field = once(smooth + trust[None] * (jnp.where(visible[None], displacement, smooth) - smooth))
     field = _untorn(field, spared=spared)
     around = once(smooth_field(jnp.where(hit[None], light - 1.0, 0.0), jnp.where(hit, _SURE, pull["light"]),
                                coarser=_COARSER["light"]))
@@ -275,7 +276,8 @@ def _inside(mask):
 def _untorn(field, *, spared):
     """`field` [2, R, R] with its steps made slopes, but for those where `spared` [R, R] bool is near."""
     width = 2 * int(_SLOPE * field.shape[-1] / 2) + 1
-    down, across = (jnp.abs(jnp.diff(field, axis=axis)).max(axis=0) > _TEAR for axis in (-2, -1))
+    down, across = (functools.reduce(jnp.maximum, jnp.abs(jnp.diff(field, axis=axis))) > _TEAR for axis in (-2, -1))
+    down, across = once((down, across))
     torn = jnp.pad(down, ((0, 1), (0, 0))) | jnp.pad(across, ((0, 0), (0, 1)))
     torn = (torn & ~widest(spared, width)).astype(field.dtype)
     share = jnp.clip(window_mean(torn, width) * width, 0.0, 1.0)

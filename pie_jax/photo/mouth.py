@@ -74,10 +74,10 @@ class Painting:
         return read[:3], jnp.where(inside, read[3], 0.0)
 
 
-def paint_mouth(config: MouthConfig, weights: Weights, portrait: Array, motion: Motion) -> Painting:
+def paint_mouth(config: MouthConfig, weights: Weights, portrait: Array, grey: Array, motion: Motion) -> Painting:
     """Paint the inside of a moved mouth.
 
-    portrait [3, R, R]: the photo's, sRGB in 0..1, as it was, on the map of the motion.
+    portrait [3, R, R]: the photo's, sRGB in 0..1, as it was, on the map of the motion. grey []: it has no colour.
     """
     resolution = portrait.shape[-1]
     corner, axes = frame_axes(motion.mouth_corners, config)
@@ -89,7 +89,7 @@ def paint_mouth(config: MouthConfig, weights: Weights, portrait: Array, motion: 
     frame = frame.reshape(4, config.height, 2, config.width, 2).mean(axis=(2, 4))
     mask = widest(frame[3], _GROW)[..., None]
     painted = apply(MouthNet(config), weights, jnp.moveaxis(frame[:3], 0, -1)[None], mask[None])[0]
-    painted = jnp.moveaxis(without_colour(jnp.moveaxis(painted, -1, 0), portrait), 0, -1)
+    painted = jnp.moveaxis(without_colour(jnp.moveaxis(painted, -1, 0), grey), 0, -1)
     alpha = jnp.minimum(window_mean(mask, _FEATHER), mask) * motion.opened
     values = jnp.round(jnp.clip(jnp.concatenate([painted, alpha], axis=-1), 0.0, 1.0) * 255.0).astype(jnp.uint32)
     packed = values[..., 0] | values[..., 1] << 8 | values[..., 2] << 16 | values[..., 3] << 24
