@@ -193,9 +193,10 @@ def make_folder(photo: Photo) -> None:
 
 
 def settle(photo: Photo) -> None:
-    """Remove from a photo's folder what its report has made needless."""
+    """Remove from a photo's folder what its report has made needless; what cannot be removed does no harm."""
     for name in ("checkpoint.npz", BEGUN):
-        (photo.folder / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (photo.folder / name).unlink(missing_ok=True)
 
 
 def _checkpoint_facts(path: pathlib.Path) -> dict:

@@ -91,6 +91,7 @@ class Work:
     def run(self, folder: pathlib.Path, interruption: Interruption) -> None:
         for photo in self.photos:
             if photo.error is None and photo.plan == "finished":
+                settle(photo)  # the run that finished it may have been killed before it did so
                 self.progress.note(f"{shown(photo.path)}: already done in {photo.folder} (--restart does it again)")
                 self._add_row(photo, _read_report(photo.folder))
             elif photo.error is None and photo.plan == "again" and not self.arguments.restart:

@@ -215,3 +215,19 @@ def test_a_folder_left_half_done_is_the_photos_own(command, pack, monkeypatch):
     code, out, err = embed(command, pack, "a.png")
     assert code == 0 and "out/a" in out and not pathlib.Path("out/a-2").exists()
     assert Embedding.load("out/a").w_plus.ndim == 2
+
+
+def test_killed_before_it_has_cleared_up_the_next_run_does(command, pack, monkeypatch):
+    from pie_jax.embed import work
+
+    def killed(*args, **knobs):
+        pathlib.Path("out/a/checkpoint.npz").write_bytes(b"of steps before the end")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(work, "settle", killed)
+        assert embed(command, pack, "a.png")[0] == 130
+    assert pathlib.Path("out/a/report.json").is_file()
+    code, out, err = embed(command, pack, "a.png")
+    assert code == 0 and "already done" in err
+    assert not {"checkpoint.npz", "begun.json"} & {path.name for path in pathlib.Path("out/a").iterdir()}
