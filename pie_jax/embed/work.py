@@ -71,6 +71,7 @@ class Work:
         self.devices: list = []
         self.batch = 1  # portraits that are embedded at once
         self.pack_to_edit: Pack | None = None  # whose programs of edits nobody has begun to make
+        self.photo_to_edit: fitted.FittedPhoto | None = None
 
     def say_plan(self) -> None:
         words = {"new": "embed", "resume": "go on", "again": "embed again (other settings)", "finished": "skip, done"}
@@ -157,6 +158,7 @@ class Work:
         group = [photo for photo in group if photo.error is None]
         if not group:
             return
+        self.photo_to_edit = photographs[0]
         self.at_work, self.snapshot, self.saved_at = group, None, time.monotonic()
         first = shown(group[0].path.name)
         label = first if len(group) == 1 else f"{first} + {len(group) - 1}"
@@ -222,7 +224,7 @@ class Work:
             self.compiled = True
             return
         if self.pack_to_edit is not None:
-            make_edits_early(self.pack_to_edit)  # beside the search, which leaves processors idle
+            make_edits_early(self.pack_to_edit, self.photo_to_edit)  # beside the search, which leaves processors idle
             self.pack_to_edit = None
         self.snapshot = event.checkpoints
         self.progress.update(event.step, event.steps, energy=event.energy, what=_space(event.space))

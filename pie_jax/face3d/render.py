@@ -73,6 +73,7 @@ def shade(albedo: Array, normals: Array, gamma: Array) -> jax.Array:
     return irradiance(normals, gamma) * albedo
 
 
+@jax.jit
 def light(azimuth: Array, elevation: Array, intensity: Array, *, ambient: Array = 0.5) -> jax.Array:
     """gamma [..., 27] of white ambient light plus one white light far away.
 
@@ -94,6 +95,7 @@ def light(azimuth: Array, elevation: Array, intensity: Array, *, ambient: Array 
     return jnp.concatenate([bands] * 3, axis=-1)
 
 
+@jax.jit
 def light_direction(gamma: Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """(azimuth, elevation, intensity) [...] of gamma [..., 27], in the words of `light`, which it inverts.
 
@@ -117,6 +119,7 @@ def light_direction(gamma: Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     return jnp.rad2deg(azimuth), jnp.rad2deg(elevation), intensity
 
 
+@jax.jit
 def light_ambient(gamma: Array) -> jax.Array:
     """The ambient part [...] of gamma [..., 27]: luminance of band 0 less the light's share (inverse of `light`)."""
     bands = jnp.reshape(gamma, (*gamma.shape[:-1], 3, 9))

@@ -15,7 +15,9 @@ import pathlib
 import re
 import stat
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms, ImageFile, ImageOps, PngImagePlugin
@@ -338,7 +340,7 @@ def encode_png(image: np.ndarray | Image.Image, *, metadata: dict | None = None,
       image: [H, W, 3] in 0..1 (clipped) or a Pillow image.
       metadata: JSON-able facts stored in the text chunk `pie_jax`.
       profile: the ICC profile that its colours are in; None: sRGB.
-      effort: of compression, 0..9; default 6, and 1 for large pictures.
+      effort: of compression, 0..9; default 6, and for large pictures runs of equal values alone.
     """
     image = _as_picture(image)
     notes = PngImagePlugin.PngInfo()
@@ -347,9 +349,10 @@ def encode_png(image: np.ndarray | Image.Image, *, metadata: dict | None = None,
     if metadata:
         notes.add_itxt("pie_jax", json.dumps(metadata, sort_keys=True))
     buffer = io.BytesIO()
-    if effort is None:
-        effort = 6 if image.width * image.height < _LARGE else 1
-    image.save(buffer, "PNG", pnginfo=notes, icc_profile=profile, compress_level=effort)
+    how: dict[str, Any] = {"compress_level": 6 if effort is None else effort}
+    if effort is None and image.width * image.height >= _LARGE:
+        how |= {"compress_level": 1, "compress_type": zlib.Z_RLE}
+    image.save(buffer, "PNG", pnginfo=notes, icc_profile=profile, **how)
     return buffer.getvalue()
 
 

@@ -25,6 +25,7 @@ from pie_jax.photo.windows import widest
 from pie_jax.programs import kept
 
 _TILE = 512  # px of the whole photo a side that are made at a time
+_WINDOW = 1024  # px a side of what they are made of, at least
 _JUMP_PX = 3.0  # px of the map: the field is not read between pixels that differ by more
 
 
@@ -53,24 +54,27 @@ def edited_photo(photo: np.ndarray, fitted: FittedPhoto, layers: Layers) -> tupl
     low = np.maximum(np.floor(corners.min(axis=0)), 0).astype(int)
     high = np.minimum(np.ceil(corners.max(axis=0)), (photo.shape[1], photo.shape[0])).astype(int)
     across, down = fitted.square.to_photo(np.array([[1.0, 0.0], [0.0, 1.0]])) - fitted.square.to_photo(np.zeros(2))
-    affine = np.stack([across, down, fitted.square.to_photo(np.zeros(2)) - low], axis=1).astype(np.float32)
+    affine = np.stack([across, down, fitted.square.to_photo(np.zeros(2)) - low], axis=1)
     inverse = np.linalg.inv(affine[:, :2])
     part = (slice(low[1], high[1]), slice(low[0], high[0]))
-    region, reading = jnp.asarray(pack_image(photo[part])), _reading(layers)
-    touched = np.asarray(_touched(layers))
-    height, width = (min(_TILE, side) for side in region.shape)
-    for top in _starts(region.shape[0], height):
-        for left in _starts(region.shape[1], width):
-            if not _touches(touched, inverse, affine[:, 2], left, top, width, height):
+    region, reading = pack_image(photo[part]), _reading(layers)
+    touched, field = np.asarray(_touched(layers)), np.asarray(reading[:2]) / reading.shape[-1]
+    for top in _starts(region.shape[0]):
+        for left in _starts(region.shape[1]):
+            to_places = np.column_stack([inverse, inverse @ (np.array([left, top]) - affine[:, 2])])
+            if not _touches(touched, to_places):
                 continue
-            to_places = np.column_stack([inverse, inverse @ (np.array([left, top]) - affine[:, 2])]).astype(np.float32)
-            painted = _painted(layers.painting, to_places, height=height, width=width)
-            planes = _tile(reading, to_places, height=height, width=width)
-            tile, mask = (np.asarray(a) for a in _composed(region, layers.prepared.matte, planes, painted, affine,
-                                                           to_places, (left, top)))
+            x, y, side = _window_of(field, affine, to_places, left, top, region.shape)
+            to_window = affine - [[0.0, 0.0, x], [0.0, 0.0, y]]
+            places = to_places.astype(np.float32)
+            tile, mask = _composed(_cut(region, x, y, side), layers.prepared.matte,
+                                   _tile(reading, places, height=_TILE, width=_TILE),
+                                   _painted(layers.painting, places, height=_TILE, width=_TILE),
+                                   to_window.astype(np.float32), places, np.array([left - x, top - y], np.int32))
+            height, width = (min(_TILE, length) for length in region.shape)
             here = (slice(low[1] + top, low[1] + top + height), slice(low[0] + left, low[0] + left + width))
-            changed[here] = mask
-            out[here][mask] = unpack_image(tile)[mask]
+            changed[here] = np.asarray(mask)[:height, :width]
+            out[here] = unpack_image(np.asarray(tile))[:height, :width]
     return out, changed
 
 
@@ -81,18 +85,53 @@ def _touched(layers: Layers) -> jax.Array:
     return widest(photo + filled > 0, 5)
 
 
-def _starts(length: int, side: int) -> list[int]:
-    """Where tiles of `side` begin that cover a length; the last one ends with it."""
-    return sorted({min(start, length - side) for start in range(0, length, side)})
+def _starts(length: int) -> list[int]:
+    """Where tiles begin that cover a length; the last one ends with it, if it is as long as a tile."""
+    return sorted({max(min(start, length - _TILE), 0) for start in range(0, length, _TILE)})
 
 
-def _touches(touched, inverse, origin, left, top, width, height) -> bool:
+def _box(to_places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the largest x and y, in 0..1 of the portrait, of a tile."""
+    corners = np.array([[0, 0, 1], [_TILE, 0, 1], [0, _TILE, 1], [_TILE, _TILE, 1]]) @ to_places.T
+    return corners.min(axis=0), corners.max(axis=0)
+
+
+def _touches(touched: np.ndarray, to_places: np.ndarray) -> bool:
     """Whether an edit that touches pixels [R, R] of the map may change a tile of the photo."""
-    corners = np.array([[left, top], [left + width, top], [left, top + height], [left + width, top + height]])
-    places = (corners - origin) @ inverse.T * len(touched)
+    low, high = _box(to_places)
     (x0, y0), (x1, y1) = (np.clip(edge, 0, len(touched)).astype(int) for edge in (
-        np.floor(places.min(axis=0)), np.ceil(places.max(axis=0))))
+        np.floor(low * len(touched)), np.ceil(high * len(touched))))
     return bool(touched[y0:y1, x0:x1].any())
+
+
+def _window_of(field, affine, to_places, left: int, top: int, shape: tuple[int, int]) -> tuple[int, int, int]:
+    """x, y and side of the square of a region [H, W] that a tile at left and top is made of.
+
+    field [2, R, R]: the displacement, in portraits. Sides are powers of two, so that photos share their programs.
+    """
+    low, high = _box(to_places)
+    resolution = field.shape[-1]
+    (x0, y0), (x1, y1) = (np.clip(edge, 0, resolution - 1).astype(int) for edge in (
+        np.floor(low * resolution) - 2, np.ceil(high * resolution) + 2))
+    near = field[:, y0:y1 + 1, x0:x1 + 1].reshape(2, -1)
+    (x0, y0), (x1, y1) = low + near.min(axis=1), high + near.max(axis=1)
+    read = np.array([[x0, y0, 1], [x1, y0, 1], [x0, y1, 1], [x1, y1, 1]]) @ affine.T
+    length = np.array(shape[::-1])
+    first = np.clip(np.minimum(np.floor(read.min(axis=0)) - 2, (left, top)), 0, None).astype(int)
+    last = np.minimum(np.maximum(np.ceil(read.max(axis=0)) + 2, (left + _TILE, top + _TILE)), length).astype(int)
+    last = np.maximum(last, (left + _TILE, top + _TILE))
+    side = max(_WINDOW, 1 << int((last - first).max() - 1).bit_length())
+    x, y = np.maximum(np.minimum(first, length - side), last - side)
+    return int(x), int(y), side
+
+
+def _cut(region: np.ndarray, x: int, y: int, side: int) -> np.ndarray:
+    """A square of a region [H, W] from (x, y) on, the region's border repeated beyond it."""
+    rows, columns = (np.clip(np.arange(start, start + side), 0, length - 1)
+                     for start, length in zip((y, x), region.shape, strict=True))
+    if rows[-1] - rows[0] == columns[-1] - columns[0] == side - 1:
+        return region[y:y + side, x:x + side]
+    return region[np.ix_(rows, columns)]
 
 
 @kept(level=3)
@@ -161,8 +200,9 @@ def _composed(image, matte, planes, painted, to_image, to_places, corner) -> tup
     colours = []
     for i in range(3):
         mixed = (here[i] + moved * (there[i] - here[i])) * (1.0 + lit[i])
-        colours.append(jnp.where(changes, 255.0 * to_srgb(jnp.clip(mixed, 0.0, 1.0)), own[i]))
-    return _packed(colours), changes & (x >= 0) & (x <= 1) & (y >= 0) & (y <= 1)
+        colours.append(255.0 * to_srgb(jnp.clip(mixed, 0.0, 1.0)))
+    changes &= (x >= 0) & (x <= 1) & (y >= 0) & (y <= 1)
+    return jnp.where(changes, _packed(colours), tile), changes
 
 
 def _places(to_places, height: int, width: int):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -12,10 +13,15 @@ from pie_jax import optimise
 from pie_jax.config import CONTROLS, PRECISIONS, EmbedConfig
 from pie_jax.face3d.morphable import PARAMETERS, FaceParams
 from pie_jax.pack import Pack
+from pie_jax.photo.align import whole
+from pie_jax.photo.composite import edited_photo, packed_portrait
+from pie_jax.photo.fitted import FittedPhoto
+from pie_jax.photo.layers import sources
 from pie_jax.portrait.axes import axes_for
 from pie_jax.portrait.calibration import apply_rig
 from pie_jax.portrait.edits import render_batch
 from pie_jax.portrait.inversion import compare
+from pie_jax.portrait.photo_edits import PhotoEditor
 from pie_jax.portrait.reading import read_portraits
 from pie_jax.portrait.synthesis import synthesise
 from pie_jax.programs import beside
@@ -47,9 +53,22 @@ def _make(pack: Pack, config: EmbedConfig, batch: int) -> None:
     compare.ahead(pack, latent, portraits, target)
 
 
-def make_edits_early(pack: Pack) -> None:
-    """Begin to make what edits of one portrait by the generator take, as far as the pack can do them."""
+def make_edits_early(pack: Pack, photo: FittedPhoto | None = None) -> None:
+    """Begin to make what edits of one portrait by the generator take, and those of a photo's own pixels.
+
+    What the pack cannot do is left out.
+    """
+    if photo is not None:
+        beside(partial(_edit_photo, pack, photo))
     beside(partial(_make_edits, pack))
+
+
+def _edit_photo(pack: Pack, photo: FittedPhoto) -> None:
+    """Edit the portrait of a photo as the edit command edits a whole one, for the programs' sake."""
+    layers = PhotoEditor(pack, photo).layers(photo.params)
+    packed_portrait(layers)
+    sources(layers)
+    edited_photo(photo.portrait, dataclasses.replace(photo, square=whole(photo.portrait.shape[:2])), layers)
 
 
 def _make_edits(pack: Pack) -> None:

@@ -10,9 +10,11 @@ from PIL import Image
 from pie_jax.face3d.render import light
 from pie_jax.imaging import to_linear, to_srgb
 from pie_jax.pack import load_pack
+from pie_jax.photo import composite
 from pie_jax.photo.composite import edited_photo, edited_portrait
 from pie_jax.photo.fitted import PARTS, FittedPhoto
 from pie_jax.photo.layers import edit_layers, prepare_photo, sources
+from pie_jax.portrait.early import _edit_photo
 from pie_jax.portrait.request import expression_names
 
 
@@ -40,6 +42,39 @@ def test_a_turn_changes_the_person_alone(photo_pack, photo, fitted):
     assert np.abs(out.astype(int) - pixels).max() > 60
     photo_share, filled = (float(part.sum()) for part in sources(layers))
     assert photo_share > 4 * filled > 0
+
+
+def test_small_tiles_of_small_windows_give_the_same(photo_pack, photo, fitted, monkeypatch):
+    pixels = np.asarray(photo.resize((500, 437)))
+    scale = np.array(pixels.shape[1::-1]) / photo.size
+    square = dataclasses.replace(fitted.square, x=fitted.square.x * scale[0], y=fitted.square.y * scale[1],
+                                 side=fitted.square.side * scale.min(), angle=0.1)
+    placed = dataclasses.replace(fitted, square=square, size=(500, 437))
+    for changes in ({"rotation": fitted.params.rotation + np.float32([0.1, 0.4, 0.3])},
+                    {"illumination": np.asarray(light(70.0, 10.0, 1.2, ambient=0.3))}):
+        layers = layers_of(photo_pack, placed, **changes)
+        out, changed = edited_photo(pixels, placed, layers)
+        with monkeypatch.context() as patched:
+            patched.setattr(composite, "_TILE", 96)
+            patched.setattr(composite, "_WINDOW", 128)
+            tiled, changed_so = edited_photo(pixels, placed, layers)
+        assert changed.mean() > 0.1 and (changed != changed_so).mean() < 1e-4
+        assert np.abs(out.astype(int) - tiled).max() <= 1 and (out != tiled).mean() < 1e-3
+
+
+def test_photos_of_all_sizes_share_their_programs(photo_pack, photo, fitted):
+    _edit_photo(photo_pack, fitted)
+    programs = composite._tile, composite._composed, composite._painted
+    counts = [program._cache_size() for program in programs]
+    for width in (300, 777, 1500):
+        large = photo.resize((width, round(width * photo.height / photo.width)))
+        scale = width / photo.width
+        square = dataclasses.replace(fitted.square, x=fitted.square.x * scale, y=fitted.square.y * scale,
+                                     side=fitted.square.side * scale)
+        placed = dataclasses.replace(fitted, square=square, size=large.size)
+        layers = layers_of(photo_pack, placed, rotation=fitted.params.rotation + np.float32([0, 0.2, 0]))
+        assert edited_photo(np.asarray(large), placed, layers)[1].any()
+    assert [program._cache_size() for program in programs] == counts
 
 
 def test_beyond_the_photo_s_border_nothing_changes(photo_pack, fitted):
