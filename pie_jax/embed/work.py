@@ -224,7 +224,7 @@ class Work:
             self.compiled = True
             return
         if self.pack_to_edit is not None:
-            make_edits_early(self.pack_to_edit, self.photo_to_edit)  # beside the search, which leaves processors idle
+            make_edits_early(self.pack_to_edit, photo=self.photo_to_edit)  # beside the search
             self.pack_to_edit = None
         self.snapshot = event.checkpoints
         self.progress.update(event.step, event.steps, energy=event.energy, what=_space(event.space))

@@ -53,7 +53,7 @@ def _make(pack: Pack, config: EmbedConfig, batch: int) -> None:
     compare.ahead(pack, latent, portraits, target)
 
 
-def make_edits_early(pack: Pack, photo: FittedPhoto | None = None) -> None:
+def make_edits_early(pack: Pack, *, photo: FittedPhoto | None = None) -> None:
     """Begin to make what edits of one portrait by the generator take, and those of a photo's own pixels.
 
     What the pack cannot do is left out.
