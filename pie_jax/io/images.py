@@ -41,7 +41,7 @@ _PNG_END = b"IEND\xaeB`\x82"  # the last chunk's name and its checksum, always t
 _MOST_SCANS, _MOST_TEXTS = 200, 2000
 _JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # in a scan; all others are data or restarts
 PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = 4 * 2**20, 16 * 2**20  # metadata is left alone
-_LARGE = 4_000_000  # px that are compressed in a hurry
+_LARGE = 500_000  # px: pictures of so many are photographs, which runs alone make as small, and sooner
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"heim", b"heis")
 _OTHER_KINDS = (
     (b"GIF8", "a GIF"),
@@ -340,7 +340,7 @@ def encode_png(image: np.ndarray | Image.Image, *, metadata: dict | None = None,
       image: [H, W, 3] in 0..1 (clipped) or a Pillow image.
       metadata: JSON-able facts stored in the text chunk `pie_jax`.
       profile: the ICC profile that its colours are in; None: sRGB.
-      effort: of compression, 0..9; default 6, and for large pictures runs of equal values alone.
+      effort: of compression, 0..9; default 6, and for large pictures runs of equal bytes alone.
     """
     image = _as_picture(image)
     notes = PngImagePlugin.PngInfo()
