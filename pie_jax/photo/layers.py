@@ -74,7 +74,7 @@ def _shrunk(image: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BOX))
 
 
-@kept(static_argnames=("holes", "camera"), level=3)
+@kept(static_argnames=("holes", "camera"), level=0)
 def _prepared(model: MorphableModel, params: FaceParams, landmarks, portrait, small, matte, nearest, *, holes: Holes,
                 camera: CameraConfig) -> PreparedPhoto:
     resolution = small.shape[0]
@@ -98,7 +98,7 @@ def edit_layers(pack: Pack, prepared: PreparedPhoto, target: FaceParams) -> Laye
     return Layers(prepared=prepared, motion=motion, painting=painting)
 
 
-@kept(static_argnames=("camera", "holes", "mouth"), level=3)
+@kept(static_argnames=("camera", "holes", "mouth"))  # no quicker when LLVM does more
 def _layers(model: MorphableModel, mouth_weights: Weights | Absent, source_face: SourceFace, small, grey,
             within, target, *, holes: Holes, camera: CameraConfig,
             mouth: MouthConfig | Absent) -> tuple[Motion, Painting | Absent]:
