@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from converters.readers import Checkpoint, state_dict
-from converters.stylegan.layouts import channel_fields, check_blocks, is_zero, log2, numbers, plane, require, turned
+from converters.stylegan.layouts import is_zero, log2, plane, require, turned
 from converters.stylegan.plan import Options, Plan
-from converters.stylegan.stylegan2_tensorflow import generators, has, settings_of
+from converters.stylegan.stylegan2_tensorflow import blocks_of, generators, has, settings_of, sizes_of
 from converters.table import Ignored, Rule
 from pie_jax.config import GeneratorConfig
 from pie_jax.errors import PackError
@@ -44,18 +44,11 @@ def plan(checkpoint: Checkpoint, generator: Any, options: Options) -> Plan:
     tensors = state_dict(generator, where=where)
     if any("LabelConcat" in name for name in tensors):
         raise PackError(f"{where}: a class-conditional generator; unconditional ones are supported")
-    blocks = numbers(tensors, r"synthesis/(\d+)x\1/(?:Conv1|Conv)/weight")
-    resolution = check_blocks(blocks, where=where)
-    layers = numbers(tensors, r"mapping/Dense(\d+)/weight")
-    z_dim, w_dim = tensors["mapping/Dense0/weight"].shape
-    widths = {n: tensors[f"synthesis/{n}x{n}/{'Conv' if n == 4 else 'Conv1'}/weight"].shape[3] for n in blocks}
-    config = GeneratorConfig(
-        architecture="stylegan1", resolution=resolution, z_dim=z_dim, w_dim=w_dim, mapping_layers=len(layers),
-        mapping_lr_multiplier=float(settings.get("mapping_lrmul", 0.01)), **channel_fields(widths, where=where))
+    config = GeneratorConfig(architecture="stylegan1", **sizes_of(tensors, settings, where=where))
     known = (Ignored(pattern="lod", why="the level of progressive growing, which is over", holds=is_zero),
              Ignored(pattern="synthesis/lod", why="the level of progressive growing, which is over", holds=is_zero),
              *(Ignored(pattern=f"synthesis/ToRGB_lod{k}/*", why="the image of a lower resolution while growing")
-               for k in range(1, len(blocks))))
+               for k in range(1, len(blocks_of(tensors)))))
     rules = tuple(_rules(config, settings.get("fused_scale", "auto")))
     return Plan(tensors=tensors, rules=rules, known=known, config=config)
 

@@ -6,6 +6,8 @@ Source of names and semantics: NVlabs/stylegan2, training/networks_stylegan2.py 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,6 +61,21 @@ def settings_of(network: Node) -> dict[str, Any]:
     return merged
 
 
+def sizes_of(tensors: Mapping[str, np.ndarray], settings: Mapping[str, Any], *, where: Path) -> dict[str, Any]:
+    """The fields of `GeneratorConfig` that are read in the same way in TensorFlow's StyleGAN1. Raises PackError."""
+    blocks = blocks_of(tensors)
+    z_dim, w_dim = tensors["mapping/Dense0/weight"].shape
+    widths = {n: tensors[f"synthesis/{n}x{n}/{'Conv' if n == 4 else 'Conv1'}/weight"].shape[3] for n in blocks}
+    return {"resolution": check_blocks(blocks, where=where), "z_dim": z_dim, "w_dim": w_dim,
+            "mapping_layers": len(numbers(tensors, r"mapping/Dense(\d+)/weight")),
+            "mapping_lr_multiplier": float(settings.get("mapping_lrmul", 0.01)), **channel_fields(widths, where=where)}
+
+
+def blocks_of(tensors: Mapping[str, np.ndarray]) -> list[int]:
+    """The resolutions of the synthesis blocks."""
+    return numbers(tensors, r"synthesis/(\d+)x\1/(?:Conv1|Conv)/weight")
+
+
 def plan(checkpoint: Checkpoint, generator: Any, options: Options) -> Plan:
     """Errors: PackError (configs A-D, a conditional network, settings that are not supported)."""
     where = checkpoint.path
@@ -69,21 +86,14 @@ def plan(checkpoint: Checkpoint, generator: Any, options: Options) -> Plan:
         raise PackError(f"{where}: a StyleGAN2 of configs A to D (an 'orig' generator); E and F are supported")
     if any("LabelEmbed" in name or "LabelConcat" in name for name in tensors):
         raise PackError(f"{where}: a class-conditional generator; unconditional ones are supported")
-    blocks = numbers(tensors, r"synthesis/(\d+)x\1/(?:Conv1|Conv)/weight")
-    resolution = check_blocks(blocks, where=where)
+    blocks, sizes = blocks_of(tensors), sizes_of(tensors, settings, where=where)
     skips = numbers(tensors, r"synthesis/(\d+)x\1/Skip/weight")
     images = numbers(tensors, r"synthesis/(\d+)x\1/ToRGB/weight")
     synthesis = "resnet" if skips else "skip"
-    if images != (blocks if not skips else [resolution]) or skips not in ([], blocks[1:]):
+    if images != (blocks if not skips else blocks[-1:]) or skips not in ([], blocks[1:]):
         raise PackError(f"{where}: images at {images} and residuals at {skips} px; 'skip' and 'resnet' are supported")
-    layers = numbers(tensors, r"mapping/Dense(\d+)/weight")
-    z_dim, w_dim = tensors["mapping/Dense0/weight"].shape
     clamp = settings.get("conv_clamp")
-    widths = {n: tensors[f"synthesis/{n}x{n}/{'Conv' if n == 4 else 'Conv1'}/weight"].shape[3] for n in blocks}
-    config = GeneratorConfig(
-        resolution=resolution, z_dim=z_dim, w_dim=w_dim, mapping_layers=len(layers), synthesis=synthesis,
-        mapping_lr_multiplier=float(settings.get("mapping_lrmul", 0.01)), clamp=None if clamp is None else float(clamp),
-        **channel_fields(widths, where=where))
+    config = GeneratorConfig(synthesis=synthesis, clamp=None if clamp is None else float(clamp), **sizes)
     known = (Ignored(pattern="lod", why="the level of progressive growing, which is over", holds=_finished),)
     return Plan(tensors=tensors, rules=tuple(_rules(config)), known=known, config=config)
 
