@@ -47,6 +47,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "commands": performance.commands,
     "photos": photographs.photos,
     "reliability": reliability.tried,
+    "mutations": reliability.mutations,
     "memory": reliability.memory,
     "batches": reliability.batches,
     "versions": reliability.versions,

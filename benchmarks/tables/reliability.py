@@ -37,6 +37,13 @@ def tried() -> str:
         for what, (count, well) in sums.items()])
 
 
+def mutations() -> str:
+    """What readers made of damaged files, by container."""
+    return markdown(("container", "mutations", "refused", "read", "stopped", "wrong", "slowest, s", "peak, MB"), [
+        (row["container"], *(f"{row[name]}" for name in ("mutations", "refused", "read", "stopped", "wrong")),
+         f"{row['slowest_s']:.2g}", f"{row['peak_mb']:.0f}") for row in _rows("fuzz")])
+
+
 def memory() -> str:
     """What many calls in one process cost."""
     return markdown(("what", "how many", "KiB more a call", "programs compiled after the first", "peak, MB"), [
