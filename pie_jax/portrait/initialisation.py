@@ -37,8 +37,9 @@ def nearest_random_codes(pack: Pack, portraits: Array, *, nearest: int, resoluti
     w, painted = (np.concatenate(rows) for rows in zip(*parts, strict=True))
     starts = []
     for photo in np.asarray(_thumbnails(jnp.asarray(portraits))):
-        distance = np.square(painted - photo).mean((1, 2, 3))
-        starts.append(w[np.argsort(distance, kind="stable")[:nearest]].mean(0))
+        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is named by the search
+            distance = np.square(painted - photo).mean((1, 2, 3))
+            starts.append(w[np.argsort(distance, kind="stable")[:nearest]].mean(0))
     return jnp.asarray(np.stack(starts))
 
 
