@@ -98,7 +98,7 @@ def edit_layers(pack: Pack, prepared: PreparedPhoto, target: FaceParams) -> Laye
     return Layers(prepared=prepared, motion=motion, painting=painting)
 
 
-@kept(static_argnames=("camera", "holes", "mouth"))  # no quicker when LLVM does more
+@kept(static_argnames=("camera", "holes", "mouth"), level=3)
 def _layers(model: MorphableModel, mouth_weights: Weights | Absent, source_face: SourceFace, small, grey,
             within, target, *, holes: Holes, camera: CameraConfig,
             mouth: MouthConfig | Absent) -> tuple[Motion, Painting | Absent]:
