@@ -7,6 +7,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from pie_jax import energy as energies
 from pie_jax import optimise
@@ -65,7 +66,8 @@ def make_edits_early(pack: Pack, *, photo: FittedPhoto | None = None) -> None:
 
 def _edit_photo(pack: Pack, photo: FittedPhoto) -> None:
     """Edit the portrait of a photo as the edit command edits a whole one, for the programs' sake."""
-    layers = PhotoEditor(pack, photo).layers(photo.params)
+    turned = dataclasses.replace(photo.params, rotation=np.asarray(photo.params.rotation) + np.float32(0.1))
+    layers = PhotoEditor(pack, photo).layers(turned)  # what does not change is not painted
     packed_portrait(layers)
     sources(layers)
     edited_photo(photo.portrait, dataclasses.replace(photo, square=whole(photo.portrait.shape[:2])), layers)

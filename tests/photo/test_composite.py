@@ -63,9 +63,12 @@ def test_small_tiles_of_small_windows_give_the_same(photo_pack, photo, fitted, m
 
 
 def test_photos_of_all_sizes_share_their_programs(photo_pack, photo, fitted):
-    _edit_photo(photo_pack, fitted)
     programs = composite._tile, composite._composed, composite._painted
+    for program in programs:
+        program.forget()
+    _edit_photo(photo_pack, fitted)
     counts = [program._cache_size() for program in programs]
+    assert counts == [1, 2, 1]  # a tile is as large as this portrait, but is made of a window
     for width in (300, 777, 1500):
         large = photo.resize((width, round(width * photo.height / photo.width)))
         scale = width / photo.width

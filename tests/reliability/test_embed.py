@@ -201,33 +201,30 @@ def test_a_checkpoint_of_other_settings_is_not_gone_on_from(command, pack, monke
     assert code == 0 and "have changed" in err and "going on" not in err
 
 
-def test_a_folder_left_half_done_is_the_photos_own(command, pack, monkeypatch):
+def killed_in(step, command, pack, monkeypatch, *, leaving):
+    """Embed a.png, the process ending in a `step` of `work` after it has written half of the file `leaving`."""
     from pie_jax.embed import work
 
     def killed(*args, **knobs):
-        pathlib.Path("out/a/embedding.npz").write_bytes(b"half")
+        (pathlib.Path("out/a") / leaving).write_bytes(b"half")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(work, "write_results", killed)
-        code = embed(command, pack, "a.png")[0]
-    assert code == 130 and pathlib.Path("out/a/embedding.npz").read_bytes() == b"half"
+        patched.setattr(work, step, killed)
+        assert embed(command, pack, "a.png")[0] == 130
+
+
+def test_a_folder_left_half_done_is_the_photos_own(command, pack, monkeypatch):
+    killed_in("write_results", command, pack, monkeypatch, leaving="embedding.npz")
+    assert pathlib.Path("out/a/embedding.npz").read_bytes() == b"half"
     code, out, err = embed(command, pack, "a.png")
     assert code == 0 and "out/a" in out and not pathlib.Path("out/a-2").exists()
     assert Embedding.load("out/a").w_plus.ndim == 2
 
 
 def test_killed_before_it_has_cleared_up_the_next_run_does(command, pack, monkeypatch):
-    from pie_jax.embed import work
-
-    def killed(*args, **knobs):
-        pathlib.Path("out/a/checkpoint.npz").write_bytes(b"of steps before the end")
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(work, "settle", killed)
-        assert embed(command, pack, "a.png")[0] == 130
-    assert pathlib.Path("out/a/report.json").is_file()
+    killed_in("settle", command, pack, monkeypatch, leaving="checkpoint.npz")
+    assert pathlib.Path("out/a/report.json").is_file() and pathlib.Path("out/a/checkpoint.npz").is_file()
     code, out, err = embed(command, pack, "a.png")
     assert code == 0 and "already done" in err
     assert not {"checkpoint.npz", "begun.json"} & {path.name for path in pathlib.Path("out/a").iterdir()}
