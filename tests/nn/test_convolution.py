@@ -59,6 +59,20 @@ def test_a_strided_convolution_on_blocks(size):
         y, correlate(pad(np.asarray(x), size // 2, size // 2), np.asarray(weight), stride=2), atol=2e-5)
 
 
+def test_strips_keep_no_memory_from_the_forward_pass_to_the_backward_pass():
+    """XLA would share the zeros that all such loops begin with, and keep them as long as any of them is to come."""
+    x, weight = jnp.ones((1, 256, 256, 32)), jnp.ones((3, 3, 32, 32))
+    assert x.size > 2 * winograd._STRIP
+    kernels = winograd.winograd_kernels(weight)
+
+    def loss(x):
+        return jnp.sum(jnp.sin(winograd.winograd_conv(jnp.sin(winograd.winograd_conv(x, weight, kernels)), weight,
+                                                      kernels)))
+
+    temporary = jax.jit(jax.grad(loss)).lower(x).compile().memory_analysis().temp_size_in_bytes
+    assert temporary < 3.6 * x.nbytes
+
+
 class Net(nn.Module):
     """One layer of each kind that keeps something."""
 

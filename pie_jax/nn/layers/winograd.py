@@ -90,11 +90,15 @@ def convolve(x: Array, kernel: Array) -> jax.Array:
     if strips == 1:
         out = _convolve_tiles(x, kernel)
     else:
-        def strip(first):
-            return _convolve_tiles(jax.lax.dynamic_slice_in_dim(x, first, TILE * each + 2, axis=1), kernel)
+        # Begun from x: XLA would share zeros among all such loops, and keep them from the first loop to the last.
+        begun = jnp.broadcast_to(x[:1, 1:2, 1:2, :1], (batch, TILE * each * strips, TILE * across, kernel.shape[2]))
 
-        out = jax.lax.map(strip, TILE * each * jnp.arange(strips))
-        out = out.swapaxes(0, 1).reshape(batch, TILE * each * strips, TILE * across, -1)
+        def strip(i, out):
+            first = TILE * each * i
+            made = _convolve_tiles(jax.lax.dynamic_slice_in_dim(x, first, TILE * each + 2, axis=1), kernel)
+            return jax.lax.dynamic_update_slice_in_dim(out, made, first, axis=1)
+
+        out = jax.lax.fori_loop(0, strips, strip, begun)
     return out[:, :height, :width]
 
 
