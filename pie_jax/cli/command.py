@@ -33,6 +33,7 @@ from pie_jax.errors import (
 )
 
 DEVICES = ("auto", "cpu", "gpu", "tpu")
+_SMALLER = "--batch"
 
 
 class Parser(argparse.ArgumentParser):
@@ -167,9 +168,10 @@ def guarded_main(main: Callable[[list[str]], int | None]) -> Callable[..., int]:
     return wrapped
 
 
-def staged_main(package: str) -> Callable[..., int]:
+def staged_main(package: str, *, smaller: str = _SMALLER) -> Callable[..., int]:
     """The `main(argv)` of a command whose package has `arguments.parse` and `run.run`; it returns the exit code.
 
+    smaller: what to set where memory is too little.
     `run`, and JAX with it, is imported only after the arguments are found good.
     """
     def main(argv: Sequence[str] | None = None) -> int:
@@ -180,12 +182,12 @@ def staged_main(package: str) -> Callable[..., int]:
             arguments = importlib.import_module(f"{package}.arguments").parse(words)
             return importlib.import_module(f"{package}.run").run(arguments)
 
-        return guarded(work, debug="--debug" in words)
+        return guarded(work, debug="--debug" in words, smaller=smaller)
 
     return main
 
 
-def guarded(work: Callable[[], int], *, debug: bool) -> int:
+def guarded(work: Callable[[], int], *, debug: bool, smaller: str = _SMALLER) -> int:
     """`work()`'s exit code; errors become one line on stderr and their own exit code, without a traceback.
 
     Call it before JAX is imported: XLA's own log lines are then kept off stderr too, unless `debug`.
@@ -202,14 +204,14 @@ def guarded(work: Callable[[], int], *, debug: bool) -> int:
     except KeyboardInterrupt as error:
         return _report(error, "interrupted", EXIT_INTERRUPTED, debug)
     except MemoryError as error:
-        return _report(error, "not enough memory; use a smaller --batch", ResourceError.exit_code, debug)
+        return _report(error, f"not enough memory; use a smaller {smaller}", ResourceError.exit_code, debug)
     except BrokenPipeError as error:
         sys.stdout = open(os.devnull, "w")  # the reader of stdout has gone; do not fail again at exit
         return _report(error, "the reader of the output closed it", 1, debug)
     except Exception as error:
         text = " ".join(str(error).split())[:300]
         if "RESOURCE_EXHAUSTED" in text or "Out of memory" in text:
-            return _report(error, f"not enough device memory; use a smaller --batch ({text})",
+            return _report(error, f"not enough device memory; use a smaller {smaller} ({text})",
                            ResourceError.exit_code, debug)
         if isinstance(error, OSError) and error.errno is not None:
             step = "free space" if of_the_whole_run(error) else "check that it is there and may be used"

@@ -2,4 +2,4 @@
 
 from pie_jax.cli.command import staged_main
 
-main = staged_main("pie_jax.embed")
+main = staged_main("pie_jax.embed", smaller="--micro-batch, then a smaller --batch")

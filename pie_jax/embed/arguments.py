@@ -51,7 +51,9 @@ def parser() -> command.Parser:
     p.add_argument("--weight", action="append", metavar="NAME=X",
                    help=f"weight in the energy (repeatable): {', '.join(WEIGHTS)}; default: the pack's")
     p.add_argument("--samples", type=int, metavar="K", help="samples of v at each step; default: the pack's")
-    p.add_argument("--batch", type=int, default=1, metavar="N", help="photos optimised at once")
+    p.add_argument("--batch", type=int, default=1, metavar="N", help="photos optimised side by side")
+    p.add_argument("--micro-batch", type=int, metavar="N", help="photos of a batch in one program on each device: "
+                   "memory grows with it; default: on a CPU as many as gain time, elsewhere the whole batch")
     p.add_argument("--devices", type=int, metavar="N", help="share each batch out over N devices, as many on each; "
                    "default: every accelerator of this process, or one CPU")
     p.add_argument("--seed", type=int, default=0, help="decides the samples of v")
@@ -84,8 +86,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         raise UsageError("no photo given; name files or folders, or use --demo")
     if arguments.batch < 1:
         raise UsageError(f"--batch: expected 1 or more, got {arguments.batch}")
-    if arguments.devices is not None and arguments.devices < 1:
-        raise UsageError(f"--devices: expected 1 or more, got {arguments.devices}")
+    for flag, value in (("--micro-batch", arguments.micro_batch), ("--devices", arguments.devices)):
+        if value is not None and value < 1:
+            raise UsageError(f"{flag}: expected 1 or more, got {value}")
     check_share(arguments)
     if arguments.samples is not None and not 1 <= arguments.samples <= MOST_SAMPLES:
         raise UsageError(f"--samples: expected 1 to {MOST_SAMPLES}, got {arguments.samples}")

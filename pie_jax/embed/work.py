@@ -43,6 +43,7 @@ from pie_jax.photo.align import whole
 from pie_jax.photo.squares import SquareReader
 from pie_jax.portrait import Checkpoint, EmbedProgress, embed_portraits
 from pie_jax.portrait.early import make_edits_early, make_programs_early
+from pie_jax.portrait.micro_batch import micro_batch_of
 from pie_jax.programs import read_ahead, stop_making
 from pie_jax.runtime import keeps_programs, local_devices
 
@@ -112,7 +113,9 @@ class Work:
         each = -(-min(self.arguments.batch, len(good)) // len(self.devices))
         self.batch = each * len(self.devices)  # the same when a run is resumed
         if not known and len(self.devices) == 1:
-            make_programs_early(pack, self.config, batch=self.batch)
+            make_programs_early(pack, self.config, batch=micro_batch_of(
+                each, generator=pack.configs.generator, platform=self.devices[0].platform,
+                asked=self.arguments.micro_batch))
             self.pack_to_edit = pack
         self.pack_folder = folder
         pack_seconds = time.perf_counter() - began
@@ -167,7 +170,7 @@ class Work:
             label = f"{settled + 1}/{len(self.photos)} {label}"
         self.progress.start(label)
         embed = partial(embed_portraits, pack, portraits, config=self.config, batch=self.batch, devices=self.devices,
-                        progress=self._progress)
+                        micro_batch=self.arguments.micro_batch, progress=self._progress)
         try:
             embeddings = embed(resume=starts)
         except ValueError as error:

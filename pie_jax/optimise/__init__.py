@@ -7,6 +7,7 @@ This package knows no face and no network. An energy is a hashable callable
 whose portraits do not look at each other; `inputs` is any pytree (weights, targets) passed as an argument.
 """
 
+from pie_jax.optimise.micro_batches import MicroBatches
 from pie_jax.optimise.stage import MAX_RETRIES, Incident, Progress, StageResult, run_stage
 from pie_jax.optimise.state import (
     State,
@@ -35,6 +36,7 @@ __all__ = [
     "Axes",
     "Energy",
     "Incident",
+    "MicroBatches",
     "Progress",
     "StageResult",
     "State",

@@ -13,6 +13,7 @@ import numpy as np
 
 from pie_jax.arrays import Array
 from pie_jax.config import StageConfig
+from pie_jax.optimise.micro_batches import MicroBatches
 from pie_jax.optimise.state import State, to_host
 from pie_jax.optimise.step import Axes, Energy, all_finite, problem_names, run_chunk, select, step_keys
 
@@ -74,6 +75,9 @@ def _term_gradient_finite(state: State, inputs, *, energy: Energy, term: str) ->
 
 def _blame(state: State, inputs, terms: tuple[str, ...], *, energy: Energy) -> list[str]:
     """The name of the first term with a non-finite gradient, for each portrait ("gradient" where none has)."""
+    if isinstance(inputs, MicroBatches):
+        return [name for part, own in zip(inputs.states(state), inputs.parts, strict=True)
+                for name in _blame(part, own, terms, energy=energy)]
     blamed = ["gradient"] * state.latent.shape[0]
     for term in reversed(terms):
         finite = np.asarray(_term_gradient_finite(state, inputs, energy=energy, term=term))
@@ -88,7 +92,7 @@ def run_stage(state: State, inputs: Any, *, energy: Energy, stage: StageConfig,
 
     Args:
       state: from `start_stage`, or from `state_from_arrays` to go on; it is donated.
-      inputs: pytree of arrays that the energy reads.
+      inputs: pytree of arrays that the energy reads, or `MicroBatches` of such.
       energy: static description, see `Energy`.
       stage: steps, constants and chunk.
       trace: what `Progress.trace` held when the state was saved; None for a new stage.

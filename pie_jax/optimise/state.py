@@ -80,19 +80,24 @@ def start_stage(latent: Array, keys: Array, *, stage: StageConfig, index: int = 
 
 
 # ---------------------------------------------------------------------------------------- storage
-def _plain_keys(state: State) -> State:
+def plain_keys(state: State) -> State:
+    """The state with its keys as their uint32 data."""
     return dataclasses.replace(state, keys=jax.random.key_data(state.keys))
+
+
+def with_keys(state: State) -> State:
+    """The inverse of `plain_keys`."""
+    return dataclasses.replace(state, keys=jax.random.wrap_key_data(state.keys))
 
 
 def to_host(state: State) -> State:
     """A copy of the state as numpy arrays (keys as their uint32 data); it outlives the donated state."""
-    return jax.tree.map(np.array, jax.device_get(_plain_keys(state)))
+    return jax.tree.map(np.array, jax.device_get(plain_keys(state)))
 
 
 def to_device(state: State) -> State:
     """The inverse of `to_host`."""
-    state = jax.tree.map(jnp.array, state)
-    return dataclasses.replace(state, keys=jax.random.wrap_key_data(state.keys))
+    return with_keys(jax.tree.map(jnp.array, state))
 
 
 def state_arrays(state: State) -> dict[str, np.ndarray]:
@@ -105,7 +110,7 @@ def state_from_arrays(arrays: dict[str, np.ndarray], *, stage: StageConfig) -> S
     """The state that `state_arrays` stored, for a stage of the same optimiser; ValueError if it is not one."""
     latent = arrays.get("state_0", np.zeros((1, 1, 1)))
     keys = jax.eval_shape(lambda: portrait_keys(np.zeros(latent.shape[0])))
-    start = jax.eval_shape(lambda x, k: _plain_keys(start_stage(x, k, stage=stage)),
+    start = jax.eval_shape(lambda x, k: plain_keys(start_stage(x, k, stage=stage)),
                            jax.ShapeDtypeStruct(latent.shape, latent.dtype), keys)
     leaves, tree = jax.tree.flatten(start)
     values = [arrays.get(f"state_{i}") for i in range(len(leaves))]

@@ -24,6 +24,7 @@ import numpy as np
 
 from pie_jax.arrays import Array
 from pie_jax.config import StageConfig
+from pie_jax.optimise.micro_batches import MicroBatches
 from pie_jax.optimise.state import State, direction
 from pie_jax.programs import kept
 from pie_jax.runtime import backend
@@ -215,7 +216,10 @@ def run_chunk(state: State, inputs: Any, *, energy: Energy, stage: StageConfig,
 
     Returns the new state and the trace: "energy", every term and "step" as [chunk, B]; "step" is -1 where a portrait
     did not move (it has had `stage.steps`, or a problem). Once nothing moves, the rest of the chunk costs nothing.
+    Of `MicroBatches` each part makes the whole chunk, and then the next one. ValueError: they do not divide B.
     """
+    if isinstance(inputs, MicroBatches):
+        return inputs.run(state, partial(run_chunk, energy=energy, stage=stage, axes=axes))
     run = _run_steps if backend().is_cpu else _run_chunk
     return run(state, inputs, _Settings.of(stage, axes), energy=energy, stage=compilation_key(stage))
 
@@ -236,6 +240,8 @@ def _kinds(energy: Energy, stage: StageConfig) -> tuple[bool, ...]:
 
 def compile_chunk(state: State, inputs: Any, *, energy: Energy, stage: StageConfig, axes: Axes | None = None) -> None:
     """Compile `run_chunk` for these shapes (or take it from the cache) without a step; `state` is not donated."""
+    if isinstance(inputs, MicroBatches):
+        state, inputs = inputs.states(state)[0], inputs.parts[0]
     stage = dataclasses.replace(stage, steps=0)
 
     def compile_step(with_lazy_terms: bool):

@@ -31,6 +31,8 @@ from pie_jax.programs import beside
 def make_programs_early(pack: Pack, config: EmbedConfig, *, batch: int) -> None:
     """Begin to make what `embed_portraits` takes longest to compile, for these settings on one device; returns at once.
 
+    batch: portraits in one program, see `micro_batch_of`.
+
     Results do not depend on it: a program that is missing is made when it is needed, one that is not needed costs time.
     """
     beside(partial(_make, pack, config.on(jax.devices()[0].platform), batch))

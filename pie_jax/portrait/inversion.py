@@ -26,6 +26,7 @@ from pie_jax.portrait.axes import axes_for
 from pie_jax.portrait.checkpoint import Checkpoint, join_states, join_traces
 from pie_jax.portrait.embedding import Embedding
 from pie_jax.portrait.initialisation import guessed_codes, nearest_random_codes
+from pie_jax.portrait.micro_batch import micro_batch_of
 from pie_jax.portrait.sharding import Mesh, ShardedEnergy, portrait_mesh, replicate, shard_batch
 from pie_jax.portrait.synthesis import as_pack, synthesise
 from pie_jax.programs import kept
@@ -48,15 +49,15 @@ class EmbedProgress:
 
 
 def embed_portraits(pack: Pack | str | os.PathLike, portraits: Array | Sequence, *, config: EmbedConfig | None = None,
-                    batch: int = 1, devices: Sequence[Device] | None = None,
+                    batch: int = 1, micro_batch: int | None = None, devices: Sequence[Device] | None = None,
                     resume: Sequence[Checkpoint | None] | None = None,
                     progress: Callable[[EmbedProgress], None] | None = None) -> list[Embedding]:
     """Find for each portrait the code w_plus whose synthesis gives it back and can be edited (PIE, arXiv 2009.09485).
 
     First one code w for all layers, then W+: in PIE 2000 and 1000 steps of AdaDelta from the mean code, by default 100
     and 200 of Adam from codes whose portraits look like the photo.
-    A portrait's result depends on the pack, the config and its own pixels, not on its neighbours. In a batch of another
-    size, or at another place in it, sums are rounded in another order, and the search makes
+    A portrait's result depends on the pack, the config and its own pixels, not on its neighbours. In a micro-batch of
+    another size, or at another place in it, sums are rounded in another order, and the search makes
     more of it: see docs/reliability.md. The report names the size.
 
     Args:
@@ -64,10 +65,14 @@ def embed_portraits(pack: Pack | str | os.PathLike, portraits: Array | Sequence,
       portraits: [B, H, W, 3] in 0..1 at the pack's resolution, or a sequence of such images and of paths.
       config: what decides the result; default: the pack's own energy, `fast` stages, seed 0. Its precision is that of
         the steps; what they found is looked at in float32.
-      batch: portraits optimised at once; a smaller rest is filled up, so one program serves all.
+      batch: portraits that are optimised side by side.
+      micro_batch: portraits of a batch in one program on each device; the parts of a batch take their steps in turns,
+        so that memory grows with a part and hardly with the batch. With 1 a portrait's result is the same bit for bit
+        in every batch. A batch is cut into parts of one size, and the last part is filled up. Default: on a CPU as
+        many as gain time, elsewhere the whole batch.
       devices: share every batch out over these, rounded up to as many on each; default: the default device alone.
-      resume: for each portrait a Checkpoint of the same config and batch to go on from, or None. The result is the
-        same, bit for bit, as without the interruption.
+      resume: for each portrait a Checkpoint of the same config and micro-batch to go on from, or None. The result is
+        the same, bit for bit, as without the interruption.
       progress: called before compiling and after each chunk of steps. What it raises ends the run.
 
     Returns:
@@ -80,7 +85,8 @@ def embed_portraits(pack: Pack | str | os.PathLike, portraits: Array | Sequence,
     began = time.perf_counter()
     loaded = as_pack(pack)
     loaded.require("generator")
-    config = (config or EmbedConfig(energy=loaded.configs.energy)).on((devices or local_devices(count=1))[0].platform)
+    platform = (devices or local_devices(count=1))[0].platform
+    config = (config or EmbedConfig(energy=loaded.configs.energy)).on(platform)
     if config.stages and config.stages[0].encoded and not config.stages[0].nearest_random_codes:
         loaded.require("encoder")
     images = _stack(portraits, loaded.configs.generator.resolution)
@@ -89,10 +95,13 @@ def embed_portraits(pack: Pack | str | os.PathLike, portraits: Array | Sequence,
         raise ValueError(f"resume: expected {len(images)} entries, got {len(starts)}")
     if batch < 1:
         raise ValueError(f"batch: expected 1 or more, got {batch}")
-    mesh = None
-    if devices is not None and len(devices) > 1:
+    mesh, count = None, len(devices) if devices else 1
+    batch = -(-batch // count) * count
+    each = count * micro_batch_of(batch // count, generator=loaded.configs.generator, platform=platform,
+                                  asked=micro_batch)
+    if devices is not None and count > 1:
         mesh = portrait_mesh(devices)
-        loaded, batch = replicate(mesh, loaded), -(-batch // len(devices)) * len(devices)
+        loaded = replicate(mesh, loaded)
     load_seconds = time.perf_counter() - began
     results: dict[int, Embedding] = {}
     places = [start.stage if start else -1 for start in starts]
@@ -102,7 +111,7 @@ def embed_portraits(pack: Pack | str | os.PathLike, portraits: Array | Sequence,
         for first in range(0, len(indices), batch):
             chosen = indices[first:first + batch]
             run = _BatchRun(loaded, images[chosen], [starts[i] for i in chosen], config=config, indices=tuple(chosen),
-                            batch=batch, mesh=mesh, progress=progress)
+                            batch=batch, micro_batch=each, mesh=mesh, progress=progress)
             for i, embedding in zip(chosen, run.embeddings(stage, load_seconds / len(images)), strict=True):
                 results[i] = embedding
     return [results[i] for i in range(len(images))]
@@ -129,15 +138,19 @@ def _stack(portraits, resolution: int) -> np.ndarray:
 
 
 class _BatchRun:
-    """One batch through all stages. Rows beyond `indices` repeat the last portrait and are dropped at the end."""
+    """One batch through all stages, in parts of `micro_batch` portraits on all devices together.
+
+    Rows beyond `indices` repeat the last portrait and are dropped at the end.
+    """
 
     def __init__(self, pack: Pack, images: np.ndarray, starts: list[Checkpoint | None], *, config: EmbedConfig,
-                 indices: tuple[int, ...], batch: int, mesh: Mesh | None, progress):
-        fill = batch - len(images)
+                 indices: tuple[int, ...], batch: int, micro_batch: int, mesh: Mesh | None, progress):
+        fill = -len(images) % micro_batch
         self.pack, self.config, self.indices, self.progress = pack, config, indices, progress
         self.images = np.concatenate([images, np.repeat(images[-1:], fill, axis=0)])
         self.starts = starts + [starts[-1]] * fill
-        self.batch = batch
+        self.batch, self.micro_batch = batch, micro_batch
+        self.parts = [slice(i, i + micro_batch) for i in range(0, len(self.images), micro_batch)]
         plain = energies.portrait_energy(pack, config=config.energy, precision=PRECISIONS[config.precision])
         self.missing = plain.missing
         staged = [plain.in_stage(stage) for stage in config.stages]
@@ -155,18 +168,22 @@ class _BatchRun:
         stages = self.config.stages
         self._tell("compile", first_stage, 0, None, lambda: [])
         began = time.perf_counter()
-        target = jax.block_until_ready(energies.prepare_target(
-            self.pack, self.place(jnp.asarray(self.images)), precision=PRECISIONS[self.config.precision]))
+        targets = jax.block_until_ready([energies.prepare_target(
+            self.pack, self.place(jnp.asarray(self.images[part])), precision=PRECISIONS[self.config.precision])
+            for part in self.parts])
         starts = [start for start in self.starts if start is not None]  # all of a batch, or none
         resumed = bool(starts)
         latent = None if resumed else self._start()
         self.compile_seconds = time.perf_counter() - began
-        inputs = energies.energy_inputs(self.pack, target, config=self.config.energy)
+        inputs = energies.energy_inputs(self.pack, targets[0], config=self.config.energy)
+        if len(targets) > 1:
+            parts = tuple(dataclasses.replace(inputs, target=target) for target in targets)
+            inputs = optimise.MicroBatches(parts=parts)
         seeds = [portrait_seed(image, self.config.seed) for image in self.images]
         keys = optimise.portrait_keys(np.asarray(seeds, np.uint32))
         axes = axes_for(self.pack, self.config)
         self.traces = [join_traces(starts, i) for i in range(first_stage)]
-        outcomes = ["finished"] * self.batch
+        outcomes = ["finished"] * len(self.images)
         for index in range(first_stage, len(stages)):
             stage = stages[index]
             trace = None
@@ -190,20 +207,21 @@ class _BatchRun:
             self.traces.append(result.trace)
             self._note_incidents(index, result.incidents)
             outcomes = [a if a != "finished" else b for a, b in zip(outcomes, result.outcomes)]
-        return self._finish(latent, target, outcomes, load_seconds)
+        return self._finish(latent, targets, outcomes, load_seconds)
 
     def _start(self) -> jax.Array:
         """The latent [B, L, D] that the first stage begins with."""
         generator, stage = self.pack.configs.generator, self.config.stages[0]
         w = mean = jnp.asarray(self.pack.weights["generator"]["w_mean"])[None]
         if stage.encoded and "encoder" in self.pack.weights:
-            w = guessed_codes(self.pack, jnp.asarray(self.images))
+            w = jnp.concatenate([guessed_codes(self.pack, jnp.asarray(self.images[part])) for part in self.parts])
             return jnp.where(jnp.isfinite(w).all(axis=(1, 2), keepdims=True), w, to_w_plus(mean, generator.num_layers))
         if stage.nearest_random_codes:
             w = nearest_random_codes(self.pack, self.images, nearest=stage.nearest_random_codes,
                                      resolution=self.resolution)
             w = jnp.where(jnp.isfinite(w).all(axis=-1, keepdims=True), w, mean)  # what is saved at last is a code
-        return jnp.broadcast_to(to_w_plus(w, generator.num_layers), (self.batch, generator.num_layers, generator.w_dim))
+        shape = len(self.images), generator.num_layers, generator.w_dim
+        return jnp.broadcast_to(to_w_plus(w, generator.num_layers), shape)
 
     def _steps_left(self, state, stage) -> int:
         return int(stage.steps - np.asarray(state.step).min())
@@ -250,18 +268,24 @@ class _BatchRun:
                                     seconds=self.seconds_before[row] + seconds))
         return found
 
-    def _finish(self, latent, target: energies.Target, outcomes: list[str], load_seconds: float) -> list[Embedding]:
-        look = jax.device_get(compare(self.pack, latent, synthesise(self.pack, latent), target))
+    def _finish(self, latent, targets: Sequence[energies.Target], outcomes: list[str],
+                load_seconds: float) -> list[Embedding]:
+        looks = []
+        for part, target in zip(self.parts, targets, strict=True):
+            code = self.place(latent[part])
+            looks.append(jax.device_get(compare(self.pack, code, synthesise(self.pack, code), target)))
         latent = np.asarray(latent, np.float32)
         found = []
         for row in range(len(self.indices)):
-            own = {name: values[row] for name, values in look.items() if values is not None}
+            part, place = divmod(row, self.micro_batch)
+            own = {name: values[place] for name, values in looks[part].items() if values is not None}
             trace = self._trace(row)
             steps = sum(stage.steps for stage in self.config.stages)
             seconds = {"load": load_seconds, "compile": self.compile_seconds, "optimise":
                        self.seconds_before[row] + self.optimise_seconds}
             report = {"outcome": outcomes[row], "incidents": self.incidents[row], "metrics": _metrics(own),
                       "terms": _last_values(trace), "steps": steps, "batch": self.batch,
+                      "micro_batch": self.micro_batch,
                       "left_out": [list(pair) for pair in self.missing],
                       "steps_per_second": self.computed / self.optimise_seconds if self.optimise_seconds else None,
                       "seconds": seconds}

@@ -77,7 +77,8 @@ def test_help_and_misspelt_options_answer_at_once():
     (["x", "--weight", "l3=1"], "l2"), (["x", "--weight", "synthesis=1"], "perceptual"),
     (["x", "--weight", "l2"], "NAME"), (["x", "--weight", "l2=-1"], "0 or more"),
     (["x", "--weight", "l2=nan"], "finite"), (["x", "--steps", "5"], "W,WPLUS"),
-    (["x", "--steps=-1,2"], "0 or more"), (["x", "--batch", "0"], "--batch"), (["x", "--samples", "0"], "--samples"),
+    (["x", "--steps=-1,2"], "0 or more"), (["x", "--batch", "0"], "--batch"),
+    (["x", "--micro-batch", "0"], "--micro-batch"), (["x", "--samples", "0"], "--samples"),
     (["x", "--seed=-1"], "--seed"), (["x", "--preset", "papre"], "paper"), (["x", "--precision", "half"], "float32"),
     (["x", "--device", "gqu"], "gpu"), (["x", "--bogus"], "--bogus"), (["x", "--control", ","], "--control"),
 ])

@@ -39,6 +39,8 @@ def test_no_memory_is_exit_code_7(capsys):
         assert command.guarded(lambda error=error: fails(error), debug=False) == 7
         err = capsys.readouterr().err
         assert said in err and "smaller --batch" in err and err.count("\n") == 1
+        assert command.guarded(lambda error=error: fails(error), debug=False, smaller="--micro-batch") == 7
+        assert "use a smaller --micro-batch" in capsys.readouterr().err
     assert command.guarded(lambda: fails(PermissionError(13, "Permission denied", "log.jsonl")), debug=False) == 7
     assert "log.jsonl: Permission denied; check that it is there" in capsys.readouterr().err
 
