@@ -14,11 +14,13 @@ import jax
 import jax.numpy as jnp
 
 from pie_jax.arrays import Array
+from pie_jax.nn.layers.activation import lean_activation
 from pie_jax.nn.layers.convolution import conv
 from pie_jax.nn.layers.precompute import precomputed, precomputed_conv, precomputed_up_conv
 from pie_jax.nn.layers.resampling import down_conv, downsample
 
 SQRT2 = math.sqrt(2.0)
+_LARGE = 512  # px of a map from which fewer maps are kept; below it a search's results stay what they were, bit for bit
 
 
 def normalize_second_moment(x: Array, *, epsilon: float = 1e-8) -> jax.Array:
@@ -142,11 +144,13 @@ class ModulatedConv(nn.Module):
         x = (x * style[:, None, None, :]).astype(self.dtype)
         convolve = precomputed_up_conv if self.up else precomputed_conv
         x = convolve(self, x, weight.astype(self.dtype), weight)
-        x = x * demodulation[:, None, None, :]
         added: Array = jax.lax.stop_gradient(const)[None, :, :, None] if noise is None else noise
+        gain, clamp = SQRT2 * self.gain, None if self.clamp is None else self.clamp * self.gain
+        if self.resolution >= _LARGE and self.dtype == jnp.float32:
+            return lean_activation(x, demodulation, added, strength, bias, gain, clamp)
+        x = x * demodulation[:, None, None, :]
         x = x + added * strength.reshape(1, 1, 1, 1) + bias.reshape(1, 1, 1, -1)
-        x = leaky_relu(x, gain=SQRT2 * self.gain, clamp=None if self.clamp is None else self.clamp * self.gain)
-        return x.astype(self.dtype)
+        return leaky_relu(x, gain=gain, clamp=clamp).astype(self.dtype)
 
 
 class ToRGB(nn.Module):
