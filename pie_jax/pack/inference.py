@@ -31,23 +31,29 @@ def crop_camera(camera: CameraConfig) -> CameraConfig:
     return dataclasses.replace(camera, crop_x=0.0, crop_y=0.0, crop_size=1.0)
 
 
-@kept(static_argnames="configs")
 def precompute(weights: dict[str, Weights], *, configs: PackConfigs) -> dict[str, Weights]:
     """A pack's weights with all that depends on them alone, made once: a branch "precomputed" in a network.
 
     Every function of this module gives the same with them as without, but for rounding, in fewer passes.
     """
-    made = {name: {**tree} for name, tree in weights.items()}
-    if "generator" in made:
+    made = _precomputed(weights, configs=configs)
+    return {name: {**tree, layers.PRECOMPUTED: made[name]} if name in made else {**tree}
+            for name, tree in weights.items()}
+
+
+@kept(static_argnames="configs")
+def _precomputed(weights: dict[str, Weights], *, configs: PackConfigs) -> dict[str, Weights]:
+    """What `precompute` adds to the parts that have some: without the weights, which a kept program would copy."""
+    made = {}
+    if "generator" in weights:
         networks, config = importlib.import_module(f"pie_jax.nn.{configs.generator.architecture}"), configs.generator
         code = jnp.zeros((1, config.num_layers, config.w_dim))
-        made["generator"][layers.PRECOMPUTED] = layers.precompute(
-            networks.Synthesis(config), made["generator"]["synthesis"], code)
+        made["generator"] = layers.precompute(networks.Synthesis(config), weights["generator"]["synthesis"], code)
     for name, part in PARTS.items():
-        if name in made and part.precomputes:
+        if name in weights and part.precomputes:
             config = configs.of(name)
             inputs = [jnp.zeros(shape) for shape in part.inputs(config)]
-            made[name][layers.PRECOMPUTED] = layers.precompute(part.module(config), made[name], *inputs)
+            made[name] = layers.precompute(part.module(config), weights[name], *inputs)
     return made
 
 
