@@ -37,6 +37,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "steps-torch": performance.steps_torch,
     "parity": performance.parity,
     "steps-times": performance.steps_times,
+    "step-memory": performance.step_memory,
     "raster": performance.raster,
     "startup": performance.startup,
     "bounds-cost": performance.bounds_cost,

@@ -73,6 +73,15 @@ def steps_times() -> str:
                      "mean step of `quick`, ms", "trace, s", "compile, s"), rows)
 
 
+def step_memory() -> str:
+    """Memory of a step by batch; of one case and commit the last row."""
+    last = {(row["resolution"], row["batch"], row["micro_batch"], row["commit"]): row for row in rows_of("memory.jsonl")}
+    return markdown(("case", "commit", "portraits", "in one program", "working memory, MB", "peak of the process, MB",
+                     "processor ms a portrait", "load"), [
+        (_place(row), row["commit"], f"{row['batch']}", f"{row['micro_batch']}", f"{row['temporary_mb']:.0f}",
+         f"{row['peak_mb']:.0f}", f"{row['cpu_ms'] / row['batch']:.0f}", f"{row['load']}") for row in last.values()])
+
+
 def raster() -> str:
     """Rasterizing alone and rendering with shading, forward and with the gradient; rasterizing beside PyTorch."""
     found: dict[tuple, dict[str, dict]] = {}
