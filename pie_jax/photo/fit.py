@@ -17,17 +17,17 @@ import numpy as np
 from pie_jax.arrays import Array
 from pie_jax.config import CameraConfig
 from pie_jax.face3d.morphable import FaceParams, MorphableModel
-from pie_jax.face3d.render import project_landmarks, render
+from pie_jax.face3d.render import project_landmarks
 from pie_jax.imaging import face_crop
 from pie_jax.pack import Pack
 from pie_jax.pack.inference import crop_camera
+from pie_jax.photo.light import find_light
 from pie_jax.programs import kept
 
-_SHAPE_STEPS, _LIGHT_STEPS = 300, 60
-_RATE, _LIGHT_RATE = 0.03, 0.05
+_STEPS, _RATE = 300, 0.03  # of the shape
 _IDENTITY_PRIOR, _EXPRESSION_PRIOR = 0.02, 0.02  # of squared deviations, beside squared px of 224
 _PAIR_PRIOR = 0.1  # of components that differ between the two sides
-_RENDER = 64  # px of the renderings that light is found in
+_RENDER = 64  # px of the crops that light is found in
 _JAW, _MOUTH = slice(0, 17), slice(48, 66)
 _POINTS = np.ones(66, np.float32)
 _POINTS[_JAW] = 0.3  # the silhouette slides over the face as it turns
@@ -59,9 +59,10 @@ def fit_photos(pack: Pack, portraits: Array, landmarks: Array) -> Fit:
 @kept(static_argnames="camera")
 def _fit(model: MorphableModel, crops: Array, points: Array, *, camera: CameraConfig):
     start = _start(model, points, camera)
-    shaped = _descend(start, partial(_shape_loss, model, points, camera), _SHAPE_STEPS, _RATE, _SHAPE_SCALES)
-    lit = _descend(shaped, partial(_light_loss, model, crops, camera), _LIGHT_STEPS, _LIGHT_RATE, _LIGHT_SCALES)
-    return lit, _residual(model, lit, points, camera)
+    shaped = _descend(start, partial(_shape_loss, model, points, camera), _SHAPE_SCALES)
+    illumination, texture = find_light(model, crops, camera, shaped)
+    return (dataclasses.replace(shaped, illumination=illumination, texture=texture),
+            _residual(model, shaped, points, camera))
 
 
 def fit_as(pack: Pack, landmarks: Array, identity: Array) -> Fit:
@@ -79,8 +80,7 @@ def fit_as(pack: Pack, landmarks: Array, identity: Array) -> Fit:
 @kept(static_argnames="camera")
 def _fit_as(model: MorphableModel, points: Array, identity: Array, *, camera: CameraConfig):
     start = dataclasses.replace(_start(model, points, camera), identity=identity)
-    params = _descend(start, partial(_shape_loss, model, points, camera), _SHAPE_STEPS, _RATE,
-                      _SHAPE_SCALES | {"identity": 0.0})
+    params = _descend(start, partial(_shape_loss, model, points, camera), _SHAPE_SCALES | {"identity": 0.0})
     return params, _residual(model, params, points, camera)
 
 
@@ -119,12 +119,10 @@ def _start(model: MorphableModel, points: Array, camera: CameraConfig) -> FacePa
 # How far one step goes in each field; 0 keeps it.
 _SHAPE_SCALES = {"rotation": 0.3, "translation": 0.3, "identity": 1.0, "expression": 1.0, "texture": 0.0,
                  "illumination": 0.0}
-_LIGHT_SCALES = {"rotation": 0.0, "translation": 0.0, "identity": 0.0, "expression": 0.0, "texture": 0.3,
-                 "illumination": 1.0}
 
 
-def _descend(params: FaceParams, loss, steps: int, rate: float, scales: dict[str, float]) -> FaceParams:
-    """`steps` of Adam on the sum of `loss` [B], the rate falling to a twentieth."""
+def _descend(params: FaceParams, loss, scales: dict[str, float]) -> FaceParams:
+    """Adam on the sum of `loss` [B], the rate falling to a twentieth."""
     import optax  # a slow import that edits do not need
 
     optimiser = optax.scale_by_adam(b1=0.9, b2=0.99)
@@ -134,12 +132,12 @@ def _descend(params: FaceParams, loss, steps: int, rate: float, scales: dict[str
         gradient: Any = jax.grad(lambda p: jnp.sum(loss(p)))(params)
         direction: Any
         direction, state = optimiser.update(gradient, state)
-        speed = rate * (0.05 ** (i / steps))
+        speed = _RATE * (0.05 ** (i / _STEPS))
         moved = {f.name: getattr(params, f.name) - scales[f.name] * speed * getattr(direction, f.name)
                  for f in dataclasses.fields(FaceParams)}
         return (FaceParams(**moved), state), None
 
-    (params, _), _ = jax.lax.scan(step, (params, optimiser.init(_as_tree(params))), jnp.arange(steps))
+    (params, _), _ = jax.lax.scan(step, (params, optimiser.init(_as_tree(params))), jnp.arange(_STEPS))
     return params
 
 
@@ -159,14 +157,3 @@ def _expression_weights(model: MorphableModel) -> np.ndarray:
     """[64] how much more the prior holds a component that moves one side than one that moves both."""
     return np.array([1.0 + _PAIR_PRIOR / _EXPRESSION_PRIOR * name.endswith(("_left", "_right"))
                      for name in model.expression_names] or [1.0], np.float32)
-
-
-def _light_loss(model: MorphableModel, crops: Array, camera: CameraConfig, params: FaceParams) -> Array:
-    rendering = render(model, params, camera, resolution=crops.shape[1])
-    error = jnp.sqrt(jnp.sum(jnp.square(rendering.image - crops), axis=-1) + 1e-4)
-    cover = jax.lax.stop_gradient(rendering.coverage)
-    gamma = params.illumination.reshape(*params.illumination.shape[:-1], 3, 9)
-    white = jnp.mean(jnp.square(gamma - gamma.mean(axis=-2, keepdims=True)), axis=(-1, -2))
-    return (jnp.sum(error * cover, axis=(1, 2)) / jnp.maximum(jnp.sum(cover, axis=(1, 2)), 1.0)
-            + 0.1 * white + 3e-3 * jnp.mean(jnp.square(params.texture), axis=-1)
-            + 0.01 * jnp.mean(jnp.square(gamma), axis=(-1, -2)))

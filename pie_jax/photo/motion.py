@@ -39,7 +39,10 @@ _SURE = 1e3  # how much the field holds to the mesh, and to the frame
 _REACH = {"head": 0.1, "still": 0.1, "light": 0.3}  # in portraits: how far from the mesh the field goes over to the
 # rigid head, to rest, and light to none
 _COARSER = {"motion": 4, "light": 8}  # the smooth fields' pixels, in pixels of the map
-_TURNED = (0.5, 2.0)  # factors of light on what turns in the light that was there
+_DISPLAY = 2.2  # irradiance multiplies display values, as in renderings; linear light is about this power of them
+_DARK = 1e-2  # irradiance below it counts as it
+_FACTORS = (0.1, 5.0)  # of linear light
+_TURNED = (0.5, 2.0)  # the same on what turns in the light that was there
 _TEAR = 1.5  # px of the map: a larger step of the motion between neighbouring pixels shows as a seam
 _SLOPE = 13 / 512  # portraits: the width of the slope that such a step is made
 _BORDER = 12  # px of the map: along the mesh's border its motion goes over to the smooth field
@@ -136,7 +139,8 @@ def find_motion(model: MorphableModel, holes: Holes, source_face: SourceFace, ta
                                   camera, resolution=resolution), source_face.bend)[:, :2]
     triangles, region = _closed_mesh(model, holes)
     after = raster.rasterize(vertices, triangles, height=resolution, width=resolution)
-    light = jnp.clip(holes.carry(_lit(model, wanted, target)) / jnp.maximum(source_face.irradiance, 1e-2), 0.2, 5.0)
+    ratio = jnp.maximum(holes.carry(_lit(model, wanted, target)), _DARK) / jnp.maximum(source_face.irradiance, _DARK)
+    light = jnp.clip(ratio**_DISPLAY, *_FACTORS)
     same = jnp.all(source.illumination == target.illumination)  # then what turns in it keeps its colour
     light = jnp.where(same, jnp.clip(light.mean(axis=-1, keepdims=True), *_TURNED), light)
     moved = source_face.vertices - vertices
