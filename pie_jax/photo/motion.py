@@ -41,8 +41,8 @@ _REACH = {"head": 0.1, "still": 0.1, "light": 0.3}  # in portraits: how far from
 _COARSER = {"motion": 4, "light": 8}  # the smooth fields' pixels, in pixels of the map
 _DISPLAY = 2.2  # irradiance multiplies display values, as in renderings; linear light is about this power of them
 _DARK = 1e-2  # irradiance below it counts as it
-_FACTORS = (0.1, 5.0)  # of linear light
-_TURNED = (0.5, 2.0)  # the same on what turns in the light that was there
+_FACTORS = (0.1, 5.0)  # of linear light, where light becomes another
+_TURNED = (0.5, 2.0)  # and where skin turns in the light that was there: softer than a lamp's, it has no such power
 _TEAR = 1.5  # px of the map: a larger step of the motion between neighbouring pixels shows as a seam
 _SLOPE = 13 / 512  # portraits: the width of the slope that such a step is made
 _BORDER = 12  # px of the map: along the mesh's border its motion goes over to the smooth field
@@ -139,10 +139,7 @@ def find_motion(model: MorphableModel, holes: Holes, source_face: SourceFace, ta
                                   camera, resolution=resolution), source_face.bend)[:, :2]
     triangles, region = _closed_mesh(model, holes)
     after = raster.rasterize(vertices, triangles, height=resolution, width=resolution)
-    ratio = jnp.maximum(holes.carry(_lit(model, wanted, target)), _DARK) / jnp.maximum(source_face.irradiance, _DARK)
-    light = jnp.clip(ratio**_DISPLAY, *_FACTORS)
-    same = jnp.all(source.illumination == target.illumination)  # then what turns in it keeps its colour
-    light = jnp.where(same, jnp.clip(light.mean(axis=-1, keepdims=True), *_TURNED), light)
+    light = _light(model, holes, source_face, wanted, target)
     moved = source_face.vertices - vertices
     drawn = jnp.moveaxis(raster.interpolate(after, triangles, jnp.concatenate(
         [moved[:, :2], source_face.rest - rest, source_face.own_depth[:, None], light], axis=-1)), -1, 0)
@@ -176,6 +173,18 @@ def find_motion(model: MorphableModel, holes: Holes, source_face: SourceFace, ta
     return Motion(displacement=field, seen=jnp.where(hit, visible, 1.0).astype(field.dtype), light=light,
                   face=hit.astype(field.dtype), mouth=mouth.astype(field.dtype),
                   mouth_corners=lips[jnp.asarray(_CORNERS)] / resolution, opened=jnp.clip(opened, 0.0, 1.0))
+
+
+def _light(model: MorphableModel, holes: Holes, source_face: SourceFace, wanted, target: FaceParams) -> jax.Array:
+    """[V, 3]: what the linear light of the target's vertices `wanted` is multiplied by.
+
+    First the skin turns in the light that was there, whose colour it keeps, then that light becomes another.
+    """
+    turned = dataclasses.replace(target, illumination=source_face.params.illumination)
+    before = jnp.maximum(holes.carry(_lit(model, wanted, turned)), _DARK)
+    after = jnp.maximum(holes.carry(_lit(model, wanted, target)), _DARK)
+    turning = (before / jnp.maximum(source_face.irradiance, _DARK)).mean(axis=-1, keepdims=True)
+    return jnp.clip(turning, *_TURNED) * jnp.clip((after / before) ** _DISPLAY, *_FACTORS)
 
 
 def _closed_mesh(model: MorphableModel, holes: Holes) -> tuple[jax.Array, jax.Array]:
