@@ -22,7 +22,7 @@ def edits(fitted: pie_jax.FittedPhoto) -> dict[str, dict]:
     return {"turned left": {"yaw": yaw - TURN}, "turned right": {"yaw": yaw + TURN},
             "smile 1.5": {"expression": {"smile": 1.5}}, "jaw open 1": {"expression": {"jaw_open": 1.0}},
             "brows raised 1.5": {"expression": {"brow_raise": 1.5}},
-            "light from the left": {"light": (-65, 15, 1.1)}, "light from the right": {"light": (65, 15, 1.1)}}
+            "light from the left": {"light": (-65, 15, 0.8)}, "light from the right": {"light": (65, 15, 0.8)}}
 
 
 def main(out: str = "out", *photos: str) -> None:
