@@ -75,7 +75,8 @@ def steps_times() -> str:
 
 def step_memory() -> str:
     """Memory of a step by batch; of one case and commit the last row."""
-    last = {(row["resolution"], row["batch"], row["micro_batch"], row["commit"]): row for row in rows_of("memory.jsonl")}
+    key = "resolution", "batch", "micro_batch", "commit"
+    last = {tuple(row[name] for name in key): row for row in rows_of("memory.jsonl")}
     return markdown(("case", "commit", "portraits", "in one program", "working memory, MB", "peak of the process, MB",
                      "processor ms a portrait", "load"), [
         (_place(row), row["commit"], f"{row['batch']}", f"{row['micro_batch']}", f"{row['temporary_mb']:.0f}",
