@@ -195,7 +195,7 @@ def _composed(image, matte, planes, painted, to_image, to_places, corner) -> tup
         painting = unpacked(painted, 3) / 255.0
         there = [plane + (to_linear(unpacked(painted, i) / 255.0) - plane) * painting for i, plane in enumerate(there)]
         moved = jnp.maximum(moved, painting)
-    surely = alpha * alpha * alpha  # a bright rim shows where the matte takes some of the background in, a dark one not
+    surely = alpha * alpha * alpha  # where the matte covers some background, a brighter rim would show
     lit = [jnp.where(jnp.abs(factor) > LIGHT_STEP, factor * jnp.where(factor > 0, surely, alpha), 0.0)
            for factor in light]
     changes = (moved > 0) | (lit[0] != 0) | (lit[1] != 0) | (lit[2] != 0)

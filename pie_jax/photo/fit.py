@@ -1,7 +1,7 @@
 """FaceParams of a photograph by the pack's own morphable model: its points first, then its pixels.
 
 The camera is the pack's, the photo is framed as its portraits are. Shape, pose and expression come from the 66 points
-and priors, light and colour from the pixels that the face covers. What a photograph cannot show keeps its prior.
+and priors, light and texture from the pixels that the face covers. What a photograph cannot show keeps its prior.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pie_jax.pack.inference import crop_camera
 from pie_jax.photo.light import find_light
 from pie_jax.programs import kept
 
-_STEPS, _RATE = 300, 0.03  # of the shape
+_STEPS, _RATE = 300, 0.03  # of Adam
 _IDENTITY_PRIOR, _EXPRESSION_PRIOR = 0.02, 0.02  # of squared deviations, beside squared px of 224
 _PAIR_PRIOR = 0.1  # of components that differ between the two sides
 _RENDER = 64  # px of the crops that light is found in
@@ -122,7 +122,7 @@ _SHAPE_SCALES = {"rotation": 0.3, "translation": 0.3, "identity": 1.0, "expressi
 
 
 def _descend(params: FaceParams, loss, scales: dict[str, float]) -> FaceParams:
-    """Adam on the sum of `loss` [B], the rate falling to a twentieth."""
+    """`_STEPS` of Adam on the sum of `loss` [B], the rate falling to a twentieth."""
     import optax  # a slow import that edits do not need
 
     optimiser = optax.scale_by_adam(b1=0.9, b2=0.99)

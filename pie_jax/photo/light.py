@@ -1,8 +1,8 @@
-"""The light on a fitted face and the colour of its skin, by robust least squares with what is usual as prior.
+"""The light on a fitted face and the albedo of its skin, by robust least squares with priors.
 
-A picture of a face is skin times light, and a dark skin in much light looks like a light one in little. Two priors
-part them: skin is `N(0, 1)` in the model's texture, light is that of lamps as people use them. Pixels that neither
-explains (hair, glasses, teeth) count little. Irradiance multiplies the picture's own values, sRGB, as renderings do.
+A picture of a face is albedo times irradiance, and dark skin in strong light looks like fair skin in weak light. Two
+priors tell them apart: texture is `N(0, 1)`, light is that of one lamp in front of the face. Pixels that neither
+explains (hair, glasses, teeth) count little. Irradiance multiplies sRGB values, as in `face3d.render`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ _COLOURED = np.array([0.05] + 3 * [0.03] + 5 * [0.02], np.float32)  # deviation 
 
 
 def find_light(model: MorphableModel, crops: Array, camera: CameraConfig, params: FaceParams) -> tuple[Array, Array]:
-    """Illumination [B, 27] and texture [B, 80] of faces whose geometry `params` [B] has, as crops [B, R, R, 3] show.
+    """Illumination [B, 27] and texture [B, 80], in standard deviations, of faces in crops [B, R, R, 3], sRGB in 0..1.
 
-    camera: of the crops. Where a crop shows no face both are those of the priors' middle.
+    camera: of the crops. params [B]: their pose, shape and expression are read. Where a crop shows no face, light is
+    the mean of the priors' lamps and texture is 0. Source: Gauss-Newton with Cauchy's weights, as in Zhang 1997,
+    "Parameter estimation techniques".
     """
     basis, skin, cover = _maps(model, params, camera, resolution=crops.shape[1])
     return jax.vmap(_solved)(basis, skin, cover, crops.reshape(*cover.shape, 3))
@@ -62,9 +64,9 @@ def _solved(basis, skin, cover, colours):
         albedo = skin[..., 0] + skin[..., 1:] @ found[ILLUMINATION:]
         error = colours - irradiance * albedo  # [P, 3]
         weight = share * cover / (1.0 + jnp.sum(jnp.square(error), axis=-1) / _ERROR**2)
-        slope = jnp.concatenate([jnp.concatenate([albedo[:, c, None] * basis * (c == k) for k in range(3)], axis=-1)
-                                 [:, None] for c in range(3)], axis=1)
-        slope = jnp.concatenate([slope, irradiance[..., None] * skin[..., 1:]], axis=-1)  # [P, 3, 27 + 80]
+        by_light = (albedo[:, :, None, None] * jnp.eye(3)[None, :, :, None] * basis[:, None, None, :]).reshape(
+            *error.shape, ILLUMINATION)
+        slope = jnp.concatenate([by_light, irradiance[..., None] * skin[..., 1:]], axis=-1)  # [P, 3, 27 + 80]
         weighted = weight[:, None, None] * slope
         towards = jnp.einsum("pcn,pc->n", weighted, error) - prior @ (found - middle)
         normal = jnp.einsum("pcn,pcm->nm", weighted, slope) + prior

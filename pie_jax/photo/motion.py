@@ -39,10 +39,10 @@ _SURE = 1e3  # how much the field holds to the mesh, and to the frame
 _REACH = {"head": 0.1, "still": 0.1, "light": 0.3}  # in portraits: how far from the mesh the field goes over to the
 # rigid head, to rest, and light to none
 _COARSER = {"motion": 4, "light": 8}  # the smooth fields' pixels, in pixels of the map
-_DISPLAY = 2.2  # irradiance multiplies display values, as in renderings; linear light is about this power of them
-_DARK = 1e-2  # irradiance below it counts as it
-_FACTORS = (0.1, 5.0)  # of linear light, where light becomes another
-_TURNED = (0.5, 2.0)  # and where skin turns in the light that was there: softer than a lamp's, it has no such power
+_DISPLAY = 2.2  # a factor of irradiance multiplies sRGB values, as in renderings; linear light, its power of this
+_DARK = 1e-2  # the least irradiance
+_FACTORS = (0.1, 5.0)  # bounds of the factor of linear light where the light changes
+_TURNED = (0.5, 2.0)  # the same where skin turns in the photo's own light; photographs want no power there
 _TEAR = 1.5  # px of the map: a larger step of the motion between neighbouring pixels shows as a seam
 _SLOPE = 13 / 512  # portraits: the width of the slope that such a step is made
 _BORDER = 12  # px of the map: along the mesh's border its motion goes over to the smooth field
@@ -176,13 +176,12 @@ def find_motion(model: MorphableModel, holes: Holes, source_face: SourceFace, ta
 
 
 def _light(model: MorphableModel, holes: Holes, source_face: SourceFace, wanted, target: FaceParams) -> jax.Array:
-    """[V, 3]: what the linear light of the target's vertices `wanted` is multiplied by.
+    """[V, 3]: factors of the linear light at the target's vertices `wanted` [V, 3], RGB.
 
-    First the skin turns in the light that was there, whose colour it keeps, then that light becomes another.
+    One for skin that turns in the photo's own light, without its colour; one for the photo's light made the target's.
     """
     turned = dataclasses.replace(target, illumination=source_face.params.illumination)
-    before = jnp.maximum(holes.carry(_lit(model, wanted, turned)), _DARK)
-    after = jnp.maximum(holes.carry(_lit(model, wanted, target)), _DARK)
+    before, after = (jnp.maximum(holes.carry(_lit(model, wanted, params)), _DARK) for params in (turned, target))
     turning = (before / jnp.maximum(source_face.irradiance, _DARK)).mean(axis=-1, keepdims=True)
     return jnp.clip(turning, *_TURNED) * jnp.clip((after / before) ** _DISPLAY, *_FACTORS)
 

@@ -54,3 +54,10 @@ def test_without_a_face_light_is_what_is_usual(photo_pack, lit_faces):
     away = FaceParams(**{**vars(params), "translation": params.translation.at[:, 0].set(50.0)})
     (azimuth, _, intensity), texture = found(photo_pack, away, jnp.ones((2, 64, 64, 3)))
     assert np.abs(azimuth).max() < 5 and (intensity > 0.2).all() and np.abs(texture).max() < 1e-3
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 40.0])
+def test_a_crop_of_one_colour_has_finite_light(photo_pack, lit_faces, value):
+    params, crops = lit_faces
+    angles, texture = found(photo_pack, params, jnp.full_like(crops, value))
+    assert all(np.isfinite(angle).all() for angle in angles) and np.abs(texture).max() < 10
