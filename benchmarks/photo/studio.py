@@ -19,7 +19,7 @@ from pie_jax.pack import Pack
 from pie_jax.photo.align import whole
 from pie_jax.photo.detect import find_faces
 from pie_jax.photo.fitted import fit_photo
-from pie_jax.portrait import edit_photo, edit_portrait, embed_portraits
+from pie_jax.portrait import PhotoEditor, edit_portrait, embed_portraits
 from pie_jax.portrait.request import AXES
 from pie_jax.studio.drawing import render_scenes
 from pie_jax.studio.family import scenes_of_seeds
@@ -60,7 +60,7 @@ def _row(pack, head, person, photo, embedding, name: str, edit: Edit):
     framed = drawn(head, scene, resolution)
     kept = dataclasses.replace(scene.params, translation=person.scene.params.translation)
     truth = framed if edit.control != "pose" else drawn(head, dataclasses.replace(scene, params=kept), resolution)
-    edited = edit_photo(pack, photo, **request_of(edit, photo, person))
+    edited = PhotoEditor(pack, photo, embedding=embedding).edit(**request_of(edit, photo, person)) / 255.0
     unedited = _region_psnr(person.image, truth, name)
     painted = edit_portrait(pack, embedding, detail=0.0, **edit.request)
     large = np.asarray(to_image(painted).resize((resolution, resolution), Image.Resampling.BICUBIC)) / 255.0

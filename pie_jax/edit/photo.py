@@ -14,8 +14,9 @@ from pie_jax.photo.composite import edited_photo
 from pie_jax.photo.fitted import FittedPhoto
 from pie_jax.photo.layers import Layers, sources
 
-# Colours of `--explain`: the photo moved or relit, stretched or filled in because the photo does not show it.
-_PHOTO, _FILLED, _SAME = (0.0, 0.62, 0.45), (0.84, 0.37, 0.0), 0.55
+# Of `--explain`: the photo moved or relit; the generator; stretched or painted, for the photo does not show it.
+_COLOURS = {"photo": (0.0, 0.62, 0.45), "generator": (0.34, 0.71, 0.91), "fill": (0.84, 0.37, 0.0)}
+_SAME = 0.55
 
 
 def photo_file(embedding: str) -> pathlib.Path | None:
@@ -53,19 +54,23 @@ def write_full(path: pathlib.Path, photo: pathlib.Path, fitted: FittedPhoto, lay
 
 
 def shares(layers: Layers) -> dict[str, float]:
-    """How much of what the edit changes the photo shows, and how much is filled in; 0 and 0 where nothing changes."""
-    photo, filled = (np.asarray(part) for part in sources(layers))
-    changed = max(float(photo.sum() + filled.sum()), 1e-9)
-    return {"photo": round(float(photo.sum()) / changed, 4), "fill": round(float(filled.sum()) / changed, 4),
-            "generator": 0.0}
+    """How much of what the edit changes photo, generator and fill show; 0 each where nothing changes."""
+    parts = _parts(layers)
+    changed = max(sum(float(part.sum()) for part in parts.values()), 1e-9)
+    return {name: round(float(part.sum()) / changed, 4) for name, part in parts.items()}
 
 
 def explained(fitted: FittedPhoto, layers: Layers) -> np.ndarray:
-    """[R, R, 3] the portrait: grey where it stays, green where the photo is moved or relit, orange where filled."""
-    photo, filled = (np.asarray(part)[..., None] for part in sources(layers))
-    side = photo.shape[0]
+    """[R, R, 3] the portrait in grey, coloured where it changes by what is shown there (`_COLOURS`)."""
+    parts = {name: part[..., None] for name, part in _parts(layers).items()}
+    side = layers.prepared.matte.shape[0]
     grey = np.asarray(fitted.portrait, np.float32).mean(axis=-1) / 255.0
     step = max(1, grey.shape[0] // side)
     small = grey[::step, ::step][:side, :side, None] if grey.shape[0] >= side else np.kron(
         grey, np.ones((side // grey.shape[0],) * 2))[..., None]
-    return small * (_SAME * (1 - photo - filled) + photo * np.array(_PHOTO) + filled * np.array(_FILLED)) * 1.6
+    same = 1.0 - sum(parts.values())
+    return small * (_SAME * same + sum(part * np.array(_COLOURS[name]) for name, part in parts.items())) * 1.6
+
+
+def _parts(layers: Layers) -> dict[str, np.ndarray]:
+    return dict(zip(_COLOURS, map(np.asarray, sources(layers)), strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -34,8 +35,8 @@ from pie_jax.photo.fitted import FittedPhoto
 from pie_jax.photo.layers import Layers
 from pie_jax.portrait import Embedding, ReachWarning, edit_portrait, render_params
 from pie_jax.portrait.calibration import range_warnings
-from pie_jax.portrait.edits import check_pack
-from pie_jax.portrait.matching import photo_detail, start_params
+from pie_jax.portrait.latent_edits import check_pack
+from pie_jax.portrait.matching import generator_trust, photo_detail, start_params
 from pie_jax.portrait.photo_edits import photo_editor
 from pie_jax.portrait.request import AXES, expression_names, params_of, photo_params_of, target_params
 from pie_jax.programs import read_ahead
@@ -51,30 +52,31 @@ def run(arguments: argparse.Namespace) -> int:
     command.configure(arguments.device, autotune=arguments.autotune)
     read_ahead("edit")
     folder = find_pack(arguments.pack or _pack_of(arguments.embedding) or embedding.pack_name)
-    share = photo_detail(read_manifest(folder), embedding, arguments.detail)
-    pack = load_pack(folder, parts=None if share < 1.0 or arguments.like is not None else ("morphable", "mouth"))
+    share = photo_detail(embedding, arguments.detail)
+    alone = share == 1.0 and arguments.like is None and generator_trust(read_manifest(folder), embedding) == 0.0
+    pack = load_pack(folder, parts=("morphable", "mouth") if alone else None)
     if arguments.components:
         print("\n".join(expression_names(pack)))
         return EXIT_OK
     check_pack(pack, embedding)
     request = _request(arguments, pack, embedding.photo if share == 1.0 else None)
     path = _out(arguments)
-    how = {"order": arguments.order, "invert_response": not arguments.raw, "detail": share}
+    how = {"order": arguments.order, "invert_response": not arguments.raw}
     for value in (arguments.sweep.first, arguments.sweep.last) if arguments.sweep else ():  # before the first frame
-        target_params(pack, start_params(pack.manifest, embedding, share),
+        target_params(pack, start_params(embedding, share),
                       **{k: v for k, v in _with_value(request, arguments.sweep.name, value).items() if k != "like"})
     if share < 1.0:
         _warn(pack, request, arguments.sweep)
     if arguments.save is not None:
-        found: dict = _write_film(pack, embedding, request, arguments, how)
+        found: dict = _write_film(pack, embedding, request, arguments, how, share)
         path = pathlib.Path(arguments.save)
     elif arguments.sweep:
-        _write_sweep(path, pack, embedding, request, arguments.sweep, how)
+        _write_sweep(path, pack, embedding, request, arguments.sweep, how, share)
         found = {"frames": arguments.sweep.count}
     else:
-        target, asked = target_params(pack, start_params(pack.manifest, embedding, share), **request)
-        layers = photo_editor(pack, embedding).layers(target) if share == 1.0 else None
-        image = (edit_portrait(pack, embedding, **how, **request) if layers is None
+        target, asked = target_params(pack, start_params(embedding, share), **request)
+        layers = photo_editor(pack, embedding, **how).layers(target) if share == 1.0 else None
+        image = (edit_portrait(pack, embedding, detail=share, **how, **request) if layers is None
                  else edited_portrait(layers) / np.float32(255.0))
         if layers is not None:
             found = _write_photo(path, embedding, layers, request, arguments)
@@ -205,9 +207,11 @@ def _words(request: dict) -> str:
 
 
 def _write_sweep(path: pathlib.Path, pack: Pack, embedding: Embedding, request: dict, sweep: Sweep,
-                 how: dict) -> None:
+                 how: dict, share: float) -> None:
     requests = [_with_value(request, sweep.name, value) for value in sweep.values()]
-    images = [edit_portrait(pack, embedding, **how, **each) for each in requests]
+    edit = (photo_editor(pack, embedding, **how).edit if share == 1.0
+            else functools.partial(edit_portrait, pack, embedding, detail=share, **how))
+    images = [edit(**each) for each in requests]
     facts = {**_facts(embedding, request), "sweep": dataclasses.asdict(sweep)}
     if path.suffix.lower() == ".png":
         unit = "°" if sweep.name in (*ANGLES, "azimuth", "elevation") else ""
@@ -219,7 +223,8 @@ def _write_sweep(path: pathlib.Path, pack: Pack, embedding: Embedding, request: 
     write_film(path, frames + frames[-2:0:-1], rate=_SWEEP_RATE)
 
 
-def _write_film(pack: Pack, embedding: Embedding, request: dict, arguments: argparse.Namespace, how: dict) -> dict:
+def _write_film(pack: Pack, embedding: Embedding, request: dict, arguments: argparse.Namespace, how: dict,
+                share: float) -> dict:
     """The frames of --sweep or --keyframes, as a film or in a folder; what there is to say of it."""
     path, rate, wanted = pathlib.Path(arguments.save), arguments.rate, arguments.sweep
     film = (read_keyframes(pathlib.Path(arguments.keyframes)) if wanted is None
@@ -227,23 +232,23 @@ def _write_film(pack: Pack, embedding: Embedding, request: dict, arguments: argp
     film = dataclasses.replace(film, loop=arguments.loop or film.loop)
     for track in film.tracks:
         choose("--keyframes", track.name, (*ANGLES, *LIGHT, *expression_names(pack)))
-    start, _ = target_params(pack, start_params(pack.manifest, embedding, how["detail"]), **request)
+    start, _ = target_params(pack, start_params(embedding, share), **request)
     own = _numbers(pack, start)
     frames = film.frames(rate=rate, own=own)
     requests = [_with_values(values, own) for values in frames]
     targets = [target_params(pack, start, **each)[0] for each in requests]
-    if how["detail"] == 1.0:
-        editor = photo_editor(pack, embedding, size=arguments.size or _FILM_PX)
+    if share == 1.0:
+        editor = photo_editor(pack, embedding, size=arguments.size or _FILM_PX, **how)
 
         def draw(numbers: Sequence[int]) -> Iterator[np.ndarray]:
             return editor.edit_many([targets[number] for number in numbers])
     else:
         def draw(numbers: Sequence[int]) -> Iterator[np.ndarray]:
             for number in numbers:
-                image = edit_portrait(pack, embedding, **how, like=(targets[number], CONTROLS))
+                image = edit_portrait(pack, embedding, detail=share, **how, like=(targets[number], CONTROLS))
                 yield np.round(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
 
-    facts = {**_facts(embedding, request), "frames": frames, "size": arguments.size, "detail": how["detail"],
+    facts = {**_facts(embedding, request), "frames": frames, "size": arguments.size, "detail": share,
              "w_plus": hashlib.sha256(embedding.w_plus.tobytes()).hexdigest()}
     order = film.order(len(frames))
     with Progress() as progress:

@@ -2,7 +2,8 @@
 
     edited = (1 + A * (light - 1)) * warp(photo)       in linear light
 
-A is the person's matte, moved with the person. The motion fades out around the head, so hair keeps its edges and what
+and, where the generator knows the photo, its correction on top, in sRGB (see `photo.correction`). A is the person's
+matte, moved with the person. The motion fades out around the head, so hair keeps its edges and what
 is behind it comes with it. Where nothing moves and no light changes, every pixel stays what it was.
 Each program below is one that XLA:CPU turns into loops it can vectorise: joined they take several times as long.
 """
@@ -18,7 +19,7 @@ import numpy as np
 from pie_jax.arrays import Absent, Array
 from pie_jax.imaging import to_linear, to_srgb
 from pie_jax.photo.fitted import FittedPhoto
-from pie_jax.photo.layers import LIGHT_STEP, Layers, inner_face, share_moved, sources
+from pie_jax.photo.layers import LIGHT_STEP, Correction, Layers, inner_face, share_moved, sources
 from pie_jax.photo.maps import doubled, nearest, pack_image, sample, sample_packed, unpack_image, unpacked
 from pie_jax.photo.mouth import Painting
 from pie_jax.photo.windows import widest
@@ -40,7 +41,8 @@ def packed_portrait(layers: Layers) -> jax.Array:
     to_image = np.array([[size, 0.0, 0.0], [0.0, size, 0.0]], np.float32)
     to_places = np.array([[1 / size, 0.0, 0.0], [0.0, 1 / size, 0.0]], np.float32)
     edited, _ = _composed(layers.prepared.portrait, layers.prepared.matte, _whole(_reading(layers), size=size),
-                          _painted(layers.painting, to_places, height=size, width=size), to_image, to_places, (0, 0))
+                          _painted(layers.painting, to_places, height=size, width=size),
+                          _added(layers.correction, to_places, height=size, width=size), to_image, to_places, (0, 0))
     return edited
 
 
@@ -70,6 +72,7 @@ def edited_photo(photo: np.ndarray, fitted: FittedPhoto, layers: Layers) -> tupl
             tile, mask = _composed(_cut(region, x, y, side), layers.prepared.matte,
                                    _tile(reading, places, height=_TILE, width=_TILE),
                                    _painted(layers.painting, places, height=_TILE, width=_TILE),
+                                   _added(layers.correction, places, height=_TILE, width=_TILE),
                                    to_window.astype(np.float32), places, np.array([left - x, top - y], np.int32))
             height, width = (min(_TILE, length) for length in region.shape)
             here = (slice(low[1] + top, low[1] + top + height), slice(low[0] + left, low[0] + left + width))
@@ -81,8 +84,7 @@ def edited_photo(photo: np.ndarray, fitted: FittedPhoto, layers: Layers) -> tupl
 @kept(level=3)
 def _touched(layers: Layers) -> jax.Array:
     """[R, R] bool: the pixels of the map that an edit changes, and those near them."""
-    photo, filled = sources(layers)
-    return widest(photo + filled > 0, 5)
+    return widest(functools.reduce(jnp.add, sources(layers)) > 0, 5)
 
 
 def _starts(length: int) -> list[int]:
@@ -172,12 +174,21 @@ def _painted(painting: Painting | Absent, to_places, *, height: int, width: int)
     return _packed([255.0 * plane for plane in (*colours, share)])
 
 
+@kept(static_argnames=("height", "width"), level=3)
+def _added(correction: Correction | Absent, to_places, *, height: int, width: int) -> jax.Array | Absent:
+    """[3, height, width]: the generator's correction at the places that `to_places` [2, 3] makes of pixels."""
+    if correction is None:
+        return None
+    size = correction.planes.shape[-1]
+    return sample(correction.planes, *(size * place for place in _places(to_places, height, width)))
+
+
 @kept(level=3)
-def _composed(image, matte, planes, painted, to_image, to_places, corner) -> tuple[jax.Array, jax.Array]:
+def _composed(image, matte, planes, painted, added, to_image, to_places, corner) -> tuple[jax.Array, jax.Array]:
     """A tile of a packed image [H, W], edited, from `corner` (x, y) on: [h, w] packed, and where it changed.
 
-    planes [6, h, w]: of `_whole` or `_tile`; painted [h, w]: of `_painted`; to_image [2, 3]: 0..1 of the portrait
-    -> px of the image; to_places [2, 3]: px of the tile -> 0..1 of the portrait.
+    planes [6, h, w]: of `_whole` or `_tile`; painted [h, w]: of `_painted`; added [3, h, w]: of `_added`;
+    to_image [2, 3]: 0..1 of the portrait -> px of the image; to_places [2, 3]: px of the tile -> 0..1 of the portrait.
     """
     height, width = planes.shape[1:]
     resolution = matte.shape[0]
@@ -199,12 +210,12 @@ def _composed(image, matte, planes, painted, to_image, to_places, corner) -> tup
     lit = [jnp.where(jnp.abs(factor) > LIGHT_STEP, factor * jnp.where(factor > 0, surely, alpha), 0.0)
            for factor in light]
     changes = (moved > 0) | (lit[0] != 0) | (lit[1] != 0) | (lit[2] != 0)
-    colours = []
-    for i in range(3):
-        mixed = (here[i] + moved * (there[i] - here[i])) * (1.0 + lit[i])
-        colours.append(255.0 * to_srgb(jnp.clip(mixed, 0.0, 1.0)))
+    colours = [to_srgb(jnp.clip((here[i] + moved * (there[i] - here[i])) * (1.0 + lit[i]), 0.0, 1.0)) for i in range(3)]
+    if added is not None:
+        colours = [jnp.clip(colour + plane, 0.0, 1.0) for colour, plane in zip(colours, added, strict=True)]
+        changes |= (added[0] != 0) | (added[1] != 0) | (added[2] != 0)
     changes &= (x >= 0) & (x <= 1) & (y >= 0) & (y <= 1)
-    return jnp.where(changes, _packed(colours), tile), changes
+    return jnp.where(changes, _packed([255.0 * colour for colour in colours]), tile), changes
 
 
 def _places(to_places, height: int, width: int):

@@ -49,12 +49,22 @@ class PreparedPhoto:
 
 @keepable
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Correction:
+    """What the generator's edit adds to the moved and relit photo (see `photo.correction`)."""
+
+    planes: Array  # [3, R, R] added to sRGB in 0..1
+    trust: Array  # [] 0..1: how well the generator gives the photo back
+
+
+@keepable
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Layers:
     """What an edit does to a portrait."""
 
     prepared: PreparedPhoto
     motion: Motion
     painting: Painting | Absent  # None: the pack has no part `mouth`, lips are stretched over an opening mouth
+    correction: Correction | Absent = None  # None: the generator does not know the photo
 
 
 def prepare_photo(pack: Pack, fitted: FittedPhoto, *, size: int | None = None) -> PreparedPhoto:
@@ -109,8 +119,8 @@ def _layers(model: MorphableModel, mouth_weights: Weights | Absent, source_face:
 
 
 @kept(level=3)
-def sources(layers: Layers) -> tuple[jax.Array, jax.Array]:
-    """Shares [R, R] of a changed pixel that the photo shows, moved or relit, and that are filled in; else both 0."""
+def sources(layers: Layers) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Shares [R, R] of a changed pixel: the photo's, moved or relit; the generator's; what is filled in. Else 0."""
     motion, prepared = layers.motion, layers.prepared
     resolution = prepared.matte.shape[0]
     moved = share_moved(motion.displacement, resolution)
@@ -119,7 +129,12 @@ def sources(layers: Layers) -> tuple[jax.Array, jax.Array]:
     painting = painted_part(layers)
     hidden = jnp.maximum(1.0 - motion.seen, jnp.maximum(painting, motion.opened * motion.mouth))
     filled = jnp.maximum(moved, painting) * hidden
-    return jnp.maximum(jnp.maximum(moved, lit) - filled, 0.0), filled
+    shown = jnp.maximum(jnp.maximum(moved, lit) - filled, 0.0)
+    if layers.correction is None:
+        return shown, jnp.zeros_like(filled), filled
+    corrected = jnp.abs(layers.correction.planes).max(axis=0) > 0
+    instead = filled * layers.correction.trust * (1.0 - motion.seen)
+    return shown, instead + jnp.where(corrected, 1.0 - filled - shown, 0.0), filled - instead
 
 
 def painted_part(layers: Layers) -> jax.Array:

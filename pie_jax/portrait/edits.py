@@ -1,4 +1,4 @@
-"""Edits of an embedding: asked parameters through the rigs, one control after the other, then one synthesis."""
+"""Edits of an embedding: of its photo's own pixels, by the generator, or both."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pie_jax.arrays import Absent
-from pie_jax.config import CONTROLS, GeneratorConfig
-from pie_jax.errors import NumericsError, PackError, UsageError, choose
-from pie_jax.face3d.morphable import FaceParams, with_control
+from pie_jax.config import CONTROLS
+from pie_jax.errors import UsageError
+from pie_jax.face3d.morphable import FaceParams
 from pie_jax.face3d.render import render
 from pie_jax.pack import Pack
-from pie_jax.portrait.calibration import FEEDBACK_ROUNDS, apply_rig, range_warnings, solve_edit
+from pie_jax.portrait.calibration import FEEDBACK_ROUNDS, range_warnings
 from pie_jax.portrait.embedding import Embedding
+from pie_jax.portrait.latent_edits import batched, check_pack, generated_edit
 from pie_jax.portrait.matching import photo_detail
-from pie_jax.portrait.photo_edits import edit_photo
-from pie_jax.portrait.request import Like, names_of, target_params
-from pie_jax.portrait.synthesis import as_pack, synthesise
+from pie_jax.portrait.photo_edits import photo_editor
+from pie_jax.portrait.request import Like
+from pie_jax.portrait.synthesis import as_pack
 from pie_jax.programs import kept
 
 
@@ -49,8 +49,8 @@ def edit_portrait(pack: Pack | str | os.PathLike, embedding: Embedding, *, yaw: 
       like: (another embedding, its folder, a photo, a portrait [H, W, 3] or FaceParams; controls taken from it).
       order: the controls, first one first.
       detail: how much of the picture is the photo's own pixels, moved and relit, 0..1 (0: the generator alone, PIE
-        as published). None: 1 where the embedding has its photo and the generator does not give it back as it does
-        its own people, else 0.
+        as published). None: 1 where the embedding has its photo, else 0. The better the generator gives the photo
+        back, the more of the shape and the light of the moved pixels it corrects (see `photo.correction`).
       invert_response: ask the rigs for as much more as their response falls short (see `calibration`). Without a
         measurement of it in the pack nothing changes.
       corrections: how often an edit by the generator is read and corrected then; 0 is quicker and less exact.
@@ -69,68 +69,22 @@ def edit_portrait(pack: Pack | str | os.PathLike, embedding: Embedding, *, yaw: 
     if detail is not None and not 0.0 <= detail <= 1.0:
         raise UsageError(f"detail: expected 0 to 1, got {detail:g}")
     asked = {"yaw": yaw, "pitch": pitch, "roll": roll, "expression": expression, "light": light, "like": like}
-    share = photo_detail(pack.manifest, embedding, detail)
+    share = photo_detail(embedding, detail)
+    how = {"order": order, "invert_response": invert_response, "corrections": corrections}
+    check_pack(pack, embedding)
     if share == 1.0:
-        check_pack(pack, embedding)
-        return _photo_edit(pack, embedding, asked)
-    w_plus, _ = edit_latent(pack, embedding, **asked, order=order, invert_response=invert_response,
-                            corrections=corrections)
+        return _own(pack, embedding, asked, how)
     for line in range_warnings(pack, yaw=yaw, pitch=pitch, roll=roll, expression=expression, light=light):
         warnings.warn(line, ReachWarning, stacklevel=2)
-    image = np.asarray(synthesise(pack, jnp.asarray(w_plus)[None])[0], np.float32)
-    image = _finite(image, "the edited picture", "the generator").clip(0.0, 1.0)
+    image = generated_edit(pack, embedding, **asked, **how)
     if share == 0.0:
         return image
-    own = _photo_edit(pack, embedding, asked)
+    own = _own(pack, embedding, asked, how)
     return share * own + (1.0 - share) * np.asarray(jax.image.resize(image, own.shape, "cubic")).clip(0.0, 1.0)
 
 
-def _photo_edit(pack: Pack, embedding: Embedding, asked: Mapping) -> np.ndarray:
-    assert embedding.photo is not None
-    return edit_photo(pack, embedding.photo, **asked)
-
-
-def edit_latent(pack: Pack, embedding: Embedding, *, order: Sequence[str] = CONTROLS, invert_response: bool = True,
-                corrections: int = FEEDBACK_ROUNDS, **request) -> tuple[np.ndarray, FaceParams | Absent]:
-    """The edited code [L, D] and the FaceParams asked for. Arguments and errors as in `edit_portrait`."""
-    check_pack(pack, embedding)
-    if corrections < 0:
-        raise UsageError(f"corrections: expected 0 or more, got {corrections}")
-    target, asked = target_params(pack, embedding.params, **request)
-    order = tuple(choose("order", control, CONTROLS) for control in names_of(order))
-    order = tuple(control for control in order if control in asked)
-    pack.require(*(f"rignet_{control}" for control in order))
-    w_plus = jnp.asarray(embedding.w_plus)[None]
-    source, wanted = _batched(embedding.params), _batched(target)
-    if order and invert_response:
-        w_plus = solve_edit(pack, w_plus, source, wanted, order=order, corrections=corrections)
-    elif order:
-        for control in order:
-            step = with_control(source, wanted, control)
-            w_plus, source = apply_rig(pack, w_plus, source, step, control=control), step
-    return _finite(np.asarray(w_plus[0], np.float32), "the edited code", " or ".join(
-        f"rignet_{control}" for control in order) or "the embedding"), target
-
-
-def _finite(array: np.ndarray, what: str, by: str) -> np.ndarray:
-    if not np.isfinite(array).all():
-        raise NumericsError(f"{what} is not finite, by {by}; ask for less, or make that part again")
-    return array
-
-
-def check_pack(pack: Pack, embedding: Embedding) -> None:
-    """PackError unless `embedding` was made with this very pack's generator size and content."""
-    if pack.configs.generator is None:
-        pack.require("generator")
-    generator: GeneratorConfig | Absent = pack.configs.generator
-    if tuple(embedding.w_plus.shape) != (generator.num_layers, generator.w_dim):
-        raise PackError(f"the embedding was made with the pack {embedding.pack_name!r} "
-                        f"({list(embedding.w_plus.shape)} codes), this is {pack.name!r} ({generator.num_layers} x "
-                        f"{generator.w_dim}); name the right one with --pack")
-    if embedding.pack_hash != pack.hash:
-        raise PackError(f"the embedding was made with another state of the pack {embedding.pack_name!r} "
-                        f"({embedding.pack_hash[:12]}, this is {pack.hash[:12]}); embed the photo again, or name the "
-                        "right one with --pack")
+def _own(pack: Pack, embedding: Embedding, asked: Mapping, how: Mapping) -> np.ndarray:
+    return photo_editor(pack, embedding, **how).edit(**asked) / np.float32(255.0)
 
 
 def render_params(pack: Pack, params: FaceParams, *, resolution: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -140,7 +94,7 @@ def render_params(pack: Pack, params: FaceParams, *, resolution: int | None = No
     """
     pack.require("morphable")
     resolution = resolution or pack.configs.generator.resolution
-    image, coverage = render_batch(pack, _batched(params), resolution=resolution)
+    image, coverage = render_batch(pack, batched(params), resolution=resolution)
     return np.asarray(image[0]), np.asarray(coverage[0])
 
 
@@ -149,7 +103,3 @@ def render_batch(pack: Pack, params: FaceParams, *, resolution: int) -> tuple[ja
     """Image [B, R, R, 3] in 0..1 and coverage [B, R, R] of the morphable model at `params` [B, n]."""
     rendering = render(pack.morphable, params, pack.configs.camera, resolution=resolution, supersample=2)
     return jnp.clip(rendering.image, 0.0, 1.0), rendering.coverage
-
-
-def _batched(params: FaceParams | Absent) -> FaceParams | Absent:
-    return None if params is None else jax.tree.map(lambda a: jnp.asarray(a)[None], params)

@@ -15,8 +15,8 @@ from pie_jax.face3d.morphable import FaceParams
 from pie_jax.pack import Pack
 from pie_jax.photo.fitted import FittedPhoto
 from pie_jax.portrait import Embedding, PhotoEditor, synthesise
-from pie_jax.portrait.edits import check_pack
-from pie_jax.portrait.matching import photo_detail
+from pie_jax.portrait.calibration import FEEDBACK_ROUNDS
+from pie_jax.portrait.latent_edits import check_pack
 
 FAST = 256  # px of the pictures while a slider is dragged
 LARGEST_GALLERY = 4096  # portraits
@@ -74,7 +74,7 @@ class Gallery:
             embedding = Embedding.load(portrait.folder)
             check_pack(self.pack, embedding)
             portrait.embedding = embedding
-            if photo_detail(self.pack.manifest, embedding, None) == 1.0:
+            if embedding.photo is not None:
                 portrait.fitted = embedding.photo
                 portrait.photo_path = photo_file(str(portrait.folder))
         if portrait.folder is not None:
@@ -97,9 +97,10 @@ class Gallery:
         assert portrait.fitted is not None
         for old in _older(self._open, portrait, _OPEN):
             old.editors.clear()
-        size = min(size, portrait.fitted.portrait.shape[0])
         if size not in portrait.editors:
-            portrait.editors[size] = PhotoEditor(self.pack, portrait.fitted, size=size)
+            corrections = 0 if size == FAST else FEEDBACK_ROUNDS
+            portrait.editors[size] = PhotoEditor(self.pack, portrait.fitted, size=size, embedding=portrait.embedding,
+                                                 corrections=corrections)
         return portrait.editors[size]
 
     def picture(self, portrait: Portrait) -> np.ndarray:

@@ -55,7 +55,7 @@ def test_an_opened_mouth_is_painted_and_a_closed_one_is_not(photo_pack, fitted):
     image = edited_portrait(layers) / 255.0
     at = tuple((np.array([rows.mean(), columns.mean()]) * image.shape[0] / len(painting)).astype(int))
     assert image[at][0] > 0.6 and image[at][1] < 0.3  # magenta, as lit there
-    photo, filled = sources(layers)
+    photo, _, filled = sources(layers)
     assert np.asarray(filled)[inside].mean() > 0.8 and np.asarray(photo)[inside].mean() < 0.2
     still = edit_layers(pack, prepare_photo(pack, fitted), fitted.params)
     assert float(np.asarray(painted_part(still)).max()) == 0

@@ -243,11 +243,12 @@ def test_targets_are_absolute_and_touch_nothing_else(pack, embeddings):
 
 def test_rigs_are_chained_in_the_stated_order(pack, embeddings):
     from pie_jax.face3d.morphable import with_control
-    from pie_jax.portrait.edits import _batched, apply_rig
+    from pie_jax.portrait.calibration import apply_rig
+    from pie_jax.portrait.latent_edits import batched
 
     request = dict(yaw=30.0, expression={"smile_left": 3.0})
     got, target = edit_latent(pack, embeddings[0], order=("expression", "pose"), **request)
-    source, wanted, w_plus = _batched(embeddings[0].params), _batched(target), embeddings[0].w_plus[None]
+    source, wanted, w_plus = batched(embeddings[0].params), batched(target), embeddings[0].w_plus[None]
     for control in ("expression", "pose"):
         step = with_control(source, wanted, control)
         w_plus, source = apply_rig(pack, w_plus, source, step, control=control), step
@@ -271,10 +272,10 @@ CURVES = {"pose": {"0": {"asked": [-1.0, 0.0, 0.5, 1.0], "got": [-0.8, 0.0, 0.4,
 
 def test_a_measured_response_is_gone_through_backwards(pack, embeddings):
     from pie_jax.portrait.calibration import invert
-    from pie_jax.portrait.edits import _batched
+    from pie_jax.portrait.latent_edits import batched
 
     known = calibrated(pack, curves=CURVES)
-    source = _batched(embeddings[0].params)
+    source = batched(embeddings[0].params)
 
     def asked_for(change, pack=known, control="pose"):
         wanted = dataclasses.replace(source, rotation=source.rotation + np.float32([change]))
@@ -313,9 +314,9 @@ def test_what_lies_beyond_the_measured_range_is_said(pack, embeddings):
 def test_looking_at_the_edit_makes_up_for_weak_rigs(pack, embeddings, monkeypatch):
     """Rigs that do 60 % of what they are asked, the second of which turns the face back: all arrives in the end."""
     from pie_jax.portrait import calibration
-    from pie_jax.portrait.edits import _batched
+    from pie_jax.portrait.latent_edits import batched
 
-    w_plus, source = jax.numpy.asarray(embeddings[0].w_plus)[None], _batched(embeddings[0].params)
+    w_plus, source = jax.numpy.asarray(embeddings[0].w_plus)[None], batched(embeddings[0].params)
     w_plus = w_plus.at[:, 0, :3].set(source.rotation)
 
     def weak_rig(pack, w_plus, source, target, *, control):

@@ -1,0 +1,104 @@
+"""What the generator's edit shows that a photo's moved and relit pixels lack.
+
+    seen:    edited = E(photo) + trust * A * 0.75 * low(G(w') - E(G(w)))
+    hidden:  edited = G(w')                                                  as far as trust * A goes
+
+E moves and relights pixels, G(w) is the portrait as the generator gives it back, G(w') the generator's edit of it. A is
+where both show the same part of the person: well within the face, and within the person's outline where the head
+keeps its pose and E moves little. Elsewhere the two may disagree on what is head, and both heads would show.
+
+A generator that gives a photo back knows shape and light of an edit better than the fitted face, but not the photo's
+detail: where the photo shows a pixel the broad band follows the generator, and the fine one is the photo's. Both are
+estimates with errors of their own, so most of the way is better than all of it. With all of the way and all bands this
+is G(w') + E(photo - G(w)), the residual carried along, as in HFGI (arXiv 2109.06590). Where the generator's edit is
+what E makes of G(w), every pixel stays what it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from pie_jax.arrays import Array
+from pie_jax.face3d.morphable import FaceParams
+from pie_jax.pack import Pack
+from pie_jax.photo.composite import packed_portrait
+from pie_jax.photo.layers import Correction, Layers, edit_layers
+from pie_jax.photo.maps import centres, pack_image, sample, unpacked
+from pie_jax.photo.windows import narrowest, window_mean
+from pie_jax.programs import kept
+
+_WAY = 0.75  # from the moved photo's broad band to the generator's
+_BROAD = 7 / 512  # portraits: a window's side; three of them are a Gaussian of about 3.5/512
+_OUTLINE = 9 / 512  # portraits: so near to the person's outline the correction fades out
+_MUCH = 6 / 512  # portraits: a motion after which outlines may disagree
+_WITHIN = 61 / 512  # portraits: the window that must be the face's around what is well within it
+_HIDDEN = 5 / 512  # portraits: over so much hidden parts begin
+_LEAST = 1 / 510  # half a level of a picture
+
+
+def corrected(pack: Pack, layers: Layers, target: FaceParams, *, before: np.ndarray, after: np.ndarray,
+              place: np.ndarray, trust: float) -> Layers:
+    """`layers`, of the edit to `target` [n], with what the generator's edit shows and they lack.
+
+    before, after: what the generator gives back and its edit, uint8 [H, W, 3]. place [2, 3]: from 0..1 of the edited
+    portrait to 0..1 of `after`, for the generator may frame a moved head otherwise. trust: 0..1.
+    """
+    size = layers.prepared.matte.shape[0]
+    shown, edited = (np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
+                     for image in (before, after))
+    given_back = dataclasses.replace(layers.prepared, portrait=jnp.asarray(pack_image(shown)),
+                                     small=jnp.moveaxis(jnp.asarray(shown), -1, 0) / np.float32(255.0))
+    planes = _correction(layers, packed_portrait(_as_maps(layers)),
+                         packed_portrait(edit_layers(pack, given_back, target)), jnp.asarray(pack_image(edited)),
+                         jnp.asarray(place, jnp.float32), jnp.float32(trust), jnp.float32(_keeps_pose(layers, target)))
+    return dataclasses.replace(layers, correction=Correction(planes=planes, trust=jnp.float32(trust)))
+
+
+def _keeps_pose(layers: Layers, target: FaceParams) -> bool:
+    own = layers.prepared.source_face.params
+    return all(np.array_equal(getattr(own, field), getattr(target, field)) for field in ("rotation", "translation"))
+
+
+def _as_maps(layers: Layers) -> Layers:
+    """`layers` of a portrait as small as its maps."""
+    prepared = layers.prepared
+    if prepared.portrait.shape == prepared.matte.shape:
+        return layers
+    small = np.round(np.moveaxis(np.asarray(prepared.small), 0, -1) * 255.0).astype(np.uint8)
+    return dataclasses.replace(layers, prepared=dataclasses.replace(prepared, portrait=jnp.asarray(pack_image(small))))
+
+
+@kept(level=3)
+def _correction(layers: Layers, moved, given_back, after, place, trust, keeps_pose) -> jax.Array:
+    """[3, R, R]: what is added to the `moved` portrait, sRGB in 0..1. Portraits [R, R] are packed."""
+    size = moved.shape[0]
+    x, y = (along / size for along in centres(size))
+    at = [size * (place[i, 0] * x + place[i, 1] * y + place[i, 2]) for i in range(2)]
+    own, shown, edited = (jnp.stack([unpacked(image, i) / 255.0 for i in range(3)])
+                          for image in (moved, given_back, after))
+    edited, motion = sample(edited, *at), layers.motion
+    person = _mean(_mean(sample(layers.prepared.matte, *motion.sources()), _OUTLINE), _OUTLINE)
+    person = jnp.clip(2.0 * person - 1.0, 0.0, 1.0)
+    still = jnp.clip(1.0 - jnp.hypot(*motion.displacement) / (_MUCH * size), 0.0, 1.0)
+    face = narrowest((motion.face > 0) & (sample(layers.prepared.matte, *motion.sources()) > 0.5), _odd(_WITHIN, size))
+    face = _mean(_mean(face.astype(jnp.float32), _WITHIN / 3), _WITHIN / 3)
+    inside = jnp.maximum(face, keeps_pose * person * still) * layers.prepared.within
+    broad = edited - shown
+    for _ in range(3):
+        broad = jnp.stack([_mean(plane, _BROAD) for plane in broad])
+    hidden = _mean(1.0 - motion.seen, _HIDDEN)[None]
+    added = (trust * inside)[None] * (_WAY * broad + hidden * (edited - own - _WAY * broad))
+    return jnp.where(jnp.abs(added) > _LEAST, added, 0.0)
+
+
+def _mean(plane: Array, side: float) -> jax.Array:
+    return window_mean(plane, _odd(side, plane.shape[0]))
+
+
+def _odd(side: float, size: int) -> int:
+    return 2 * int(side * size / 2) + 1
