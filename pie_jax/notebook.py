@@ -13,7 +13,7 @@ from pie_jax.errors import PackError
 from pie_jax.io import encode_png
 from pie_jax.pack import Pack
 from pie_jax.portrait import Embedding, PhotoEditor, edit_portrait
-from pie_jax.portrait.matching import start_params
+from pie_jax.portrait.matching import photo_detail, start_params
 from pie_jax.portrait.request import AXES, choose_components
 from pie_jax.portrait.synthesis import as_pack
 
@@ -62,11 +62,11 @@ def sliders(pack: Pack | str | os.PathLike, embedding: Embedding, *,
         raise PackError("sliders need ipywidgets; install it with: pip install ipywidgets, or use pie view") from None
     pack = as_pack(pack)
     components = choose_components(pack, components)
-    start = start_params(embedding, None)
+    start = start_params(pack.manifest, embedding, None)
     if start is None:
         raise PackError(f"{pack.name}: the embedding knows no face parameters; embed it with a pack that has a "
                         "regressor")
-    photo = embedding.photo
+    photo = embedding.photo if photo_detail(pack.manifest, embedding, None) == 1.0 else None
     editor = PhotoEditor(pack, photo, size=_PX, embedding=embedding) if photo is not None else None
     names = list(pack.morphable.expression_names)
     controls = {name: ipywidgets.FloatSlider(float(np.degrees(start.rotation[AXES.index(name)])), min=-40, max=40,

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from pie_jax import __version__
+from pie_jax.arrays import Absent
 from pie_jax.cli import command, figures
 from pie_jax.cli.progress import Progress
 from pie_jax.config import CONTROLS
@@ -26,7 +27,7 @@ from pie_jax.edit.photo import explained, full_name, photo_file, shares, write_f
 from pie_jax.errors import EXIT_OK, UsageError, choose
 from pie_jax.face3d.morphable import FaceParams
 from pie_jax.face3d.render import light_ambient, light_direction
-from pie_jax.io import read_json, save_picture, save_png
+from pie_jax.io import read_json, save_picture, save_png, to_uint8
 from pie_jax.io.film import write_film
 from pie_jax.io.images import shown
 from pie_jax.pack import Pack, find_pack, load_pack, read_manifest
@@ -52,9 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
     command.configure(arguments.device, autotune=arguments.autotune)
     read_ahead("edit")
     folder = find_pack(arguments.pack or _pack_of(arguments.embedding) or embedding.pack_name)
-    share = photo_detail(embedding, arguments.detail)
-    alone = share == 1.0 and arguments.like is None and generator_trust(read_manifest(folder), embedding) == 0.0
-    pack = load_pack(folder, parts=("morphable", "mouth") if alone else None)
+    share = photo_detail(read_manifest(folder), embedding, arguments.detail)
+    generates = share < 1.0 or generator_trust(read_manifest(folder), embedding) > 0.0
+    pack = load_pack(folder, parts=None if generates or arguments.like is not None else ("morphable", "mouth"))
     if arguments.components:
         print("\n".join(expression_names(pack)))
         return EXIT_OK
@@ -63,9 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
     path = _out(arguments)
     how = {"order": arguments.order, "invert_response": not arguments.raw}
     for value in (arguments.sweep.first, arguments.sweep.last) if arguments.sweep else ():  # before the first frame
-        target_params(pack, start_params(embedding, share),
+        target_params(pack, start_params(pack.manifest, embedding, share),
                       **{k: v for k, v in _with_value(request, arguments.sweep.name, value).items() if k != "like"})
-    if share < 1.0:
+    if generates:
         _warn(pack, request, arguments.sweep)
     if arguments.save is not None:
         found: dict = _write_film(pack, embedding, request, arguments, how, share)
@@ -74,14 +75,15 @@ def run(arguments: argparse.Namespace) -> int:
         _write_sweep(path, pack, embedding, request, arguments.sweep, how, share)
         found = {"frames": arguments.sweep.count}
     else:
-        target, asked = target_params(pack, start_params(embedding, share), **request)
+        target, asked = target_params(pack, start_params(pack.manifest, embedding, share), **request)
         layers = photo_editor(pack, embedding, **how).layers(target) if share == 1.0 else None
         image = (edit_portrait(pack, embedding, detail=share, **how, **request) if layers is None
                  else edited_portrait(layers) / np.float32(255.0))
+        found = {"lines": []}
+        if generates:
+            found |= _compare(pack, start_params(pack.manifest, embedding, share), target, asked, request, image)
         if layers is not None:
-            found = _write_photo(path, embedding, layers, request, arguments)
-        else:
-            found = _compare(pack, embedding, target, asked, request, image)
+            found |= _write_photo(path, embedding, layers, request, arguments, lines=found["lines"])
         picture = _grid(pack, embedding, target, image, request, share) if arguments.grid else image
         save_picture(path, picture, metadata=_facts(embedding, request))
     if arguments.json:
@@ -147,11 +149,14 @@ def _plain(request: dict) -> dict:
 
 
 def _write_photo(path: pathlib.Path, embedding: Embedding, layers: Layers, request: dict,
-                 arguments: argparse.Namespace) -> dict:
-    """The files beside the edited portrait: the whole photo, and what came from where; returns the latter."""
+                 arguments: argparse.Namespace, *, lines: list[str]) -> dict:
+    """The files beside the edited portrait: the whole photo, and what came from where; returns the latter.
+
+    lines: what there is to say already; the files are said last.
+    """
     fitted = embedding.photo
     assert fitted is not None
-    found: dict = {"sources": shares(layers), "lines": []}
+    found: dict = {"sources": shares(layers), "lines": lines}
     if arguments.explain:
         save_png(path.with_name(f"{path.stem}_explained.png"), explained(fitted, layers))
     if arguments.full:
@@ -161,14 +166,14 @@ def _write_photo(path: pathlib.Path, embedding: Embedding, layers: Layers, reque
                   file=sys.stderr)
         else:
             write_full(full_name(path), photo, fitted, layers, facts=_facts(embedding, request))
-            found |= {"full": str(full_name(path)), "lines": [f"and {shown(full_name(path))}"]}
+            found |= {"full": str(full_name(path)), "lines": [*lines, f"and {shown(full_name(path))}"]}
     return found
 
 
-def _compare(pack: Pack, embedding: Embedding, target: FaceParams, asked: set[str], request: dict,
+def _compare(pack: Pack, before: FaceParams | Absent, target: FaceParams, asked: set[str], request: dict,
              image: np.ndarray) -> dict:
     """What was asked and what the regressor reads in the edited portrait: it may fall short, so say by how much."""
-    if "regressor" not in pack.weights:
+    if "regressor" not in pack.weights or before is None:
         return {}
     seen = params_of(pack, image)
     rows = {}
@@ -176,10 +181,10 @@ def _compare(pack: Pack, embedding: Embedding, target: FaceParams, asked: set[st
         for name in AXES:
             if name in request or ("like" in request and "pose" in request["like"][1]):
                 rows[name] = tuple(math.degrees(float(p.rotation[AXES.index(name)]))
-                                   for p in (embedding.params, target, seen))
+                                   for p in (before, target, seen))
     for name in request.get("expression", ()):
         index = expression_names(pack).index(name)
-        rows[name] = tuple(float(p.expression[index]) for p in (embedding.params, target, seen))
+        rows[name] = tuple(float(p.expression[index]) for p in (before, target, seen))
     lines = ["{} {:+.1f}, asked {:+.1f}, read {:+.1f}".format(name, *(round(v, 1) + 0.0 for v in row))
              for name, row in rows.items()]
     return {"read": {name: dict(zip(("before", "asked", "read"), row)) for name, row in rows.items()}, "lines": lines}
@@ -232,7 +237,7 @@ def _write_film(pack: Pack, embedding: Embedding, request: dict, arguments: argp
     film = dataclasses.replace(film, loop=arguments.loop or film.loop)
     for track in film.tracks:
         choose("--keyframes", track.name, (*ANGLES, *LIGHT, *expression_names(pack)))
-    start, _ = target_params(pack, start_params(embedding, share), **request)
+    start, _ = target_params(pack, start_params(pack.manifest, embedding, share), **request)
     own = _numbers(pack, start)
     frames = film.frames(rate=rate, own=own)
     requests = [_with_values(values, own) for values in frames]
@@ -246,7 +251,7 @@ def _write_film(pack: Pack, embedding: Embedding, request: dict, arguments: argp
         def draw(numbers: Sequence[int]) -> Iterator[np.ndarray]:
             for number in numbers:
                 image = edit_portrait(pack, embedding, detail=share, **how, like=(targets[number], CONTROLS))
-                yield np.round(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
+                yield to_uint8(image)
 
     facts = {**_facts(embedding, request), "frames": frames, "size": arguments.size, "detail": share,
              "w_plus": hashlib.sha256(embedding.w_plus.tobytes()).hexdigest()}

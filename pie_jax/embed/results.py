@@ -85,7 +85,7 @@ def grid(pack: Pack, portrait: np.ndarray, embedding: Embedding, synthesis: np.n
     tiles = [figures.Tile(image=portrait, label="portrait", detail="the photo"),
              figures.Tile(image=synthesis, label="synthesis",
                           detail=f"{numbers['psnr_db'] or 0:.1f} dB, SSIM {numbers['ssim'] or 0:.2f}")]
-    params = start_params(embedding, None)
+    params = start_params(pack.manifest, embedding, None)
     if params is not None and pack.morphable is not None:
         image, coverage = render_params(pack, params)
         shown_image = image * coverage[..., None] + _GROUND * (1 - coverage[..., None])
@@ -103,7 +103,7 @@ def grid(pack: Pack, portrait: np.ndarray, embedding: Embedding, synthesis: np.n
 
 def sample_edits(pack: Pack, embedding: Embedding) -> list[tuple[str, str, dict[str, Any]]]:
     """(label, detail, request) of one edit of each control, away from where the portrait is already."""
-    params = start_params(embedding, None)
+    params = start_params(pack.manifest, embedding, None)
     if params is None:
         return []
     now = round(float(np.degrees(params.rotation[1]))) + 0.0  # + 0.0: no -0

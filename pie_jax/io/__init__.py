@@ -10,6 +10,7 @@ from pie_jax.io.images import (
     save_picture,
     save_png,
     to_profile,
+    to_uint8,
 )
 from pie_jax.io.json_file import read_json, write_json
 from pie_jax.io.locks import locked_folder, take_lock
@@ -36,6 +37,7 @@ __all__ = [
     "shown",
     "take_lock",
     "to_profile",
+    "to_uint8",
     "write_json",
     "write_npz",
 ]

@@ -362,8 +362,13 @@ def _as_picture(image: np.ndarray | Image.Image) -> Image.Image:
         return image
     if image.dtype == np.uint8:
         return Image.fromarray(image)
+    return Image.fromarray(to_uint8(image))
+
+
+def to_uint8(image: np.ndarray) -> np.ndarray:
+    """A picture in 0..1 (clipped; 0 for NaN), of any shape, as 8 bits."""
     values = np.clip(np.nan_to_num(np.asarray(image, np.float32)), 0.0, 1.0)
-    return Image.fromarray(np.round(values * 255.0).astype(np.uint8))
+    return np.round(values * 255.0).astype(np.uint8)
 
 
 def save_picture(path: str | os.PathLike, image: np.ndarray | Image.Image, *, metadata: dict | None = None,

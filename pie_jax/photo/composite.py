@@ -2,9 +2,9 @@
 
     edited = (1 + A * (light - 1)) * warp(photo)       in linear light
 
-and, where the generator knows the photo, its correction on top, in sRGB (see `photo.correction`). A is the person's
-matte, moved with the person. The motion fades out around the head, so hair keeps its edges and what
-is behind it comes with it. Where nothing moves and no light changes, every pixel stays what it was.
+A is the person's matte, moved with the person. Where the generator gives the photo back, its correction is added, in
+sRGB (see `photo.correction`). The motion fades out around the head, so hair keeps its edges and what is behind it comes
+with it. Where nothing moves and no light changes, every pixel stays what it was.
 Each program below is one that XLA:CPU turns into loops it can vectorise: joined they take several times as long.
 """
 

@@ -29,7 +29,7 @@ from pie_jax.pack import Pack
 from pie_jax.photo.composite import packed_portrait
 from pie_jax.photo.layers import Correction, Layers, edit_layers
 from pie_jax.photo.maps import centres, pack_image, sample, unpacked
-from pie_jax.photo.windows import narrowest, window_mean
+from pie_jax.photo.windows import narrowest, odd, window_mean
 from pie_jax.programs import kept
 
 _WAY = 0.75  # from the moved photo's broad band to the generator's
@@ -46,7 +46,7 @@ def corrected(pack: Pack, layers: Layers, target: FaceParams, *, before: np.ndar
     """`layers`, of the edit to `target` [n], with what the generator's edit shows and they lack.
 
     before, after: what the generator gives back and its edit, uint8 [H, W, 3]. place [2, 3]: from 0..1 of the edited
-    portrait to 0..1 of `after`, for the generator may frame a moved head otherwise. trust: 0..1.
+    portrait to 0..1 of `after`, for the generator may frame a moved head otherwise. trust: 0..1, of `generator_trust`.
     """
     size = layers.prepared.matte.shape[0]
     shown, edited = (np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
@@ -75,21 +75,24 @@ def _as_maps(layers: Layers) -> Layers:
 
 @kept(level=3)
 def _correction(layers: Layers, moved, given_back, after, place, trust, keeps_pose) -> jax.Array:
-    """[3, R, R]: what is added to the `moved` portrait, sRGB in 0..1. Portraits [R, R] are packed."""
+    """[3, R, R]: what is added to the `moved` portrait E(photo), sRGB in 0..1.
+
+    moved, given_back, after [R, R], packed: E(photo), E(G(w)) and the generator's edit G(w'). keeps_pose: 0 or 1.
+    """
     size = moved.shape[0]
     x, y = (along / size for along in centres(size))
     at = [size * (place[i, 0] * x + place[i, 1] * y + place[i, 2]) for i in range(2)]
     own, shown, edited = (jnp.stack([unpacked(image, i) / 255.0 for i in range(3)])
                           for image in (moved, given_back, after))
     edited, motion = sample(edited, *at), layers.motion
-    person = _mean(_mean(sample(layers.prepared.matte, *motion.sources()), _OUTLINE), _OUTLINE)
-    person = jnp.clip(2.0 * person - 1.0, 0.0, 1.0)
+    matte = sample(layers.prepared.matte, *motion.sources())
+    person = jnp.clip(2.0 * _mean(_mean(matte, _OUTLINE), _OUTLINE) - 1.0, 0.0, 1.0)
     still = jnp.clip(1.0 - jnp.hypot(*motion.displacement) / (_MUCH * size), 0.0, 1.0)
-    face = narrowest((motion.face > 0) & (sample(layers.prepared.matte, *motion.sources()) > 0.5), _odd(_WITHIN, size))
+    face = narrowest((motion.face > 0) & (matte > 0.5), odd(_WITHIN * size))
     face = _mean(_mean(face.astype(jnp.float32), _WITHIN / 3), _WITHIN / 3)
     inside = jnp.maximum(face, keeps_pose * person * still) * layers.prepared.within
     broad = edited - shown
-    for _ in range(3):
+    for _ in range(3):  # three boxes are nearly a Gaussian
         broad = jnp.stack([_mean(plane, _BROAD) for plane in broad])
     hidden = _mean(1.0 - motion.seen, _HIDDEN)[None]
     added = (trust * inside)[None] * (_WAY * broad + hidden * (edited - own - _WAY * broad))
@@ -97,8 +100,5 @@ def _correction(layers: Layers, moved, given_back, after, place, trust, keeps_po
 
 
 def _mean(plane: Array, side: float) -> jax.Array:
-    return window_mean(plane, _odd(side, plane.shape[0]))
-
-
-def _odd(side: float, size: int) -> int:
-    return 2 * int(side * size / 2) + 1
+    """`plane` [R, R], each pixel the mean of the window around it, `side` portraits wide."""
+    return window_mean(plane, odd(side * plane.shape[0]))

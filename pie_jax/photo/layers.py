@@ -22,7 +22,7 @@ from pie_jax.photo.holes import Holes, holes_of
 from pie_jax.photo.maps import centres, is_grey, pack_image, sample, unpacked, without_colour
 from pie_jax.photo.motion import Motion, SourceFace, find_motion, source_face_of
 from pie_jax.photo.mouth import Painting, paint_mouth
-from pie_jax.photo.windows import narrowest, widest
+from pie_jax.photo.windows import narrowest, odd, widest
 from pie_jax.programs import keepable, kept
 
 GRID = 512  # px a side: no map is finer
@@ -93,7 +93,7 @@ def _prepared(model: MorphableModel, params: FaceParams, landmarks, portrait, sm
     away = jnp.hypot(*(there - here for there, here in zip(nearest, centres(resolution), strict=True)))
     matte = jax.image.resize(matte / 255.0, (resolution, resolution), "linear")
     matte = jnp.where(away > _BEYOND, sample(matte, *nearest), matte)  # of a reflection it tells nothing
-    matte = -widest(-widest(matte, _odd(_GAP * resolution)), _odd(_GAP * resolution))
+    matte = -widest(-widest(matte, odd(_GAP * resolution)), odd(_GAP * resolution))
     return PreparedPhoto(source_face=source_face, portrait=portrait, small=small, grey=is_grey(small), matte=matte,
                          within=jnp.clip(1.0 - (away - _BEYOND) / (_FRAME * resolution), 0.0, 1.0))
 
@@ -160,10 +160,5 @@ def share_moved(displacement: Array, resolution: int) -> jax.Array:
 
 def inner_face(motion: Motion) -> Array:
     """[R, R]: the face that the photo shows, without a border on which the mesh and the person may not agree."""
-    inner = narrowest((motion.face > 0) & (motion.seen > 0.5), _odd(_INNER * motion.face.shape[-1]))
+    inner = narrowest((motion.face > 0) & (motion.seen > 0.5), odd(_INNER * motion.face.shape[-1]))
     return inner.astype(motion.face.dtype)
-
-
-def _odd(pixels: float) -> int:
-    """A window's side of about so many pixels."""
-    return 2 * int(pixels / 2) + 1

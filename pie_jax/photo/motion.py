@@ -28,7 +28,7 @@ from pie_jax.face3d.morphable import FaceParams, MorphableModel, landmark_model,
 from pie_jax.face3d.render import irradiance, project
 from pie_jax.photo.holes import Holes
 from pie_jax.photo.maps import centres, nearest, once, sample, smooth_field
-from pie_jax.photo.windows import narrowest, widest, window_mean
+from pie_jax.photo.windows import narrowest, odd, widest, window_mean
 from pie_jax.programs import keepable
 
 HIDDEN = 0.02  # of the depth: a point farther behind what is drawn is not seen
@@ -287,7 +287,7 @@ def _inside(mask):
 
 def _untorn(field, *, spared):
     """`field` [2, R, R] with its steps made slopes, but for those where `spared` [R, R] bool is near."""
-    width = 2 * int(_SLOPE * field.shape[-1] / 2) + 1
+    width = odd(_SLOPE * field.shape[-1])
     down, across = (functools.reduce(jnp.maximum, jnp.abs(jnp.diff(field, axis=axis))) > _TEAR for axis in (-2, -1))
     down, across = once((down, across))
     torn = jnp.pad(down, ((0, 1), (0, 0))) | jnp.pad(across, ((0, 0), (0, 1)))

@@ -11,6 +11,11 @@ import jax.numpy as jnp
 from pie_jax.arrays import Array
 
 
+def odd(pixels: float) -> int:
+    """The side of a window of about so many pixels: odd, so that it has a middle."""
+    return 2 * int(pixels / 2) + 1
+
+
 def widest(values: Array, size: int) -> jax.Array:
     """[H, W]: the largest of `values` [H, W] (numbers or bool) in the window of `size` px (odd) around each pixel."""
     least = False if values.dtype == jnp.bool_ else -jnp.inf

@@ -18,7 +18,7 @@ from pie_jax.pack import Pack
 from pie_jax.portrait.calibration import FEEDBACK_ROUNDS, range_warnings
 from pie_jax.portrait.embedding import Embedding
 from pie_jax.portrait.latent_edits import batched, check_pack, generated_edit
-from pie_jax.portrait.matching import photo_detail
+from pie_jax.portrait.matching import generator_trust, photo_detail
 from pie_jax.portrait.photo_edits import photo_editor
 from pie_jax.portrait.request import Like
 from pie_jax.portrait.synthesis import as_pack
@@ -49,8 +49,9 @@ def edit_portrait(pack: Pack | str | os.PathLike, embedding: Embedding, *, yaw: 
       like: (another embedding, its folder, a photo, a portrait [H, W, 3] or FaceParams; controls taken from it).
       order: the controls, first one first.
       detail: how much of the picture is the photo's own pixels, moved and relit, 0..1 (0: the generator alone, PIE
-        as published). None: 1 where the embedding has its photo, else 0. The better the generator gives the photo
-        back, the more of the shape and the light of the moved pixels it corrects (see `photo.correction`).
+        as published). None: 1 where the embedding has its photo and the generator does not give it back as it does
+        its own people, else 0. The moved pixels are corrected by the generator's edit as far as it gives the photo
+        back (see `photo.correction`).
       invert_response: ask the rigs for as much more as their response falls short (see `calibration`). Without a
         measurement of it in the pack nothing changes.
       corrections: how often an edit by the generator is read and corrected then; 0 is quicker and less exact.
@@ -69,13 +70,14 @@ def edit_portrait(pack: Pack | str | os.PathLike, embedding: Embedding, *, yaw: 
     if detail is not None and not 0.0 <= detail <= 1.0:
         raise UsageError(f"detail: expected 0 to 1, got {detail:g}")
     asked = {"yaw": yaw, "pitch": pitch, "roll": roll, "expression": expression, "light": light, "like": like}
-    share = photo_detail(embedding, detail)
+    share = photo_detail(pack.manifest, embedding, detail)
     how = {"order": order, "invert_response": invert_response, "corrections": corrections}
     check_pack(pack, embedding)
+    if share < 1.0 or generator_trust(pack.manifest, embedding) > 0.0:
+        for line in range_warnings(pack, yaw=yaw, pitch=pitch, roll=roll, expression=expression, light=light):
+            warnings.warn(line, ReachWarning, stacklevel=2)
     if share == 1.0:
         return _own(pack, embedding, asked, how)
-    for line in range_warnings(pack, yaw=yaw, pitch=pitch, roll=roll, expression=expression, light=light):
-        warnings.warn(line, ReachWarning, stacklevel=2)
     image = generated_edit(pack, embedding, **asked, **how)
     if share == 0.0:
         return image

@@ -25,17 +25,23 @@ def match(manifest: Mapping, numbers: Mapping) -> dict | None:
     return {"psnr_db": round(numbers["psnr_db"], 2), "own_psnr_db": round(own, 2), "verdict": verdict}
 
 
-def start_params(embedding: Embedding, detail: float | None) -> FaceParams | Absent:
+def start_params(manifest: Mapping, embedding: Embedding, detail: float | None) -> FaceParams | Absent:
     """The FaceParams [n] that edits start from: the fitted photo's where its pixels are shown, else the synthesis's."""
-    shows_photo = embedding.photo is not None and photo_detail(embedding, detail) == 1.0
+    shows_photo = embedding.photo is not None and photo_detail(manifest, embedding, detail) == 1.0
     return embedding.photo.params if shows_photo and embedding.photo is not None else embedding.params
 
 
-def photo_detail(embedding: Embedding, detail: float | None) -> float:
-    """How much of an edit is the photo's own pixels, 0..1: `detail`; where it is None all, if it has a fitted photo."""
+def photo_detail(manifest: Mapping, embedding: Embedding, detail: float | None) -> float:
+    """How much of an edit is the photo's own pixels, 0..1: `detail`, and where it is None what serves the photo best.
+
+    That is 0 without a fitted photo and where the generator gives the photo back as it does its own people, else 1.
+    """
     if embedding.photo is None:
         return 0.0
-    return 1.0 if detail is None else detail
+    if detail is not None:
+        return detail
+    found = match(manifest, embedding.report["metrics"])
+    return 0.0 if found is not None and found["verdict"] == "good" else 1.0
 
 
 def generator_trust(manifest: Mapping, embedding: Embedding) -> float:

@@ -19,6 +19,7 @@ from pie_jax.config import CONTROLS
 from pie_jax.errors import PackError
 from pie_jax.face3d.morphable import FaceParams, control_vector, landmark_model, shape
 from pie_jax.face3d.render import project
+from pie_jax.io import to_uint8
 from pie_jax.pack import Pack
 from pie_jax.photo.composite import edited_portrait, packed_portrait
 from pie_jax.photo.correction import corrected
@@ -68,16 +69,18 @@ class PhotoEditor:
 
     def layers(self, target: FaceParams) -> Layers:
         """How the edit to `target` [n] moves and relights the photo, and what the generator corrects of it."""
-        layers, changed = edit_layers(self.pack, self._prepared, target), self._changed(target)
-        embedding = self._embedding
-        if embedding is None or not self._knows(changed):
+        layers, embedding = edit_layers(self.pack, self._prepared, target), self._embedding
+        if embedding is None or embedding.params is None or self._trust == 0.0:
+            return layers
+        changed = self._changed(target)
+        if not changed or not self._can_generate(changed):
             return layers
         wanted = _wanted(embedding.params, self.photo.params, target)
         edit = generated_edit(self.pack, embedding, like=(wanted, changed), **self._how)
         read = jax.tree.map(lambda a: np.asarray(a)[0], read_portraits(self.pack, jnp.asarray(edit)[None]))
         moved = self._landmarks(target) - self._landmarks(self.photo.params)
         place = _similarity(self._landmarks(embedding.params) + moved, self._landmarks(read))
-        return corrected(self.pack, layers, target, before=self._given_back, after=_levels(edit), place=place,
+        return corrected(self.pack, layers, target, before=self._given_back, after=to_uint8(edit), place=place,
                          trust=self._trust)
 
     def _changed(self, target: FaceParams) -> tuple[str, ...]:
@@ -85,16 +88,16 @@ class PhotoEditor:
         return tuple(control for control in CONTROLS if not np.array_equal(
             control_vector(target, control), control_vector(self.photo.params, control)))
 
-    def _knows(self, changed: Sequence[str]) -> bool:
-        """Whether the generator gives the photo back, and these controls have rigs."""
-        parts = ("generator", "regressor", *(f"rignet_{control}" for control in changed))
-        return bool(changed) and self._trust > 0.0 and all(part in self.pack.weights for part in parts)
+    def _can_generate(self, controls: Sequence[str]) -> bool:
+        """Whether the pack has what the generator's edit by these controls needs."""
+        parts = ("generator", "regressor", *(f"rignet_{control}" for control in controls))
+        return all(part in self.pack.weights for part in parts)
 
     @functools.cached_property
     def _given_back(self) -> np.ndarray:
         """[R, R, 3] uint8: the portrait as the generator gives it back."""
         assert self._embedding is not None
-        return _levels(np.asarray(synthesise(self.pack, jnp.asarray(self._embedding.w_plus)[None])[0]))
+        return to_uint8(np.asarray(synthesise(self.pack, jnp.asarray(self._embedding.w_plus)[None])[0]))
 
     def _landmarks(self, params: FaceParams) -> np.ndarray:
         """[66, 2]: where the face model has them, in 0..1 of the portrait."""
@@ -159,8 +162,3 @@ def _similarity(places: np.ndarray, others: np.ndarray) -> np.ndarray:
     turn = (centred.conj() * (b - b.mean())).sum() / (centred.conj() * centred).sum().real
     shift = b.mean() - turn * a.mean()
     return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
-
-
-def _levels(image: np.ndarray) -> np.ndarray:
-    """A picture in 0..1 as uint8."""
-    return np.round(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)

@@ -12,11 +12,13 @@ from PIL import Image
 from pie_jax.edit.photo import photo_file
 from pie_jax.errors import PackError, UsageError
 from pie_jax.face3d.morphable import FaceParams
+from pie_jax.io import to_uint8
 from pie_jax.pack import Pack
 from pie_jax.photo.fitted import FittedPhoto
 from pie_jax.portrait import Embedding, PhotoEditor, synthesise
 from pie_jax.portrait.calibration import FEEDBACK_ROUNDS
 from pie_jax.portrait.latent_edits import check_pack
+from pie_jax.portrait.matching import photo_detail
 
 FAST = 256  # px of the pictures while a slider is dragged
 LARGEST_GALLERY = 4096  # portraits
@@ -74,7 +76,8 @@ class Gallery:
             embedding = Embedding.load(portrait.folder)
             check_pack(self.pack, embedding)
             portrait.embedding = embedding
-            if embedding.photo is not None:
+            portrait.editors.clear()  # they know nothing of it
+            if photo_detail(self.pack.manifest, embedding, None) == 1.0:
                 portrait.fitted = embedding.photo
                 portrait.photo_path = photo_file(str(portrait.folder))
         if portrait.folder is not None:
@@ -108,8 +111,7 @@ class Gallery:
         if portrait.fitted is not None:
             return portrait.fitted.portrait
         assert portrait.embedding is not None
-        image = np.asarray(synthesise(self.pack, portrait.embedding.w_plus[None])[0], np.float32)
-        return np.round(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
+        return to_uint8(np.asarray(synthesise(self.pack, portrait.embedding.w_plus[None])[0], np.float32))
 
     def thumbnail(self, portrait: Portrait) -> Image.Image:
         """A small picture of it."""

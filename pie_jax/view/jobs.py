@@ -23,7 +23,7 @@ from pie_jax.embed.photos import (
 )
 from pie_jax.embed.results import write_results
 from pie_jax.errors import PieError, UsageError
-from pie_jax.io import shown
+from pie_jax.io import shown, to_uint8
 from pie_jax.pack import Pack, find_pack
 from pie_jax.photo.squares import SquareReader
 from pie_jax.portrait import EmbedProgress, embed_portraits, synthesise
@@ -99,8 +99,8 @@ class EmbeddingJob:
             state = {**facts, "state": event.phase, "step": event.step, "steps": event.steps}
             if event.phase == "optimise" and time.monotonic() - last > _SHOWN_SECONDS:
                 w_plus = event.checkpoints()[0].w_plus
-                picture = np.clip(np.asarray(synthesise(self.pack, w_plus[None])[0], np.float32), 0.0, 1.0)
-                tell(framed(state, data=jpeg(np.round(picture * 255.0).astype(np.uint8))))
+                picture = np.asarray(synthesise(self.pack, w_plus[None])[0])
+                tell(framed(state, data=jpeg(to_uint8(picture))))
                 last = time.monotonic()
             else:
                 tell(framed(state))

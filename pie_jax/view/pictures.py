@@ -20,7 +20,7 @@ from pie_jax.config import CONTROLS
 from pie_jax.edit.photo import write_full
 from pie_jax.errors import UsageError
 from pie_jax.face3d.morphable import FaceParams
-from pie_jax.io import save_picture
+from pie_jax.io import save_picture, to_uint8
 from pie_jax.io.film import film_bytes
 from pie_jax.photo.composite import edited_portrait
 from pie_jax.photo.fitted import LARGEST
@@ -41,7 +41,7 @@ def rendered(gallery: Gallery, portrait: Portrait, params: FaceParams, *, size: 
     corrections = 0 if size == FAST else FEEDBACK_ROUNDS
     image = edit_portrait(gallery.pack, portrait.embedding, like=(params, CONTROLS), detail=0.0,
                           corrections=corrections)
-    return np.round(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return to_uint8(image)
 
 
 def answer(gallery: Gallery, message: dict[str, Any]) -> bytes:
