@@ -53,10 +53,10 @@ def corrected(pack: Pack, layers: Layers, target: FaceParams, *, before: np.ndar
                      for image in (before, after))
     given_back = dataclasses.replace(layers.prepared, portrait=jnp.asarray(pack_image(shown)),
                                      small=jnp.moveaxis(jnp.asarray(shown), -1, 0) / np.float32(255.0))
-    planes = _correction(layers, packed_portrait(_as_maps(layers)),
-                         packed_portrait(edit_layers(pack, given_back, target)), jnp.asarray(pack_image(edited)),
-                         jnp.asarray(place, jnp.float32), jnp.float32(trust), jnp.float32(_keeps_pose(layers, target)))
-    return dataclasses.replace(layers, correction=Correction(planes=planes, trust=jnp.float32(trust)))
+    found = _correction(layers, packed_portrait(_as_maps(layers)),
+                        packed_portrait(edit_layers(pack, given_back, target)), jnp.asarray(pack_image(edited)),
+                        jnp.asarray(place, jnp.float32), jnp.float32(trust), jnp.float32(_keeps_pose(layers, target)))
+    return dataclasses.replace(layers, correction=found)
 
 
 def _keeps_pose(layers: Layers, target: FaceParams) -> bool:
@@ -74,8 +74,8 @@ def _as_maps(layers: Layers) -> Layers:
 
 
 @kept(level=3)
-def _correction(layers: Layers, moved, given_back, after, place, trust, keeps_pose) -> jax.Array:
-    """[3, R, R]: what is added to the `moved` portrait E(photo), sRGB in 0..1.
+def _correction(layers: Layers, moved, given_back, after, place, trust, keeps_pose) -> Correction:
+    """What is added to the `moved` portrait E(photo).
 
     moved, given_back, after [R, R], packed: E(photo), E(G(w)) and the generator's edit G(w'). keeps_pose: 0 or 1.
     """
@@ -90,13 +90,13 @@ def _correction(layers: Layers, moved, given_back, after, place, trust, keeps_po
     still = jnp.clip(1.0 - jnp.hypot(*motion.displacement) / (_MUCH * size), 0.0, 1.0)
     face = narrowest((motion.face > 0) & (matte > 0.5), odd(_WITHIN * size))
     face = _mean(_mean(face.astype(jnp.float32), _WITHIN / 3), _WITHIN / 3)
-    inside = jnp.maximum(face, keeps_pose * person * still) * layers.prepared.within
+    share = trust * jnp.maximum(face, keeps_pose * person * still) * layers.prepared.within
     broad = edited - shown
     for _ in range(3):  # three boxes are nearly a Gaussian
         broad = jnp.stack([_mean(plane, _BROAD) for plane in broad])
     hidden = _mean(1.0 - motion.seen, _HIDDEN)[None]
-    added = (trust * inside)[None] * (_WAY * broad + hidden * (edited - own - _WAY * broad))
-    return jnp.where(jnp.abs(added) > _LEAST, added, 0.0)
+    added = share[None] * (_WAY * broad + hidden * (edited - own - _WAY * broad))
+    return Correction(planes=jnp.where(jnp.abs(added) > _LEAST, added, 0.0), share=share)
 
 
 def _mean(plane: Array, side: float) -> jax.Array:

@@ -53,7 +53,7 @@ class Correction:
     """What the generator's edit adds to the moved and relit photo (see `photo.correction`)."""
 
     planes: Array  # [3, R, R] added to sRGB in 0..1
-    trust: Array  # [] 0..1: how well the generator gives the photo back
+    share: Array  # [R, R] 0..1: how far the generator is trusted there
 
 
 @keepable
@@ -133,7 +133,7 @@ def sources(layers: Layers) -> tuple[jax.Array, jax.Array, jax.Array]:
     if layers.correction is None:
         return shown, jnp.zeros_like(filled), filled
     corrected = jnp.abs(layers.correction.planes).max(axis=0) > 0
-    instead = filled * layers.correction.trust * (1.0 - motion.seen)
+    instead = filled * layers.correction.share * (1.0 - motion.seen)
     return shown, instead + jnp.where(corrected, 1.0 - filled - shown, 0.0), filled - instead
 
 

@@ -73,6 +73,8 @@ def test_what_the_photo_hides_is_the_generator_s(photo_pack, layers, turned, sho
     assert np.abs(edited_portrait(found)[middle].astype(int) - [0, 200, 0]).max() < 12
     _, generated, filled = (np.asarray(part) for part in sources(found))
     assert generated[middle].min() > 0.99 and filled[middle].max() < 0.01
+    edge = ~np.asarray(narrowest(layers.motion.face > 0, 9)) & (np.asarray(layers.motion.seen) < 0.5)
+    assert edge.any() and generated[edge].max() < 0.2  # there the generator is not shown, hidden or not
 
 
 def test_a_moved_frame_of_the_generator_is_put_back(photo_pack, layers, turned, shown):
