@@ -38,7 +38,7 @@ from pie_jax.portrait import Embedding, ReachWarning, edit_portrait, render_para
 from pie_jax.portrait.calibration import range_warnings
 from pie_jax.portrait.latent_edits import check_pack
 from pie_jax.portrait.matching import generator_trust, photo_detail, start_params
-from pie_jax.portrait.photo_edits import photo_editor
+from pie_jax.portrait.photo_edits import photo_editor, turn_warnings
 from pie_jax.portrait.request import AXES, expression_names, params_of, photo_params_of, target_params
 from pie_jax.programs import read_ahead
 
@@ -63,9 +63,11 @@ def run(arguments: argparse.Namespace) -> int:
     request = _request(arguments, pack, embedding.photo if share == 1.0 else None)
     path = _out(arguments)
     how = {"order": arguments.order, "invert_response": not arguments.raw}
-    for value in (arguments.sweep.first, arguments.sweep.last) if arguments.sweep else ():  # before the first frame
-        target_params(pack, start_params(pack.manifest, embedding, share),
-                      **{k: v for k, v in _with_value(request, arguments.sweep.name, value).items() if k != "like"})
+    start = start_params(pack.manifest, embedding, share)
+    ends = [target_params(pack, start, **each)[0] for each in _ends(request, arguments.sweep)]  # before any picture
+    if share == 1.0:
+        for line in dict.fromkeys(line for end in ends for line in turn_warnings(start, end)):
+            print(f"warning: {line}", file=sys.stderr)
     if generates:
         _warn(pack, request, arguments.sweep)
     if arguments.save is not None:
@@ -75,13 +77,13 @@ def run(arguments: argparse.Namespace) -> int:
         _write_sweep(path, pack, embedding, request, arguments.sweep, how, share)
         found = {"frames": arguments.sweep.count}
     else:
-        target, asked = target_params(pack, start_params(pack.manifest, embedding, share), **request)
+        target, asked = target_params(pack, start, **request)
         layers = photo_editor(pack, embedding, **how).layers(target) if share == 1.0 else None
         image = (edit_portrait(pack, embedding, detail=share, **how, **request) if layers is None
                  else edited_portrait(layers) / np.float32(255.0))
         found = {"lines": []}
         if generates:
-            found |= _compare(pack, start_params(pack.manifest, embedding, share), target, asked, request, image)
+            found |= _compare(pack, start, target, asked, request, image)
         if layers is not None:
             found |= _write_photo(path, embedding, layers, request, arguments, lines=found["lines"])
         picture = _grid(pack, embedding, target, image, request, share) if arguments.grid else image
@@ -93,10 +95,14 @@ def run(arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _ends(request: dict, sweep: Sweep | None) -> list[dict]:
+    """The request, or the first and the last one of a sweep."""
+    return [request] if sweep is None else [_with_value(request, sweep.name, v) for v in (sweep.first, sweep.last)]
+
+
 def _warn(pack: Pack, request: dict, sweep: Sweep | None) -> None:
     """Say once, and not at every frame, which numbers lie beyond what edits of this pack were measured to reach."""
-    ends = [request] if sweep is None else [_with_value(request, sweep.name, v) for v in (sweep.first, sweep.last)]
-    lines = [line for each in ends for line in range_warnings(pack, **{k: v for k, v in each.items() if k != "like"})]
+    lines = [line for each in _ends(request, sweep) for line in range_warnings(pack, **{k: v for k, v in each.items() if k != "like"})]
     for line in dict.fromkeys(lines):
         print(f"warning: {line}", file=sys.stderr)
     warnings.simplefilter("ignore", ReachWarning)

@@ -15,18 +15,19 @@ from pie_jax.errors import UsageError
 from pie_jax.face3d.morphable import FaceParams
 from pie_jax.face3d.render import render
 from pie_jax.pack import Pack
+from pie_jax.photo.composite import edited_portrait
 from pie_jax.portrait.calibration import FEEDBACK_ROUNDS, range_warnings
 from pie_jax.portrait.embedding import Embedding
 from pie_jax.portrait.latent_edits import batched, check_pack, generated_edit
 from pie_jax.portrait.matching import generator_trust, photo_detail
-from pie_jax.portrait.photo_edits import photo_editor
+from pie_jax.portrait.photo_edits import photo_editor, turn_warnings
 from pie_jax.portrait.request import Like
 from pie_jax.portrait.synthesis import as_pack
 from pie_jax.programs import kept
 
 
 class ReachWarning(UserWarning):
-    """An edit asks for more than this pack was measured to do."""
+    """An edit asks for more than this pack was measured to do, or than the photo shows."""
 
 
 def edit_portrait(pack: Pack | str | os.PathLike, embedding: Embedding, *, yaw: float | None = None,
@@ -86,7 +87,11 @@ def edit_portrait(pack: Pack | str | os.PathLike, embedding: Embedding, *, yaw: 
 
 
 def _own(pack: Pack, embedding: Embedding, asked: Mapping, how: Mapping) -> np.ndarray:
-    return photo_editor(pack, embedding, **how).edit(**asked) / np.float32(255.0)
+    editor = photo_editor(pack, embedding, **how)
+    target = editor.target(**asked)
+    for line in turn_warnings(editor.photo.params, target):
+        warnings.warn(line, ReachWarning, stacklevel=3)
+    return edited_portrait(editor.layers(target)) / np.float32(255.0)
 
 
 def render_params(pack: Pack, params: FaceParams, *, resolution: int | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -32,10 +32,11 @@ from pie_jax.portrait.embedding import Embedding
 from pie_jax.portrait.latent_edits import generated_edit
 from pie_jax.portrait.matching import generator_trust
 from pie_jax.portrait.reading import read_portraits
-from pie_jax.portrait.request import photo_params_of, target_params
+from pie_jax.portrait.request import AXES, photo_params_of, target_params
 from pie_jax.portrait.synthesis import as_pack, synthesise
 from pie_jax.runtime import backend
 
+LARGEST_TURN = 20.0  # degrees away from the photo: beyond it, cheeks come into view that it does not show
 _BATCH = 8  # edits at once on an accelerator
 
 
@@ -124,6 +125,14 @@ class PhotoEditor:
             stacked = jax.tree.map(lambda *fields: jnp.stack(fields), *padded)
             packed = np.asarray(jax.vmap(lambda target: packed_portrait(self.layers(target)))(stacked))
             yield from (unpack_image(one) for one in packed[:len(some)])
+
+
+def turn_warnings(own: FaceParams, target: FaceParams) -> list[str]:
+    """One line for each angle by which `target` [n] turns a photo's face, `own` [n], farther than its pixels go."""
+    changes = np.degrees(np.asarray(target.rotation) - np.asarray(own.rotation))
+    return [f"{name}: the photo's face turns by {change:+.0f} degrees; beyond {LARGEST_TURN:g}, skin comes into view "
+            "that the photo does not show, and looks stretched"
+            for name, change in zip(AXES, changes, strict=True) if name != "roll" and abs(change) > LARGEST_TURN]
 
 
 def photo_editor(pack: Pack, embedding: Embedding, **knobs) -> PhotoEditor:

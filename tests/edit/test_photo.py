@@ -105,3 +105,11 @@ def test_the_pose_of_another_photo(folder, photo, fitted, tmp_path, capsys):
                  "--no-full"]) == 0
     with Image.open(tmp_path / "c.png") as image:  # framed upright, so its pose is about the photo's own
         assert np.abs(np.asarray(image).astype(int) - fitted.portrait).mean() < 12
+
+
+def test_a_turn_farther_than_the_photo_shows_is_told(folder, fitted, capsys):
+    own = float(np.degrees(fitted.params.rotation[1]))
+    assert main([str(folder), "--yaw", f"{own + 25:.2f}", "--no-full", "-o", str(folder / "far.png")]) == 0
+    assert "warning: yaw: the photo's face turns by +25 degrees; beyond 20," in capsys.readouterr().err
+    assert main([str(folder), "--yaw", f"{own + 15:.2f}", "--no-full", "-o", str(folder / "near.png")]) == 0
+    assert "warning" not in capsys.readouterr().err
