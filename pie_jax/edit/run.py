@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     path = _out(arguments)
     how = {"order": arguments.order, "invert_response": not arguments.raw}
     start = start_params(pack.manifest, embedding, share)
-    ends = [target_params(pack, start, **each)[0] for each in _ends(request, arguments.sweep)]  # before any picture
+    ends = [target_params(pack, start, **each)[0] for each in _ends(request, arguments.sweep)]
     if share == 1.0:
         for line in dict.fromkeys(line for end in ends for line in turn_warnings(start, end)):
             print(f"warning: {line}", file=sys.stderr)
