@@ -102,7 +102,8 @@ def _ends(request: dict, sweep: Sweep | None) -> list[dict]:
 
 def _warn(pack: Pack, request: dict, sweep: Sweep | None) -> None:
     """Say once, and not at every frame, which numbers lie beyond what edits of this pack were measured to reach."""
-    lines = [line for each in _ends(request, sweep) for line in range_warnings(pack, **{k: v for k, v in each.items() if k != "like"})]
+    lines = [line for each in _ends(request, sweep)
+             for line in range_warnings(pack, **{k: v for k, v in each.items() if k != "like"})]
     for line in dict.fromkeys(lines):
         print(f"warning: {line}", file=sys.stderr)
     warnings.simplefilter("ignore", ReachWarning)
