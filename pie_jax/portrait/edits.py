@@ -70,20 +70,21 @@ def edit_portrait(pack: Pack | str | os.PathLike, embedding: Embedding, *, yaw: 
     pack = as_pack(pack)
     if detail is not None and not 0.0 <= detail <= 1.0:
         raise UsageError(f"detail: expected 0 to 1, got {detail:g}")
+    check_pack(pack, embedding)
     asked = {"yaw": yaw, "pitch": pitch, "roll": roll, "expression": expression, "light": light, "like": like}
     share = photo_detail(pack.manifest, embedding, detail)
     how = {"order": order, "invert_response": invert_response, "corrections": corrections}
-    check_pack(pack, embedding)
-    if share < 1.0 or generator_trust(pack.manifest, embedding) > 0.0:
+    if share == 1.0:
+        image = _own(pack, embedding, asked, how)
+    else:
+        image = generated_edit(pack, embedding, **asked, **how)
+        if share > 0.0:
+            own = _own(pack, embedding, asked, how)
+            image = share * own + (1.0 - share) * np.asarray(jax.image.resize(image, own.shape, "cubic")).clip(0.0, 1.0)
+    if share < 1.0 or generator_trust(pack.manifest, embedding) > 0.0:  # after the edit, which checked the request
         for line in range_warnings(pack, yaw=yaw, pitch=pitch, roll=roll, expression=expression, light=light):
             warnings.warn(line, ReachWarning, stacklevel=2)
-    if share == 1.0:
-        return _own(pack, embedding, asked, how)
-    image = generated_edit(pack, embedding, **asked, **how)
-    if share == 0.0:
-        return image
-    own = _own(pack, embedding, asked, how)
-    return share * own + (1.0 - share) * np.asarray(jax.image.resize(image, own.shape, "cubic")).clip(0.0, 1.0)
+    return image
 
 
 def _own(pack: Pack, embedding: Embedding, asked: Mapping, how: Mapping) -> np.ndarray:
