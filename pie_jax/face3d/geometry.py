@@ -75,3 +75,18 @@ def px_from_world(points: Array, camera: CameraConfig, *, resolution: int) -> ja
     x = camera.crop_x * resolution + side * crop[..., 0]
     y = camera.crop_y * resolution + side * crop[..., 1]
     return jnp.stack([x, y, crop[..., 2]], axis=-1)
+
+
+def lines_of_sight(places: Array, camera: CameraConfig, *, resolution: int) -> jax.Array:
+    """Directions [..., N, 3], one unit deep, in which the camera sees `places` [..., N, 2] px of a portrait."""
+    check_shape("places", places, (None, 2))
+    crop = jnp.asarray(places) / resolution
+    x = ((crop[..., 0] - camera.crop_x) / camera.crop_size - camera.centre_x) / camera.focal
+    y = ((crop[..., 1] - camera.crop_y) / camera.crop_size - camera.centre_y) / camera.focal
+    return jnp.stack([x, -y, -jnp.ones_like(x)], axis=-1)
+
+
+def camera_from_model(rotation: Array, translation: Array, camera: CameraConfig) -> jax.Array:
+    """Where the camera is, [..., 3] in the model space of a face at `rotation` [..., 3] and `translation` [..., 3]."""
+    away = jnp.asarray([0.0, 0.0, camera.distance]) - jnp.asarray(translation)
+    return jnp.einsum("...i,...ij->...j", away, rotation_matrix(rotation), precision=jax.lax.Precision.HIGHEST)

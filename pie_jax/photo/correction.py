@@ -33,10 +33,10 @@ from pie_jax.photo.windows import narrowest, odd, window_mean
 from pie_jax.programs import kept
 
 _WAY = 0.75  # from the moved photo's broad band to the generator's
-_BROAD = 7 / 512  # portraits: a window's side; three of them are a Gaussian of about 3.5/512
+_BROAD = 5 / 512  # portraits: a window's side; three of them are a Gaussian of about 2.5/512
 _OUTLINE = 9 / 512  # portraits: so near to the person's outline the correction fades out
 _MUCH = 6 / 512  # portraits: a motion after which outlines may disagree
-_WITHIN = 61 / 512  # portraits: the window that must be the face's around what is well within it
+_WITHIN = 21 / 512  # portraits: the window that must be the face's around what is well within it
 _HIDDEN = 5 / 512  # portraits: over so much hidden parts begin
 _LEAST = 1 / 510  # half a level of a picture
 

@@ -6,7 +6,7 @@ The map is backward: for a pixel of the result it names the place in the photo.
 - The eyeballs move with the head, whatever the lids do.
 - The inside of the mouth is stretched between the lips; what the photo does not show of it, `photo.mouth` paints.
 - Lids close until they meet.
-- Ears and hair turn with the head, as a rigid plane through its middle.
+- Ears and hair turn with the head, as a skull of the face model's proportions does (`photo.skull`).
 - Shoulders and frame stay; what is around the head comes along, less and less away from it.
 
 A smooth field joins these parts. It is a screened Poisson problem, solved from coarse to fine.
@@ -28,16 +28,15 @@ from pie_jax.face3d.morphable import FaceParams, MorphableModel, landmark_model,
 from pie_jax.face3d.render import irradiance, project
 from pie_jax.photo.holes import Holes
 from pie_jax.photo.maps import centres, nearest, once, sample, smooth_field
+from pie_jax.photo.skull import head_motion
 from pie_jax.photo.windows import narrowest, odd, widest, window_mean
 from pie_jax.programs import keepable
 
 HIDDEN = 0.02  # of the depth: a point farther behind what is drawn is not seen
 _GRAZING = 0.15  # cosine between the skin's normal and the line of sight: with less the photo does not show it
-_SHELL_DEPTH = -0.35  # model units: the plane of ears and hairline
-_HEAD = (1.55, 1.75, 1.15)  # of the head about the face's middle: half widths, up, down, in the face's own
 _SURE = 1e3  # how much the field holds to the mesh, and to the frame
-_REACH = {"head": 0.1, "still": 0.1, "light": 0.3}  # in portraits: how far from the mesh the field goes over to the
-# rigid head, to rest, and light to none
+_REACH = {"skull": 0.03, "head": 0.1, "still": 0.1, "light": 0.3}  # in portraits: how far from the mesh the field goes
+# over to the skull above the face, to the head beside and below it, to rest, and light to none
 _COARSER = {"motion": 4, "light": 8}  # the smooth fields' pixels, in pixels of the map
 _DISPLAY = 2.2  # a factor of irradiance multiplies sRGB values, as in renderings; linear light, its power of this
 _DARK = 1e-2  # the least irradiance
@@ -45,6 +44,7 @@ _FACTORS = (0.1, 5.0)  # bounds of the factor of linear light where the light ch
 _TURNED = (0.5, 2.0)  # the same where skin turns in the photo's own light; photographs want no power there
 _TEAR = 1.5  # px of the map: a larger step of the motion between neighbouring pixels shows as a seam
 _SLOPE = 13 / 512  # portraits: the width of the slope that such a step is made
+_STRETCH = 0.6  # of the way to the frame: the longest motion
 _BORDER = 12  # px of the map: along the mesh's border its motion goes over to the smooth field
 # The mesh on the photo's landmarks: how far one of them pulls, and how loosely the jaw's and the others are held.
 _BEND_REACH, _BEND_LOOSE = 0.3, (0.5, 0.02)  # model units; none
@@ -156,15 +156,16 @@ def find_motion(model: MorphableModel, holes: Holes, source_face: SourceFace, ta
     shown_depth = sample(source_face.depth, x + displacement[0], y + displacement[1])
     visible = once(hit & ((own_depth <= shown_depth * (1 + HIDDEN)) | mouth | eyes))
 
-    shell, head = _rigid_head((vertices + source_face.vertices)[:, :2] / 2, source, target, camera, resolution)
+    skull, head, over = head_motion((vertices + source_face.vertices)[:, :2] / 2, source, target, camera,
+                                    resolution=resolution)
     pull = {name: 1.0 / (reach * resolution) ** 2 for name, reach in _REACH.items()}
     trust = once(_inside(visible))
-    pulled = pull["head"] * head + pull["still"] * (1 - head)
+    pulled = (pull["head"] * (1 - over) + pull["skull"] * over) * head + pull["still"] * (1 - head)
     sure = once(jnp.where(visible, _SURE * trust, jnp.where(hit, 0.0, pulled)))
-    known = once(jnp.where(visible[None], displacement, jnp.where(hit[None], 0.0, shell * head[None])))
+    known = once(jnp.where(visible[None], displacement, skull * head[None]))
     smooth = once(smooth_field(known, sure, coarser=_COARSER["motion"]))
     field = once(smooth + trust[None] * (jnp.where(visible[None], displacement, smooth) - smooth))
-    field = _untorn(field, spared=spared)
+    field = _framed(_untorn(field, spared=spared))
     around = once(smooth_field(jnp.where(hit[None], light - 1.0, 0.0), jnp.where(hit, _SURE, pull["light"]),
                                coarser=_COARSER["light"]))
     light = jnp.where(hit[None], light, 1.0 + around)
@@ -297,6 +298,14 @@ def _untorn(field, *, spared):
     return field + share[None] * (sloped - field)
 
 
+def _framed(field):
+    """`field` [2, R, R] with a frame that stays: towards it, what moves is squeezed or stretched."""
+    size = field.shape[-1]
+    places = jnp.stack(jnp.broadcast_arrays(*centres(size)))
+    room = _STRETCH * jnp.minimum(places, size - places)
+    return field / jnp.power(1.0 + jnp.square(jnp.square(field / room)), 0.25)
+
+
 def _filled_from_above(displacement, missing):
     """`displacement` [2, R, R] where a mask is set: the place in the photo is that of the pixel above the mask."""
     row = jnp.arange(missing.shape[0])[:, None]
@@ -318,29 +327,3 @@ def _gap(landmarks):
     upper, lower = landmarks[jnp.asarray(_UPPER_LIP)], landmarks[jnp.asarray(_LOWER_LIP)]
     left, right = landmarks[jnp.asarray(_CORNERS)]
     return jnp.linalg.norm((lower - upper).mean(axis=0)) / jnp.linalg.norm(right - left)
-
-
-def _rigid_head(middle_px, source: FaceParams, target: FaceParams, camera: CameraConfig, resolution: int):
-    """The displacement [2, R, R] of a plane through the head that moves with it, and where the head is, [R, R] 0..1."""
-    corners = jnp.asarray([[-1, -1], [1, -1], [1, 1], [-1, 1]], jnp.float32) * 2.0
-    plane = jnp.concatenate([corners, jnp.full((4, 1), _SHELL_DEPTH)], axis=1)
-    a, b = (project(plane, p, camera, resolution=resolution)[:, :2] for p in (target, source))
-    h = _homography(a, b)
-    x, y = centres(resolution)
-    moved = [h[i, 0] * x + h[i, 1] * y + h[i, 2] for i in range(3)]
-    displacement = jnp.stack([moved[0] / moved[2] - x, moved[1] / moved[2] - y])
-    low, high = middle_px.min(axis=0), middle_px.max(axis=0)
-    middle, half = (low + high) / 2, (high - low) / 2
-    x, y = (x - middle[0]) / half[0], (y - middle[1]) / half[1]
-    radius = jnp.sqrt((x / _HEAD[0]) ** 2 + jnp.where(y < 0, y / _HEAD[1], y / _HEAD[2]) ** 2)
-    return displacement, 1 - jax.nn.sigmoid((radius - 1.0) * 10.0)
-
-
-def _homography(a, b):
-    """The 3x3 matrix that takes four points a [4, 2] to b."""
-    rows = []
-    for (x, y), (u, v) in zip(a, b, strict=True):
-        rows.append(jnp.stack([x, y, jnp.ones(()), *jnp.zeros(3), -u * x, -u * y]))
-        rows.append(jnp.stack([*jnp.zeros(3), x, y, jnp.ones(()), -v * x, -v * y]))
-    found = jnp.linalg.solve(jnp.stack(rows), b.reshape(-1))
-    return jnp.append(found, 1.0).reshape(3, 3)

@@ -124,3 +124,16 @@ def test_every_point_before_the_camera_is_found_again(point):
     px = to_px(point[None])
     assert px[0, 2] > 0
     np.testing.assert_allclose(from_px(px)[0], point, atol=5e-5)
+
+
+def test_lines_of_sight_and_the_cameras_place_undo_the_projection():
+    camera, rng = CameraConfig(), np.random.default_rng(5)
+    points = rng.normal(0, 0.5, (6, 3)).astype(np.float32)
+    rotation, translation = np.float32([0.2, -0.4, 0.3]), np.float32([0.1, -0.2, 0.5])
+    world = geometry.world_from_model(points, rotation, translation)
+    px = np.asarray(geometry.px_from_world(world, camera, resolution=128))
+    lines = np.asarray(geometry.lines_of_sight(px[:, :2], camera, resolution=128))
+    np.testing.assert_allclose([0, 0, camera.distance] + px[:, 2:] * lines, world, atol=1e-5)
+    eye = np.asarray(geometry.camera_from_model(rotation, translation, camera))
+    np.testing.assert_allclose(geometry.world_from_model(eye[None], rotation, translation)[0], [0, 0, camera.distance],
+                               atol=1e-5)

@@ -156,3 +156,14 @@ def test_the_mesh_is_bent_on_to_the_points_of_the_photo(photo_pack, source):
     away = nose + np.float32([0.02 * R, 0])
     assert float(sample(bent.face, *away)) == 1
     np.testing.assert_allclose(displacement_at(plain, nose), displacement_at(bent, away), atol=0.5)  # as before, there
+
+
+def test_the_frame_stays_where_a_head_reaches_it(moved, source):
+    beside = dataclasses.replace(source, translation=source.translation + np.float32([0.75, 0.3, 0]))
+    turned = dataclasses.replace(beside, rotation=beside.rotation + np.float32([0.1, 0.25, 0]))
+    for motion in (moved(beside, turned), moved(turned, beside)):
+        across, down = np.asarray(motion.displacement)
+        assert np.abs(across).max() > 5
+        assert np.abs(across[:, [0, -1]]).max() < 0.5 and np.abs(down[[0, -1]]).max() < 0.5
+        x, y = (np.asarray(place) for place in motion.sources())
+        assert 0 <= x.min() and x.max() <= R and 0 <= y.min() and y.max() <= R

@@ -1,0 +1,62 @@
+"""How hair, ears and the skull below them move in the portrait when a head does: without any mesh of their own.
+
+The skull is a dome of the face model's proportions. It stands on the plane through its middle that faces the camera
+half-way between the two poses, so the outline of the turned head comes from the photo's outline, and what lies before
+the plane moves by its own depth.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from pie_jax.arrays import Array
+from pie_jax.config import CameraConfig
+from pie_jax.face3d import geometry
+from pie_jax.face3d.morphable import FaceParams, normalise
+from pie_jax.face3d.render import project
+from pie_jax.photo.maps import centres
+
+_MIDDLE, _HALF = (0.0, 0.35, -0.8), (0.8, 1.05, 0.9)  # model units
+_FLAT = 0.1  # how much flatter than a ball the dome runs out along its outline
+_OVER = (0.35, 0.1)  # model units: from this height on, above the brows, the skull is all that there is; how softly
+_HEAD = (1.9, 2.1, 1.15)  # of the head with its hair about the face's middle: half widths, up, down, in the face's own
+
+
+def head_motion(face_px: Array, source: FaceParams, target: FaceParams, camera: CameraConfig, *,
+                resolution: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """How the head moves from `source` to `target`, FaceParams [n], on a map of R = `resolution` px.
+
+    face_px [V, 2]: where the face's mesh is.
+
+    Returns: [2, R, R] px from each place to where it comes from, x and y; [R, R] 0..1 where the head is, and where it
+    is the skull above the face.
+    """
+    x, y = centres(resolution)
+    places = jnp.stack(jnp.broadcast_arrays(x, y), axis=-1).reshape(-1, 2)
+    points = _points(places, source, target, camera, resolution)
+    back = project(points, source, camera, resolution=resolution)[:, :2]
+    displacement = (back - places).T.reshape(2, resolution, resolution)
+    over = jax.nn.sigmoid((points[:, 1] - _OVER[0]) / _OVER[1]).reshape(resolution, resolution)
+    low, high = face_px.min(axis=0), face_px.max(axis=0)
+    middle, half = (low + high) / 2, (high - low) / 2
+    x, y = (x - middle[0]) / half[0], (y - middle[1]) / half[1]
+    radius = jnp.sqrt((x / _HEAD[0]) ** 2 + jnp.where(y < 0, y / _HEAD[1], y / _HEAD[2]) ** 2)
+    return displacement, 1 - jax.nn.sigmoid((radius - 1.0) * 10.0), over
+
+
+def _points(places, source: FaceParams, target: FaceParams, camera: CameraConfig, resolution: int):
+    """Where the lines of sight through `places` [N, 2] px meet the skull of a head at `target`: [N, 3] model units.
+
+    Beyond the skull's outline: where they meet its plane.
+    """
+    middle, half = jnp.asarray(_MIDDLE), jnp.asarray(_HALF)
+    seen_from = [geometry.camera_from_model(p.rotation, p.translation, camera) for p in (source, target)]
+    facing = normalise(sum(normalise(eye - middle) for eye in seen_from))
+    line = geometry.lines_of_sight(places, camera, resolution=resolution)
+    eye, line = seen_from[1], line @ geometry.rotation_matrix(target.rotation)
+    plane = ((middle - eye) @ facing) / (line @ facing)
+    on_plane = eye[None] + plane[:, None] * line
+    inside = jnp.maximum(1.0 - jnp.square((on_plane - middle[None]) / half[None]).sum(axis=-1), 0.0)  # 1 in the middle
+    before = inside / jnp.sqrt(inside + _FLAT) / jnp.linalg.norm(line / half[None], axis=-1)
+    return on_plane - before[:, None] * line
