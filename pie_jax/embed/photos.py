@@ -192,6 +192,14 @@ def make_folder(photo: Photo) -> None:
                             "-o") from error
 
 
+def leave_folder(photo: Photo) -> None:
+    """Undo `make_folder` where nothing came of the photo, so that another photo of its name can have the folder."""
+    with contextlib.suppress(OSError):
+        if [path.name for path in photo.folder.iterdir()] == [BEGUN]:
+            (photo.folder / BEGUN).unlink()
+            photo.folder.rmdir()
+
+
 def settle(photo: Photo) -> None:
     """Remove from a photo's folder what its report has made needless; what cannot be removed does no harm."""
     for name in ("checkpoint.npz", BEGUN):

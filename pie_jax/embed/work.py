@@ -21,6 +21,7 @@ from pie_jax.config import EmbedConfig
 from pie_jax.embed.photos import (
     BEGUN,
     Photo,
+    leave_folder,
     make_folder,
     settings_hash,
     settle,
@@ -153,6 +154,7 @@ class Work:
                 make_folder(photo)
                 portrait, photograph = self._portrait(pack, photo)
             except PieError as error:
+                leave_folder(photo)
                 _kept_with(photo, error)
                 continue
             portraits.append(portrait)

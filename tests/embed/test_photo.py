@@ -61,6 +61,7 @@ def test_no_face_alone_is_exit_code_5(embed):
     Image.new("RGB", (200, 240), (200, 180, 160)).save("wall.png")
     code, out, err = embed("wall.png")
     assert code == 5 and out == "" and "wall.png: no face found" in err
+    assert not pathlib.Path("out/wall").exists()  # another wall.png, with a face, can have that name
 
 
 def test_the_middle_as_it_is(embed, photo):
