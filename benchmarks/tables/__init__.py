@@ -22,6 +22,7 @@ _BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", flags=re.S
 
 TABLES: dict[str, Callable[[], str]] = {
     "photo-edits": photographs.photo_edits,
+    "mouth-sources": photographs.mouth_sources,
     "view": photographs.view,
     "drive": photographs.drive,
     "judged": photographs.judged,

@@ -46,6 +46,16 @@ def photo_edits() -> str:
                                           if name in found])
 
 
+def mouth_sources() -> str:
+    """What fills an opened mouth: gain in the box of the mouth, by source."""
+    found = next(row for row in reversed(rows_of("photo/mouths.jsonl")) if row["kind"] == "mouths")
+    words = {"mouth_teeth": "smiles that show teeth", "mouth_no_teeth": "smiles that do not"}
+    lines = [(words[name], found[name]) for name in words if name in found]
+    sources = ("lips", "network", "studio", "generator")
+    return markdown(("median gain over the unedited photo, dB", *sources), [
+        (f"{text}, {gains['pairs']} pairs", *(f"{gains[source]:+.2f}" for source in sources)) for text, gains in lines])
+
+
 def view() -> str:
     """The viewer through its own page."""
     row = rows_of("view.jsonl")[-1]

@@ -27,6 +27,7 @@ from pie_jax.programs import kept
 
 _TILE = 512  # px of the whole photo a side that are made at a time
 _WINDOW = 1024  # px a side of what they are made of, at least
+_SHOULDER = 0.5  # linear: light that is added makes nothing brighter than this without easing off
 _JUMP_PX = 3.0  # px of the map: the field is not read between pixels that differ by more
 
 
@@ -210,12 +211,21 @@ def _composed(image, matte, planes, painted, added, to_image, to_places, corner)
     lit = [jnp.where(jnp.abs(factor) > LIGHT_STEP, factor * jnp.where(factor > 0, surely, alpha), 0.0)
            for factor in light]
     changes = (moved > 0) | (lit[0] != 0) | (lit[1] != 0) | (lit[2] != 0)
-    colours = [to_srgb(jnp.clip((here[i] + moved * (there[i] - here[i])) * (1.0 + lit[i]), 0.0, 1.0)) for i in range(3)]
+    colours = [here[i] + moved * (there[i] - here[i]) for i in range(3)]
+    colours = [to_srgb(jnp.clip(_lit(colour, factor), 0.0, 1.0)) for colour, factor in zip(colours, lit, strict=True)]
     if added is not None:
         colours = [jnp.clip(colour + plane, 0.0, 1.0) for colour, plane in zip(colours, added, strict=True)]
         changes |= (added[0] != 0) | (added[1] != 0) | (added[2] != 0)
     changes &= (x >= 0) & (x <= 1) & (y >= 0) & (y <= 1)
     return jnp.where(changes, _packed([255.0 * colour for colour in colours]), tile), changes
+
+
+def _lit(colour, factor):
+    """A plane of linear light times 1 + `factor`; what would come out brighter than `_SHOULDER` eases off towards 1."""
+    bright = colour * (1.0 + factor)
+    start = jnp.clip(jnp.maximum(colour, _SHOULDER), 0.0, 1.0)
+    over = bright - start
+    return jnp.where(over > 0, start + (1.0 - start) * over / jnp.maximum(1.0 - start + over, 1e-6), bright)
 
 
 def _places(to_places, height: int, width: int):

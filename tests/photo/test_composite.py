@@ -165,3 +165,15 @@ def test_light_and_srgb_are_inverse():
     values = np.linspace(0, 1, 101, dtype=np.float32)
     np.testing.assert_allclose(to_srgb(to_linear(values)), values, atol=1e-5)
     assert float(to_linear(np.float32(0.5))) == pytest.approx(0.2140, abs=1e-4)
+
+
+def test_added_light_eases_off_below_white():
+    before = np.linspace(0.0, 1.0, 201, dtype=np.float32)
+    for factor in (0.3, 1.0, 4.0):
+        after = np.asarray(composite._lit(before, np.float32(factor)))
+        dark = before * (1 + factor) <= composite._SHOULDER
+        np.testing.assert_allclose(after[dark], (before * (1 + factor))[dark], rtol=1e-6)
+        assert (np.diff(after) > -1e-6).all() and (after <= 1.0).all() and (after >= before - 1e-6).all()
+        assert (after[before < 0.99] < 1.0).all()  # nothing burns out that was not white
+    np.testing.assert_array_equal(composite._lit(before, np.float32(0.0)), before)
+    np.testing.assert_allclose(composite._lit(before, np.float32(-0.5)), before / 2, rtol=1e-6)
