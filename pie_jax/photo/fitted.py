@@ -69,10 +69,24 @@ def nearest_in_photo(fitted: FittedPhoto, resolution: int) -> np.ndarray:
 
     x and y in px of a map of `resolution` px; a pixel's own place where it lies in the photo, not beyond its border.
     """
-    middles = (np.arange(resolution) + 0.5) / resolution
-    places = fitted.square.to_photo(np.stack(np.meshgrid(middles, middles), axis=-1))
-    nearest = fitted.square.from_photo(np.clip(places, 0.5, np.array(fitted.size) - 0.5))
+    nearest = fitted.square.from_photo(np.clip(_places(fitted, resolution), 0.5, np.array(fitted.size) - 0.5))
     return np.moveaxis(nearest * resolution, -1, 0).astype(np.float32)
+
+
+def inside_photo(fitted: FittedPhoto, resolution: int) -> np.ndarray:
+    """[resolution, resolution]: how far each pixel of the portrait lies from the photo's border, in px of a map.
+
+    A map has `resolution` px. 0 beyond the border.
+    """
+    places = _places(fitted, resolution)
+    away = np.minimum(places, np.array(fitted.size) - places).min(axis=-1)
+    return (np.maximum(away, 0.0) * resolution / fitted.square.side).astype(np.float32)
+
+
+def _places(fitted: FittedPhoto, resolution: int) -> np.ndarray:
+    """[resolution, resolution, 2]: the middle of each pixel of the portrait, px of the photo."""
+    middles = (np.arange(resolution) + 0.5) / resolution
+    return fitted.square.to_photo(np.stack(np.meshgrid(middles, middles), axis=-1))
 
 
 def can_fit(pack: Pack) -> bool:

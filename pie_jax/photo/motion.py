@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pie_jax.arrays import Array
+from pie_jax.arrays import Absent, Array
 from pie_jax.config import CameraConfig
 from pie_jax.face3d import geometry, raster
 from pie_jax.face3d.morphable import FaceParams, MorphableModel, landmark_model, normalise, shape, vertex_normals
@@ -44,7 +44,8 @@ _FACTORS = (0.1, 5.0)  # bounds of the factor of linear light where the light ch
 _TURNED = (0.5, 2.0)  # the same where skin turns in the photo's own light; photographs want no power there
 _TEAR = 1.5  # px of the map: a larger step of the motion between neighbouring pixels shows as a seam
 _SLOPE = 13 / 512  # portraits: the width of the slope that such a step is made
-_STRETCH = 0.6  # of the way to the frame: the longest motion
+_STRETCH, _SHEAR = 0.6, 1.2  # of the way to the frame: the longest motion towards it, and along it
+_RIM = 8 / 512  # portraits: so much along the photo's border stays as it is
 _BORDER = 12  # px of the map: along the mesh's border its motion goes over to the smooth field
 # The mesh on the photo's landmarks: how far one of them pulls, and how loosely the jaw's and the others are held.
 _BEND_REACH, _BEND_LOOSE = 0.3, (0.5, 0.02)  # model units; none
@@ -129,8 +130,11 @@ def source_face_of(model: MorphableModel, holes: Holes, params: FaceParams, came
 
 
 def find_motion(model: MorphableModel, holes: Holes, source_face: SourceFace, target: FaceParams,
-                camera: CameraConfig) -> Motion:
-    """The motion from a photo's face to the `target`, FaceParams [n]."""
+                camera: CameraConfig, *, inside: Array | Absent = None) -> Motion:
+    """The motion from a photo's face to the `target`, FaceParams [n].
+
+    inside [R, R]: how far each pixel is from the photo's border, px of the map; None: that is the frame.
+    """
     resolution, source = source_face.depth.shape[-1], source_face.params
     target = lids_met(model, source, target)
     wanted = shape(model, target)
@@ -165,7 +169,7 @@ def find_motion(model: MorphableModel, holes: Holes, source_face: SourceFace, ta
     known = once(jnp.where(visible[None], displacement, skull * head[None]))
     smooth = once(smooth_field(known, sure, coarser=_COARSER["motion"]))
     field = once(smooth + trust[None] * (jnp.where(visible[None], displacement, smooth) - smooth))
-    field = _framed(_untorn(field, spared=spared))
+    field = _framed(_untorn(field, spared=spared), inside)
     around = once(smooth_field(jnp.where(hit[None], light - 1.0, 0.0), jnp.where(hit, _SURE, pull["light"]),
                                coarser=_COARSER["light"]))
     light = jnp.where(hit[None], light, 1.0 + around)
@@ -298,11 +302,14 @@ def _untorn(field, *, spared):
     return field + share[None] * (sloped - field)
 
 
-def _framed(field):
-    """`field` [2, R, R] with a frame that stays: towards it, what moves is squeezed or stretched."""
+def _framed(field, inside):
+    """`field` [2, R, R] with a frame and a photo's border that stay: towards them what moves is squeezed or sheared."""
     size = field.shape[-1]
     places = jnp.stack(jnp.broadcast_arrays(*centres(size)))
-    room = _STRETCH * jnp.minimum(places, size - places)
+    room = jnp.minimum(places, size - places)  # to the frame, along x and along y
+    room = jnp.minimum(_STRETCH * room, _SHEAR * room[::-1])
+    if inside is not None:
+        room = jnp.minimum(room, jnp.maximum(_SHEAR * (inside[None] - _RIM * size), 1e-3))
     return field / jnp.power(1.0 + jnp.square(jnp.square(field / room)), 0.25)
 
 
