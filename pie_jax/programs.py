@@ -15,6 +15,7 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+import os
 import pathlib
 import threading
 import weakref
@@ -34,6 +35,7 @@ _Class = TypeVar("_Class", bound=type)
 _DIGEST = 32  # bytes of SHA-256 before the data in a file
 _PLATFORMS = {"gpu": "cuda"}
 _MOST = 64  # programs of one function
+_LEVEL = "xla_backend_optimization_level"
 _OLDER_EMITTERS = {"xla_cpu_use_fusion_emitters": False}  # of XLA:CPU: programs as quick, made in less time
 
 
@@ -63,7 +65,8 @@ def kept(*, static_argnames: str | Sequence[str] = (), donate_argnames: str | Se
     donate_argnames: arrays that a caller does not use again; a kept program leaves them alone, `jax.jit` does not.
     level: of LLVM's optimisation where it is compiled for a CPU. 3: for what runs hundreds of times. 0: for what a
       command runs so seldom that making it quick takes longer than it saves; nothing that a search reads is made so.
-      Results of another level differ by rounding, and so may those of `jax.jit`.
+      Results of another level differ by rounding, and so may those of `jax.jit`. A level that XLA_FLAGS names is for
+      every program.
     """
     return lambda function: Kept(function, static_argnames=static_argnames, donate_argnames=donate_argnames,
                                  level=level)
@@ -149,10 +152,13 @@ class Kept:
 
 
 def compiled(lowered: jax.stages.Lowered, *, level: int) -> jax.stages.Compiled:
-    """A lowered program as a `kept` function of that level has it compiled. JaxRuntimeError: XLA cannot."""
-    if not backend().is_cpu:
+    """A lowered program as a `kept` function of that level has it compiled; one that XLA_FLAGS names is for all.
+
+    JaxRuntimeError: XLA cannot.
+    """
+    if not backend().is_cpu or _LEVEL in os.environ.get("XLA_FLAGS", ""):
         return lowered.compile()
-    options: dict = {"xla_backend_optimization_level": level}
+    options: dict = {_LEVEL: level}
     with contextlib.suppress(jax.errors.JaxRuntimeError):  # JAX 0.12 has no older emitters and refuses the name at once
         return lowered.compile(compiler_options=options | _OLDER_EMITTERS)
     return lowered.compile(compiler_options=options)

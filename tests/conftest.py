@@ -1,7 +1,7 @@
 """Strict settings every test runs under.
 
 Two thirds of the suite's work were XLA optimising toys that run once, so it compiles as quickly as it can here.
-Programs that the package keeps state their own level; the golden embedding and the examples run as users run them.
+The golden embedding and the examples run as users run them.
 """
 
 import gc
@@ -11,7 +11,7 @@ import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if "XLA_FLAGS" not in os.environ:
-    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
+    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
     if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones end a process that names this flag
         os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
