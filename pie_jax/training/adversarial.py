@@ -22,7 +22,7 @@ import optax
 from pie_jax.arrays import Array, Weights
 from pie_jax.config import GeneratorConfig, to_dict
 from pie_jax.errors import InputError, UsageError
-from pie_jax.nn.layers import apply
+from pie_jax.nn.layers import apply, initialise
 from pie_jax.nn.stylegan2 import Discriminator, Mapping, Synthesis, to_w_plus
 from pie_jax.training.core import command, loop
 from pie_jax.training.core.loop import TrainState, apply_gradients, step_key
@@ -147,7 +147,7 @@ def new_state(key: Array, config: GeneratorConfig, knobs: AdversarialConfig, map
     """The state before the first step: a generator of these weights and a new discriminator."""
     critic_key, run_key = jax.random.split(key)
     blank = jnp.zeros((4, config.resolution, config.resolution, 3))
-    critic = jax.jit(Discriminator(config).init)(critic_key, blank)["params"]
+    critic = jax.jit(lambda key: initialise(Discriminator(config), key, blank))(critic_key)
     optimiser, critic_optimiser = optimisers(knobs)
     return loop.new_state(run_key, {"mapping": mapping, "synthesis": synthesis}, optimiser, extra={
         "critic": critic, "critic_optimiser": critic_optimiser.init(critic), "w_mean": w_mean,
