@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable
 
@@ -67,6 +68,7 @@ def optimisers(knobs: AdversarialConfig) -> tuple[optax.GradientTransformation, 
     return optax.chain(adam, slower), adam
 
 
+@functools.lru_cache(maxsize=4)
 def adversarial_step(config: GeneratorConfig, knobs: AdversarialConfig, *, with_penalty: bool) -> Callable:
     """The step of `loop.run`, with the penalty of the discriminator's slope or without.
 
