@@ -207,6 +207,7 @@ def read_ahead(command: str) -> bool:
     """Load the programs that the last run of a command used, in threads beside what this run does first.
 
     Call it after `runtime.configure`. A program that is another by now, or is not used after all, costs nothing else.
+    Only the first command of a process reads and is noted: later ones find most programs in memory.
     Returns whether there was such a run.
     """
     folder = _folder()
@@ -215,6 +216,9 @@ def read_ahead(command: str) -> bool:
     note = folder / f"{command}.json"
     names = read_json(note).get("programs")
     names = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    _begun.append(len(_used))
+    if len(_begun) > 1:
+        return bool(names)
     for name in names:
         _ahead[name] = _Program(functools.partial(_loaded, folder / pathlib.PurePath(name).name))
         _makers().submit(_ahead[name].ready)
@@ -224,6 +228,7 @@ def read_ahead(command: str) -> bool:
 
 _ahead: dict[str, _Program] = {}  # those being read, by their files' names
 _used: list[str] = []  # the names of those that this process used
+_begun: list[int] = []  # how many those were when each of its commands began
 
 
 def beside(work: Callable[[], Any]) -> None:
@@ -253,9 +258,11 @@ def _type_of(leaf: Any) -> tuple:
 
 
 def _note_used(note: pathlib.Path, known: list[str]) -> None:
-    if _used and set(_used) != set(known):
+    first, *later = _begun
+    used = _used[first:later[0] if later else None]
+    if used and set(used) != set(known):
         with contextlib.suppress(PieError, OSError):
-            write_json(note, {"programs": list(dict.fromkeys(_used))})
+            write_json(note, {"programs": list(dict.fromkeys(used))})
 
 
 def _loaded(path: pathlib.Path) -> Callable | None:

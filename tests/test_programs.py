@@ -22,6 +22,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(programs, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(programs, "keeps_programs", lambda: True)
     monkeypatch.setattr(programs, "_used", [])
+    monkeypatch.setattr(programs, "_begun", [])
     monkeypatch.setattr(programs, "_ahead", {})
     return tmp_path / "traced"
 
@@ -135,13 +136,17 @@ def test_inside_another_program_it_is_part_of_that(folder):
 
 
 def test_the_last_runs_programs_are_read_ahead(folder, monkeypatch):
-    result(made()[0], by=2.0)
     monkeypatch.setattr(programs.atexit, "register", lambda *work: at_end.append(work))
     at_end = []
-    programs.read_ahead("edit")
+    assert not programs.read_ahead("edit")
+    result(made()[0], by=2.0)
+    assert not programs.read_ahead("embed")  # a second command of this process
+    result(made()[0], by=3.0)
     for work, *arguments in at_end:
         work(*arguments)
+    assert len(at_end) == 1 and programs.read_ahead("edit") and not programs._ahead
     programs._used.clear()
+    programs._begun.clear()
     programs.read_ahead("edit")
     (ahead,) = programs._ahead.values()
     ahead.ready()
