@@ -25,7 +25,19 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 if (folder := runtime.cache_folder()) is not None:  # what tests compile is not what users' commands should find
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder.parent / "tests"))
+    runtime._use_cache(pathlib.Path(os.environ["JAX_COMPILATION_CACHE_DIR"]))
 runtime.choose_bounds(runtime.Backend(platform="cpu").bounds)  # no command in this process measures others
+
+
+LONG = ("training/test_few_pictures.py", "reliability/test_kill.py", "embed/test_photo.py", "portrait/test_golden.py",
+        "training/test_mouth.py", "training/test_encoder.py", "portrait/test_sharding.py", "embed/test_share.py",
+        "embed/test_embed.py", "training/test_generator.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Long modules first: none is left for one process at the end, while others have nothing to do."""
+    here = pathlib.Path(__file__).parent
+    items.sort(key=lambda item: item.path.relative_to(here).as_posix() not in LONG)
 
 
 _MANY = 30_000  # memory maps; Linux lets a process have 65 530, and every program of XLA:CPU takes some
@@ -35,6 +47,7 @@ _MUCH = 2.5e9  # bytes of memory
 @pytest.fixture(scope="module", autouse=True)
 def few_programs():
     """Let go of programs between modules, before a process has as many maps as it may, or much memory."""
+    gc.freeze()  # each collection would go through all that earlier modules have left
     yield
     maps, pages = pathlib.Path("/proc/self/maps"), pathlib.Path("/proc/self/statm")
     if maps.is_file() and (maps.read_bytes().count(b"\n") > _MANY
@@ -43,6 +56,7 @@ def few_programs():
 
         programs.forget()
         jax.clear_caches()
+        gc.unfreeze()
         gc.collect()
 
 
