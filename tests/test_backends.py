@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from pie_jax import energy, optimise, runtime
 from pie_jax.bounds import committed_bounds
-from pie_jax.config import StageConfig, VGGConfig
+from pie_jax.config import StageConfig
 from pie_jax.face3d import raster, visibility
 from pie_jax.nn import layers
 from pie_jax.optimise import step
@@ -20,10 +20,6 @@ from pie_jax.training.core import loop
 
 GPU = runtime.Backend(platform="gpu")
 CPU = runtime.Backend(platform="cpu")
-# compiling is what takes time here, so the generator is the smallest there is
-CONFIGS = dataclasses.replace(
-    toy.CONFIGS, **toy.layers_for(dataclasses.replace(toy.GENERATOR, resolution=8)),
-    perceptual=VGGConfig(width=4, resolution=16, layers=("conv1_1",)))
 ONE_THREAD = runtime.Backend(platform="cpu", bounds=committed_bounds(1, shares_products=True))
 
 
@@ -116,12 +112,12 @@ def test_the_rasterizer_draws_the_same_in_turns_of_any_size():
 @pytest.mark.parametrize("lazy", [1, 2])
 def test_a_scanned_chunk_is_its_single_steps(lazy):
     """The whole energy of a toy pack: 7 of 12 steps, in one program and step by step."""
-    pack = toy.toy_pack(jax.random.key(0), configs=CONFIGS)
+    pack = toy.toy_pack(jax.random.key(0), configs=toy.SMALLEST)
     described = energy.portrait_energy(pack)
     target = energy.prepare_target(pack, toy.portraits(jax.random.key(1), 2, pack=pack))
     inputs = energy.energy_inputs(pack, target)
     start = np.random.default_rng(2).normal(size=(2, 1, toy.W_DIM))
-    latent = jnp.repeat(jnp.asarray(start, jnp.float32), CONFIGS.generator.num_layers, axis=1)
+    latent = jnp.repeat(jnp.asarray(start, jnp.float32), toy.SMALLEST.generator.num_layers, axis=1)
     stage = StageConfig(space="w_plus", steps=12, chunk=4, learning_rate=0.02, optimiser="adam", lazy_interval=lazy)
     keys = optimise.portrait_keys(jnp.arange(2))
 

@@ -11,7 +11,7 @@ import pytest
 import toy
 
 from pie_jax import energy, optimise
-from pie_jax.config import TERMS, EnergyConfig, StageConfig, VGGConfig
+from pie_jax.config import TERMS, EnergyConfig, StageConfig
 from pie_jax.errors import PackError
 from pie_jax.face3d.render import Rendering, VertexRendering
 from pie_jax.optimise import step
@@ -19,10 +19,7 @@ from pie_jax.pack.inference import synthesise
 
 EVERYTHING = EnergyConfig(render_resolution=16, weight_l2=10.0, weight_landmark=1e-5)
 portrait_energy_module = sys.modules[energy.PortraitEnergy.__module__]  # its name is also a function's
-# compiling is what takes time here, so the generator is the smallest there is
-CONFIGS = dataclasses.replace(
-    toy.CONFIGS, **toy.layers_for(dataclasses.replace(toy.GENERATOR, resolution=8)), energy=EVERYTHING,
-    perceptual=VGGConfig(width=4, resolution=16, layers=("conv1_1",)))
+CONFIGS = dataclasses.replace(toy.SMALLEST, energy=EVERYTHING)
 LAYERS = CONFIGS.generator.num_layers
 STAGE = StageConfig(space="w_plus", steps=12, chunk=6, learning_rate=30.0)
 
