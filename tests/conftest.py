@@ -38,6 +38,8 @@ def pytest_collection_modifyitems(items):
     """Long modules first: none is left for one process at the end, while others have nothing to do."""
     here = pathlib.Path(__file__).parent
     items.sort(key=lambda item: item.path.relative_to(here).as_posix() not in LONG)
+    for item in items:  # a program that the other process has half written is compiled, as `runtime` has it for users
+        item.add_marker(pytest.mark.filterwarnings("ignore:Error (reading|writing) persistent compilation cache"))
 
 
 _MANY = 30_000  # memory maps; Linux lets a process have 65 530, and every program of XLA:CPU takes some
