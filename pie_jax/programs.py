@@ -15,6 +15,7 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+import os
 import pathlib
 import threading
 import weakref
@@ -34,6 +35,7 @@ _Class = TypeVar("_Class", bound=type)
 _DIGEST = 32  # bytes of SHA-256 before the data in a file
 _PLATFORMS = {"gpu": "cuda"}
 _MOST = 64  # programs of one function
+_LEVEL = "xla_backend_optimization_level"
 _OLDER_EMITTERS = {"xla_cpu_use_fusion_emitters": False}  # of XLA:CPU: programs as quick, made in less time
 
 
@@ -63,7 +65,8 @@ def kept(*, static_argnames: str | Sequence[str] = (), donate_argnames: str | Se
     donate_argnames: arrays that a caller does not use again; a kept program leaves them alone, `jax.jit` does not.
     level: of LLVM's optimisation where it is compiled for a CPU. 3: for what runs hundreds of times. 0: for what a
       command runs so seldom that making it quick takes longer than it saves; nothing that a search reads is made so.
-      Results of another level differ by rounding, and so may those of `jax.jit`.
+      Results of another level differ by rounding, and so may those of `jax.jit`. A level that XLA_FLAGS names is for
+      every program.
     """
     return lambda function: Kept(function, static_argnames=static_argnames, donate_argnames=donate_argnames,
                                  level=level)
@@ -149,10 +152,13 @@ class Kept:
 
 
 def compiled(lowered: jax.stages.Lowered, *, level: int) -> jax.stages.Compiled:
-    """A lowered program as a `kept` function of that level has it compiled. JaxRuntimeError: XLA cannot."""
-    if not backend().is_cpu:
+    """A lowered program as a `kept` function of that level has it compiled; one that XLA_FLAGS names is for all.
+
+    JaxRuntimeError: XLA cannot.
+    """
+    if not backend().is_cpu or _LEVEL in os.environ.get("XLA_FLAGS", ""):
         return lowered.compile()
-    options: dict = {"xla_backend_optimization_level": level}
+    options: dict = {_LEVEL: level}
     with contextlib.suppress(jax.errors.JaxRuntimeError):  # JAX 0.12 has no older emitters and refuses the name at once
         return lowered.compile(compiler_options=options | _OLDER_EMITTERS)
     return lowered.compile(compiler_options=options)
@@ -201,6 +207,7 @@ def read_ahead(command: str) -> bool:
     """Load the programs that the last run of a command used, in threads beside what this run does first.
 
     Call it after `runtime.configure`. A program that is another by now, or is not used after all, costs nothing else.
+    Only the first command of a process reads and is noted: later ones find most programs in memory.
     Returns whether there was such a run.
     """
     folder = _folder()
@@ -209,6 +216,9 @@ def read_ahead(command: str) -> bool:
     note = folder / f"{command}.json"
     names = read_json(note).get("programs")
     names = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    _begun.append(len(_used))
+    if len(_begun) > 1:
+        return bool(names)
     for name in names:
         _ahead[name] = _Program(functools.partial(_loaded, folder / pathlib.PurePath(name).name))
         _makers().submit(_ahead[name].ready)
@@ -218,6 +228,7 @@ def read_ahead(command: str) -> bool:
 
 _ahead: dict[str, _Program] = {}  # those being read, by their files' names
 _used: list[str] = []  # the names of those that this process used
+_begun: list[int] = []  # how many those were when each of its commands began
 
 
 def beside(work: Callable[[], Any]) -> None:
@@ -247,9 +258,11 @@ def _type_of(leaf: Any) -> tuple:
 
 
 def _note_used(note: pathlib.Path, known: list[str]) -> None:
-    if _used and set(_used) != set(known):
+    first, *later = _begun
+    used = _used[first:later[0] if later else None]
+    if used and set(used) != set(known):
         with contextlib.suppress(PieError, OSError):
-            write_json(note, {"programs": list(dict.fromkeys(_used))})
+            write_json(note, {"programs": list(dict.fromkeys(used))})
 
 
 def _loaded(path: pathlib.Path) -> Callable | None:

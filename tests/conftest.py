@@ -1,7 +1,7 @@
 """Strict settings every test runs under.
 
 Two thirds of the suite's work were XLA optimising toys that run once, so it compiles as quickly as it can here.
-Programs that the package keeps state their own level; the golden embedding and the examples run as users run them.
+The golden embedding and the examples run as users run them.
 """
 
 import gc
@@ -11,7 +11,7 @@ import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if "XLA_FLAGS" not in os.environ:
-    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
+    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
     if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones end a process that names this flag
         os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
@@ -25,7 +25,21 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 if (folder := runtime.cache_folder()) is not None:  # what tests compile is not what users' commands should find
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder.parent / "tests"))
+    runtime._use_cache(pathlib.Path(os.environ["JAX_COMPILATION_CACHE_DIR"]))
 runtime.choose_bounds(runtime.Backend(platform="cpu").bounds)  # no command in this process measures others
+
+
+LONG = ("training/test_few_pictures.py", "reliability/test_kill.py", "embed/test_photo.py", "portrait/test_golden.py",
+        "training/test_mouth.py", "training/test_encoder.py", "portrait/test_sharding.py", "embed/test_share.py",
+        "embed/test_embed.py", "training/test_generator.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Long modules first: none is left for one process at the end, while others have nothing to do."""
+    here = pathlib.Path(__file__).parent
+    items.sort(key=lambda item: item.path.relative_to(here).as_posix() not in LONG)
+    for item in items:  # a program that the other process has half written is compiled, as `runtime` has it for users
+        item.add_marker(pytest.mark.filterwarnings("ignore:Error (reading|writing) persistent compilation cache"))
 
 
 _MANY = 30_000  # memory maps; Linux lets a process have 65 530, and every program of XLA:CPU takes some
@@ -35,6 +49,7 @@ _MUCH = 2.5e9  # bytes of memory
 @pytest.fixture(scope="module", autouse=True)
 def few_programs():
     """Let go of programs between modules, before a process has as many maps as it may, or much memory."""
+    gc.freeze()  # each collection would go through all that earlier modules have left
     yield
     maps, pages = pathlib.Path("/proc/self/maps"), pathlib.Path("/proc/self/statm")
     if maps.is_file() and (maps.read_bytes().count(b"\n") > _MANY
@@ -43,6 +58,7 @@ def few_programs():
 
         programs.forget()
         jax.clear_caches()
+        gc.unfreeze()
         gc.collect()
 
 

@@ -112,12 +112,12 @@ def test_the_rasterizer_draws_the_same_in_turns_of_any_size():
 @pytest.mark.parametrize("lazy", [1, 2])
 def test_a_scanned_chunk_is_its_single_steps(lazy):
     """The whole energy of a toy pack: 7 of 12 steps, in one program and step by step."""
-    pack = toy.toy_pack(jax.random.key(0))
+    pack = toy.toy_pack(jax.random.key(0), configs=toy.SMALLEST)
     described = energy.portrait_energy(pack)
     target = energy.prepare_target(pack, toy.portraits(jax.random.key(1), 2, pack=pack))
     inputs = energy.energy_inputs(pack, target)
     start = np.random.default_rng(2).normal(size=(2, 1, toy.W_DIM))
-    latent = jnp.repeat(jnp.asarray(start, jnp.float32), toy.LAYERS, axis=1)
+    latent = jnp.repeat(jnp.asarray(start, jnp.float32), toy.SMALLEST.generator.num_layers, axis=1)
     stage = StageConfig(space="w_plus", steps=12, chunk=4, learning_rate=0.02, optimiser="adam", lazy_interval=lazy)
     keys = optimise.portrait_keys(jnp.arange(2))
 

@@ -22,6 +22,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(programs, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(programs, "keeps_programs", lambda: True)
     monkeypatch.setattr(programs, "_used", [])
+    monkeypatch.setattr(programs, "_begun", [])
     monkeypatch.setattr(programs, "_ahead", {})
     return tmp_path / "traced"
 
@@ -135,13 +136,17 @@ def test_inside_another_program_it_is_part_of_that(folder):
 
 
 def test_the_last_runs_programs_are_read_ahead(folder, monkeypatch):
-    result(made()[0], by=2.0)
     monkeypatch.setattr(programs.atexit, "register", lambda *work: at_end.append(work))
     at_end = []
-    programs.read_ahead("edit")
+    assert not programs.read_ahead("edit")
+    result(made()[0], by=2.0)
+    assert not programs.read_ahead("embed")  # a second command of this process
+    result(made()[0], by=3.0)
     for work, *arguments in at_end:
         work(*arguments)
+    assert len(at_end) == 1 and programs.read_ahead("edit") and not programs._ahead
     programs._used.clear()
+    programs._begun.clear()
     programs.read_ahead("edit")
     (ahead,) = programs._ahead.values()
     ahead.ready()
@@ -152,6 +157,20 @@ def test_the_last_runs_programs_are_read_ahead(folder, monkeypatch):
 
 
 def test_a_compiler_without_the_older_emitters_compiles_all_the_same(monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS", raising=False)  # a level that it names is for all
     monkeypatch.setattr(programs, "_OLDER_EMITTERS", {"xla_cpu_no_such_option": False})
     for level in (0, 1, 3):
         assert programs.compiled(jax.jit(lambda x: 2.0 * x).lower(1.5), level=level)(1.5) == 3.0
+
+
+@pytest.mark.parametrize("flags,named", [("", 3), ("--xla_backend_optimization_level=1", None)])
+def test_a_level_of_the_users_own_is_for_all(monkeypatch, flags, named):
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    given = []
+
+    class Lowered:
+        def compile(self, *, compiler_options=None):
+            given.append(compiler_options)
+
+    programs.compiled(Lowered(), level=3)
+    assert [options and options["xla_backend_optimization_level"] for options in given] == [named]

@@ -26,7 +26,7 @@ from pie_jax.cli.command import Parser, add_debug
 from pie_jax.config import CameraConfig
 from pie_jax.errors import UsageError
 from pie_jax.imaging import face_crop
-from pie_jax.nn.layers import BatchNorm, Conv, update_batch_stats
+from pie_jax.nn.layers import BatchNorm, Conv, initialise, update_batch_stats
 from pie_jax.nn.regressor import ResidualBlock
 from pie_jax.nn.vgg import Flat
 from pie_jax.training.core import command, loop
@@ -162,7 +162,7 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     data = crops_of(open_data(arguments.data), STUDIO_CAMERA)
     faces = data.rows(np.arange(0, data.training_rows, data.views), fields=("params",))["params"][:, FACE]
     key, init_key = jax.random.split(jax.random.key(arguments.seed))
-    judge = Judge().init(init_key, jnp.zeros((1, RESOLUTION, RESOLUTION, 3)))["params"]
+    judge = initialise(Judge(), init_key, jnp.zeros((1, RESOLUTION, RESOLUTION, 3)))
     weights = {"judge": judge, "head": {"kernel": jnp.zeros((Judge.size, len(FACE))),
                                         "bias": jnp.asarray(faces.mean(axis=0))}}
     step = make_step(shown_weights(faces), peak=arguments.rate)

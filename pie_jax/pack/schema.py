@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Mapping
 from typing import Any
@@ -19,9 +20,13 @@ from pie_jax.programs import kept_json
 def schema(part: str, configs: PackConfigs) -> Weights:
     """The tree of `jax.ShapeDtypeStruct` that the module itself says a network part has.
 
-    Nothing is computed: every module is traced by `jax.eval_shape` on an input of batch 1.
+    Nothing is computed: every module is traced by `jax.eval_shape` on an input of batch 1, once in a process.
     """
-    config = configs.of(part)
+    return jax.tree.map(lambda leaf: leaf, _traced(part, configs.of(part)))  # dictionaries of the caller's own
+
+
+@functools.lru_cache(maxsize=128)
+def _traced(part: str, config: Any) -> Weights:
     if config is None:
         raise ValueError(f"part: no config for {part!r}")
 
@@ -47,12 +52,17 @@ def schema(part: str, configs: PackConfigs) -> Weights:
     return shapes(rignet.RigNet(config), (1, config.num_layers, config.w_dim), rig_input.shape)
 
 
+@functools.lru_cache(maxsize=128)
+def _shapes(part: str, config: Any) -> dict[str, list[int]]:
+    def shapes() -> dict[str, list[int]]:
+        return {name: list(leaf.shape) for name, leaf in flatten(_traced(part, config)).items()}
+
+    return kept_json(f"shapes-{part}", config, shapes)
+
+
 def check_weights(part: str, weights: Weights, configs: PackConfigs, *, where: str = "weights") -> None:
     """PackError unless `weights` has exactly the keys and shapes that the module declares."""
-    def shapes() -> dict[str, list[int]]:
-        return {name: list(leaf.shape) for name, leaf in flatten(schema(part, configs)).items()}
-
-    expected, got = kept_json(f"shapes-{part}", configs.of(part), shapes), flatten(weights)
+    expected, got = _shapes(part, configs.of(part)), flatten(weights)
     differences = (("lacks", set(expected) - set(got)), ("has an unknown", set(got) - set(expected)))
     for problem, names in differences:
         if names:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable
 
@@ -22,7 +23,7 @@ import optax
 from pie_jax.arrays import Array, Weights
 from pie_jax.config import GeneratorConfig, to_dict
 from pie_jax.errors import InputError, UsageError
-from pie_jax.nn.layers import apply
+from pie_jax.nn.layers import apply, initialise
 from pie_jax.nn.stylegan2 import Discriminator, Mapping, Synthesis, to_w_plus
 from pie_jax.training.core import command, loop
 from pie_jax.training.core.loop import TrainState, apply_gradients, step_key
@@ -67,6 +68,7 @@ def optimisers(knobs: AdversarialConfig) -> tuple[optax.GradientTransformation, 
     return optax.chain(adam, slower), adam
 
 
+@functools.lru_cache(maxsize=4)
 def adversarial_step(config: GeneratorConfig, knobs: AdversarialConfig, *, with_penalty: bool) -> Callable:
     """The step of `loop.run`, with the penalty of the discriminator's slope or without.
 
@@ -147,7 +149,7 @@ def new_state(key: Array, config: GeneratorConfig, knobs: AdversarialConfig, map
     """The state before the first step: a generator of these weights and a new discriminator."""
     critic_key, run_key = jax.random.split(key)
     blank = jnp.zeros((4, config.resolution, config.resolution, 3))
-    critic = jax.jit(Discriminator(config).init)(critic_key, blank)["params"]
+    critic = jax.jit(lambda key: initialise(Discriminator(config), key, blank))(critic_key)
     optimiser, critic_optimiser = optimisers(knobs)
     return loop.new_state(run_key, {"mapping": mapping, "synthesis": synthesis}, optimiser, extra={
         "critic": critic, "critic_optimiser": critic_optimiser.init(critic), "w_mean": w_mean,

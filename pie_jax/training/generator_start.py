@@ -48,23 +48,25 @@ def initial_weights(key: jax.Array, config: GeneratorConfig, pack: Pack | None) 
     import jax
     import jax.numpy as jnp
 
+    from pie_jax.nn.layers import initialise
     from pie_jax.nn.stylegan2 import Synthesis
     from pie_jax.training.supervised import fit_mapping, within_span
 
     shape = jnp.zeros((1, config.num_layers, config.w_dim))
-    synthesis = within_span(jax.jit(Synthesis(config).init)(key, shape)["params"], dim=config.w_dim)
+    new = jax.jit(lambda key: initialise(Synthesis(config), key, shape))(key)
     old = pack.weights.get("generator") if pack is not None else None
     if pack is not None and old is not None:
         before = pack.configs.generator.resolution
-        return old["mapping"], grow(synthesis, old["synthesis"]), f"from the pack's generator at {before} px"
+        synthesis = grow(within_span(new, dim=config.w_dim), old["synthesis"])
+        return old["mapping"], synthesis, f"from the pack's generator at {before} px"
     if not config.mapping_linear_output:  # nothing is known of the scenes: an ordinary mapping network
         from pie_jax.nn.stylegan2 import Mapping
 
-        mapping = jax.jit(Mapping(config).init)(jax.random.fold_in(key, 1), jnp.zeros((1, config.z_dim)))["params"]
-        new = jax.jit(Synthesis(config).init)(key, shape)["params"]
+        z = jnp.zeros((1, config.z_dim))
+        mapping = jax.jit(lambda key: initialise(Mapping(config), key, z))(jax.random.fold_in(key, 1))
         return mapping, new, "new"
     mapping, r2 = fit_mapping(config)
-    return mapping, synthesis, f"new; mapping fitted to the scene code, R^2 {r2:.4f}"
+    return mapping, within_span(new, dim=config.w_dim), f"new; mapping fitted to the scene code, R^2 {r2:.4f}"
 
 
 def start_pack(arguments: argparse.Namespace) -> Pack | None:

@@ -8,6 +8,7 @@ teeth that look photographed (non-saturating loss with R1, arXiv 1801.04406).
 from __future__ import annotations
 
 import argparse
+import functools
 import pathlib
 from collections.abc import Callable
 
@@ -56,6 +57,7 @@ def painting_loss(painted: Array, truth: Array, mask: Array) -> jax.Array:
     return jnp.mean((pixels + EDGES * edges) / (3.0 * inside))
 
 
+@functools.lru_cache(maxsize=4)
 def make_step(config: MouthConfig, *, peak: float, critic_weight: float, critic_from: float) -> Callable:
     """The step of `loop.run`: batch {"frames" uint8 [B, H, W, 3], "masks" uint8 [B, H, W]}."""
     network, critic = MouthNet(config), MouthCritic()

@@ -120,12 +120,17 @@ def detail_fidelity(key: Array, pack: Pack, *, count: int = 4) -> tuple[int, flo
     px = energies.portrait_energy(pack, config=asked).edit_resolution
     if px == generator.resolution:
         return px, float("inf")
-    w = inference.map_z(generator, weights, jax.random.normal(key, (count, generator.z_dim)))
-    w_plus = to_w_plus(w, generator.num_layers)
-    partial_image, full = (
-        jnp.clip(resize_area(inference.synthesise(generator, weights, w_plus, resolution=r), px), 0, 1)
-        for r in (px, generator.resolution))
-    return px, float(jnp.median(psnr(partial_image, full)))
+
+    @jax.jit
+    def decibels(weights):
+        w = inference.map_z(generator, weights, jax.random.normal(key, (count, generator.z_dim)))
+        w_plus = to_w_plus(w, generator.num_layers)
+        partial_image, full = (
+            jnp.clip(resize_area(inference.synthesise(generator, weights, w_plus, resolution=r), px), 0, 1)
+            for r in (px, generator.resolution))
+        return psnr(partial_image, full)
+
+    return px, float(np.median(decibels(weights)))
 
 
 def _weights(pull: dict[str, float], ratios: dict[str, float]) -> dict[str, float]:

@@ -20,7 +20,6 @@ from pie_jax.config import (
     EnergyConfig,
     PrecisionConfig,
     StageConfig,
-    VGGConfig,
     from_dict,
     to_dict,
 )
@@ -29,10 +28,7 @@ from pie_jax.nn import layers
 from pie_jax.pack import inference
 from pie_jax.portrait import Embedding, embed_portraits
 
-# compiling is what takes time here, so the generator is the smallest there is
-CONFIGS = dataclasses.replace(
-    toy.CONFIGS, **toy.layers_for(dataclasses.replace(toy.GENERATOR, resolution=8)),
-    perceptual=VGGConfig(width=4, resolution=16, layers=("conv1_1",)))
+CONFIGS = toy.SMALLEST
 
 
 # ------------------------------------------------------------------------------------------ policies

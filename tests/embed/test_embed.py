@@ -238,7 +238,7 @@ def test_a_bug_is_one_line_unless_debug(embed, monkeypatch, pack_folder, capsys)
 
 def command_line(pack_folder, out):
     return [sys.executable, "-m", "pie_jax.embed", str(pack_folder / "a.png"), "--pack", str(pack_folder),
-            "-o", str(out), "--steps", "2000,50"]
+            "-o", str(out), "--steps", "800,50"]
 
 
 @pytest.fixture(scope="module")

@@ -106,7 +106,7 @@ def finished(out) -> dict[str, int]:
 
 
 def test_two_processes_do_every_photo_once_and_a_lost_one_costs_its_own(place, tmp_path):
-    out, steps = tmp_path / "out", ("--steps", "1500,2")
+    out, steps = tmp_path / "out", ("--steps", "500,2")
     flags = ("--coordinator", f"127.0.0.1:{free_port()}", "--processes", 2)
     survivor, lost = (start(place, out, *steps, *flags, "--process", i) for i in range(2))
     shares = [{"0", "2", "4"}, {"1", "3", "5"}]

@@ -11,7 +11,7 @@ import pytest
 import toy
 
 from pie_jax import energy, optimise
-from pie_jax.config import TERMS, EnergyConfig, StageConfig, VGGConfig
+from pie_jax.config import TERMS, EnergyConfig, StageConfig
 from pie_jax.errors import PackError
 from pie_jax.face3d.render import Rendering, VertexRendering
 from pie_jax.optimise import step
@@ -19,10 +19,7 @@ from pie_jax.pack.inference import synthesise
 
 EVERYTHING = EnergyConfig(render_resolution=16, weight_l2=10.0, weight_landmark=1e-5)
 portrait_energy_module = sys.modules[energy.PortraitEnergy.__module__]  # its name is also a function's
-# compiling is what takes time here, so the generator is the smallest there is
-CONFIGS = dataclasses.replace(
-    toy.CONFIGS, **toy.layers_for(dataclasses.replace(toy.GENERATOR, resolution=8)), energy=EVERYTHING,
-    perceptual=VGGConfig(width=4, resolution=16, layers=("conv1_1",)))
+CONFIGS = dataclasses.replace(toy.SMALLEST, energy=EVERYTHING)
 LAYERS = CONFIGS.generator.num_layers
 STAGE = StageConfig(space="w_plus", steps=12, chunk=6, learning_rate=30.0)
 
@@ -195,7 +192,7 @@ def test_gradient_against_finite_differences_in_float64(monkeypatch):
         monkeypatch.setattr(portrait_energy_module, "synthesise", paint)
 
         def double(tree):
-            return jax.tree.map(lambda x: jnp.asarray(x, jnp.float64) if x.dtype == jnp.float32 else x, tree)
+            return jax.tree.map(lambda x: jnp.asarray(np.float64(x)) if x.dtype == jnp.float32 else x, tree)
 
         inputs, latent = double(inputs), double(latent)
         gradient = np.asarray(evaluate(described, inputs, latent)[2])
@@ -205,7 +202,7 @@ def test_gradient_against_finite_differences_in_float64(monkeypatch):
             direction = rng.normal(size=latent.shape)
             high, low = (evaluate(described, inputs, latent + s * direction)[0] for s in (h, -h))
             np.testing.assert_allclose(np.sum(gradient * direction), float((high - low)[0]) / (2 * h), rtol=2e-4)
-    jax.clear_caches()  # nothing traced with the replacement may be found again
+    evaluate.clear_cache()  # nothing traced with the replacement may be found again
 
 
 def test_samples_of_one_control_each():
@@ -284,7 +281,8 @@ def test_a_coarse_portrait_is_compared_at_the_size_that_is_read():
         return jax.jit(described.parts)(inputs, latent, optimise.portrait_keys(jnp.arange(2)))
 
     small, full = parts(coarse), parts(plain)
-    images = synthesise(generator, pack.weights["generator"], latent, resolution=8)
+    paint = jax.jit(partial(synthesise, generator, resolution=8))
+    images = paint(pack.weights["generator"], latent)
     expected = jnp.mean(jnp.square(images - portraits.reshape(2, 8, 2, 8, 2, 3).mean((2, 4))), axis=(1, 2, 3))
     np.testing.assert_allclose(small["l2"], expected, rtol=1e-5)
     for name in set(full) - {"l2"}:

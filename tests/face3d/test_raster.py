@@ -206,9 +206,12 @@ def test_vmap_over_triangles():
     vertices, triangles = ball(8, 9, 24)
     several = np.stack([triangles, np.roll(triangles, 5, 0), triangles[:, [1, 2, 0]]])
     function = functools.partial(raster.rasterize, height=24, width=24)
-    expected = [function(vertices, t).depth for t in several]
-    np.testing.assert_allclose(jax.vmap(function, (None, 0))(vertices, several).depth, np.stack(expected), atol=1e-6)
-    both = jax.vmap(jax.vmap(function, (0, None)), (None, 0))(np.stack([vertices, vertices + 1]), several).depth
+    one = jax.jit(function)
+    expected = [one(vertices, t).depth for t in several]
+    mapped = jax.jit(jax.vmap(function, (None, 0)))(vertices, several).depth
+    np.testing.assert_allclose(mapped, np.stack(expected), atol=1e-6)
+    twice = jax.jit(jax.vmap(jax.vmap(function, (0, None)), (None, 0)))
+    both = twice(np.stack([vertices, vertices + 1]), several).depth
     np.testing.assert_allclose(both[:, 0], np.stack(expected), atol=1e-6)
 
 

@@ -46,7 +46,7 @@ def test_a_block_of_large_maps_takes_less_memory_and_gives_the_same(monkeypatch,
     x, image, w = jax.random.normal(keys[0], (1, 32, 32, 16)), jnp.zeros((1, 32, 32, 3)), jax.random.normal(
         keys[1], (1, 3, 4))
     image = image if synthesis == "skip" else None
-    weights, found = block.init(keys[2], x, image, w), []
+    weights, found = jax.jit(block.init)(keys[2], x, image, w), []
 
     def loss(w, x):
         y, painted = block.apply(weights, x, image, w)

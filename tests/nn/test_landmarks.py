@@ -9,6 +9,7 @@ from slow_layers import correlate, pad
 
 from pie_jax.config import LandmarkConfig
 from pie_jax.nn.landmarks import FROM_68, ConvBlock, HourGlass, LandmarkNet, soft_argmax, update_batch_stats
+from pie_jax.nn.layers import initialise
 
 TOY = LandmarkConfig(stacks=2, width=8, depth=2, resolution=32)
 
@@ -97,7 +98,7 @@ def test_block_and_hourglass_by_loops():
 def test_network_trains_and_keeps_one_tree():
     crops = np.random.default_rng(2).uniform(size=(2, 32, 32, 3)).astype(np.float32)
     network = LandmarkNet(TOY)
-    weights = jax.jit(network.init)(jax.random.key(0), crops)["params"]
+    weights = jax.jit(lambda key: initialise(network, key, crops))(jax.random.key(0))
     maps = run(weights, crops, module=network)
     assert [m.shape for m in maps] == [(2, 8, 8, 66)] * 2
 

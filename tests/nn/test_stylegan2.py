@@ -82,7 +82,7 @@ def test_synthesis_and_its_partial_sums(resolution):
 def test_some_of_a_batch_stop_early(synthesis):
     weights, w_plus = toy(dataclasses.replace(CONFIG, synthesis=synthesis))
     module = Synthesis(dataclasses.replace(CONFIG, synthesis=synthesis))
-    full, stopped = module.apply({"params": weights}, w_plus, resolution=8, stopping=1)
+    full, stopped = run(weights, w_plus, module=module, resolution=8, stopping=1)
     np.testing.assert_allclose(full, run(weights, w_plus[:1], module=module), atol=1e-5)
     np.testing.assert_allclose(stopped, run(weights, w_plus[1:], module=module, resolution=8), atol=1e-5)
     with pytest.raises(ValueError, match="stopping"):

@@ -1,5 +1,7 @@
 """The fit of points that the model itself made, and of the sample photo."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,12 +20,13 @@ def test_the_model_fits_itself(photo_pack):
         size=getattr(truth, name).shape) * changes.get(name, 0.0) for name in vars(truth)})
     truth = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), truth)
     camera = photo_pack.configs.camera
-    points = project_landmarks(photo_pack.morphable, truth, camera, resolution=1)
-    portraits = render(photo_pack.morphable, truth, camera, resolution=128).image
+    points = jax.jit(partial(project_landmarks, camera=camera, resolution=1))(photo_pack.morphable, truth)
+    draw = jax.jit(render, static_argnames=("camera", "resolution"))
+    portraits = draw(photo_pack.morphable, truth, camera=camera, resolution=128).image
     fit = fit_photos(photo_pack, portraits, points)
     assert fit.residual_px.max() < 1.0
     assert np.abs(np.degrees(fit.params.rotation - truth.rotation)).max() < 5.0
-    again = render(photo_pack.morphable, jax.tree.map(jnp.asarray, fit.params), crop_camera(camera), resolution=64)
+    again = draw(photo_pack.morphable, fit.params, camera=crop_camera(camera), resolution=64)
     assert np.isfinite(np.asarray(again.image)).all()
 
 

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import toy
 
+from pie_jax import runtime
 from pie_jax.config import EmbedConfig, StageConfig
 from pie_jax.io import read_npz, write_npz
 from pie_jax.portrait import embed_portraits
@@ -43,8 +44,8 @@ def arrays(portrait: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def test_a_toy_portrait_is_embedded_as_it_was(tmp_path):
-    ours = ("XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR")  # the cache does not tell programs by flags
-    environment = {name: value for name, value in os.environ.items() if name not in ours}
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    environment["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / "programs")  # the cache does not tell programs by flags
     environment["PYTHONPATH"] = os.pathsep.join(map(str, (ROOT, ROOT / "tests/support")))
     done = subprocess.run([sys.executable, __file__, tmp_path / "found.npz"], env=environment, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
@@ -63,7 +64,7 @@ def test_a_toy_portrait_is_embedded_as_it_was(tmp_path):
 if __name__ == "__main__":
     if hasattr(os, "sched_setaffinity"):  # one processor: how many there are decides how sums are split
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    jax.config.update("jax_platforms", "cpu")
+    runtime.configure(device="cpu")
     own = read_npz(GOLDEN)["portrait"]  # its very bits: the draws of its search come from their hash
     path = pathlib.Path(sys.argv[1]) if sys.argv[1:] else GOLDEN
     write_npz(path, {**arrays(own), "portrait": own, "jax": np.array(jax.__version__)}, compress=True)

@@ -236,7 +236,9 @@ def test_landmarks_are_on_the_picture_of_the_face(head, scenes):
 
 def test_the_renderer_draws_the_same_face(head, scenes, seen):
     model = jax.tree.map(jnp.asarray, head.morphable)
-    drawn = render.render(model, scenes.params, STUDIO_CAMERA, resolution=RESOLUTION, supersample=2)
+    draw = jax.jit(lambda model, params: render.render(
+        model, params, STUDIO_CAMERA, resolution=RESOLUTION, supersample=2))
+    drawn = draw(model, scenes.params)
     np.testing.assert_allclose(drawn.landmarks, seen.landmarks, atol=1e-3)
     both = (np.asarray(seen.coverage) == 1) & (np.asarray(drawn.coverage) == 1)
     assert both.mean() > 0.1

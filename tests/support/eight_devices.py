@@ -47,7 +47,7 @@ def traces() -> int:
 def main() -> None:
     jax.monitoring.register_event_duration_secs_listener(_note)
     devices = jax.devices()
-    pack = toy.toy_pack(jax.random.key(0))
+    pack = toy.toy_pack(jax.random.key(0), configs=toy.SMALLEST)
     portraits = np.asarray(toy.portraits(jax.random.key(1), COUNT, pack=pack))
     alone = embedded(pack, portraits)
     begun = traces()

@@ -6,10 +6,9 @@ import math
 import jax
 
 
-@functools.partial(jax.jit, static_argnames=("module", "resolution"))
-def run(weights, x, *, module, resolution=None):
-    arguments = {} if resolution is None else {"resolution": resolution}
-    return module.apply({"params": weights}, x, **arguments)
+@functools.partial(jax.jit, static_argnames=("module", "resolution", "stopping"))
+def run(weights, x, *, module, **settings):
+    return module.apply({"params": weights}, x, **settings)
 
 
 def count(tree, *, without=()):

@@ -47,6 +47,9 @@ CONFIGS = PackConfigs(
     recognition=VGGConfig(width=4, resolution=32, layers=(), fc_width=8, num_classes=4),
     camera=CameraConfig(crop_x=0.125, crop_y=0.125, crop_size=0.75),
     energy=EnergyConfig(render_resolution=16))
+SMALLEST = dataclasses.replace(  # the same of fewer layers, where compiling is what takes time
+    CONFIGS, **layers_for(dataclasses.replace(GENERATOR, resolution=8)),
+    perceptual=VGGConfig(width=4, resolution=16, layers=("conv1_1",)))
 
 
 def toy_morphable(seed: int = 0, *, rings: int = 9, spokes: int = 16) -> MorphableModel:

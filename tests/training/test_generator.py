@@ -13,7 +13,7 @@ from pie_jax.training import adversarial, generator
 from pie_jax.training.data.family_data import RESPONSE_FACTORS, RESPONSE_SCENES
 from pie_jax.training.losses.response import response
 
-SIDE = 16
+SIDE = 8
 SIZES = ["--resolution", str(SIDE), "--channel-base", "64", "--channel-max", "8", "--channel-min", "4"]
 
 
@@ -56,7 +56,7 @@ def test_supervised_then_adversarial(family, tmp_path):
     record = read_manifest(tmp_path / "pack")["training"]["generator"]
     assert record["start"].startswith("from the pack's generator") and {"critic", "r1"} <= set(record["terms"])
     second = load_pack(tmp_path / "pack").weights["generator"]
-    before, after = (each["synthesis"]["b16"]["conv1"]["weight"] for each in (first, second))
+    before, after = (each["synthesis"]["b8"]["conv1"]["weight"] for each in (first, second))
     assert not np.array_equal(before, after)
 
 
@@ -65,7 +65,7 @@ def test_adversarial_from_photos_alone(tmp_path):
     photos.mkdir()
     for i in range(3):
         Image.fromarray(rng.integers(0, 256, (32, 32, 3)).astype(np.uint8)).save(photos / f"{i}.png")
-    assert generator.main(flags(tmp_path, "--stage", "adversarial", "--photos", str(photos))) == 0
+    assert generator.main(flags(tmp_path, "--stage", "adversarial", "--photos", str(photos), "--warm-up", "2")) == 0
     assert load_pack(tmp_path / "pack").configs.generator.mapping_layers == 8  # an ordinary mapping network
     images, held_out, _ = adversarial.open_photos(photos, resolution=SIDE)
     assert images.shape == (3, SIDE, SIDE, 3) and len(held_out) == 0

@@ -1,5 +1,6 @@
 """The training of mouths: open ones are found in photos and kept, it learns, resumes, and writes its part."""
 
+import functools
 import pathlib
 
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from PIL import Image
 from pie_jax.config import MouthConfig
 from pie_jax.errors import InputError, PieError
 from pie_jax.io import write_npz
+from pie_jax.nn.mouth import MouthCritic
 from pie_jax.pack import load_pack, read_manifest, save_pack
 from pie_jax.portrait import edit_photo
 from pie_jax.training import mouth
@@ -32,6 +34,7 @@ def mouths(path, count=12):
 def train(tmp_path, photo_pack, monkeypatch):
     monkeypatch.setattr("pie_jax.cli.command.configure", lambda device, **knobs: None)
     monkeypatch.setattr(mouth, "DEFAULTS", CONFIG)
+    monkeypatch.setattr(mouth, "MouthCritic", functools.partial(MouthCritic, channels=(4, 8, 8)))
     save_pack(tmp_path / "pack", photo_pack)
     (tmp_path / "run").mkdir()
     mouths(tmp_path / "run" / "mouths.npz")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
 from pie_jax.arrays import Array, Weights
 from pie_jax.nn.layers.precompute import PRECOMPUTED
@@ -21,4 +23,5 @@ def apply(network: nn.Module, weights: Weights, *inputs, **settings) -> Any:
 
 def initialise(network: nn.Module, key: Array, *inputs) -> Weights:
     """New weights of `network` for inputs of these shapes."""
-    return dict(network.init(key, *inputs)["params"])
+    shapes = [jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)) for x in inputs]
+    return dict(network.lazy_init(key, *shapes)["params"])  # computes no output

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -176,6 +177,22 @@ def run(run_dir: str | os.PathLike, state: TrainState, step_fn: Callable, *, ste
                  evaluate_seconds, log_seconds, progress, name, occasional).train(state, seconds_before, terms)
 
 
+def _one(step_fn: Callable) -> Callable:
+    """A step that knows how much of the run is over."""
+    def one(state, batch, frozen, clock_fraction, total_steps):
+        by_steps = state.step.astype(jnp.float32) / total_steps
+        state = dataclasses.replace(state, fraction=jnp.minimum(jnp.maximum(by_steps, clock_fraction), 1.0))
+        return step_fn(state, batch) if frozen is None else step_fn(state, batch, frozen)
+
+    return one
+
+
+@functools.lru_cache(maxsize=4)
+def _jitted(step_fn: Callable) -> Callable:
+    """`_one`, compiled once for runs of one step function in a process."""
+    return jax.jit(_one(step_fn), donate_argnums=0)
+
+
 @dataclasses.dataclass
 class _Loop:
     """The knobs of one call of `run`, already checked; `train` is the loop."""
@@ -196,21 +213,10 @@ class _Loop:
     name: str
     occasional: tuple[int, Callable] | None
 
-    def _one(self, step_fn: Callable) -> Callable:
-        """A step that knows how much of the run is over."""
-        def one(state, batch, frozen, clock_fraction, total_steps):
-            by_steps = state.step.astype(jnp.float32) / total_steps
-            state = dataclasses.replace(state, fraction=jnp.minimum(jnp.maximum(by_steps, clock_fraction), 1.0))
-            return step_fn(state, batch) if frozen is None else step_fn(state, batch, frozen)
-
-        return one
-
     def _compiled_chunk(self):
-        usual = self._one(self.step_fn)
-        every, other = (1, usual) if self.occasional is None else (self.occasional[0], self._one(self.occasional[1]))
+        every, occasional = (1, self.step_fn) if self.occasional is None else self.occasional
         if backend().is_cpu:  # XLA:CPU is slow on a convolution's gradient inside a while loop, or a branch
-            step = jax.jit(usual, donate_argnums=0)
-            rare = step if self.occasional is None else jax.jit(other, donate_argnums=0)
+            step, rare = _jitted(self.step_fn), _jitted(occasional)
 
             def run_steps(state, batches, frozen, clock_fraction, total_steps, *, length):
                 rows, first = [], int(state.step)
@@ -222,6 +228,8 @@ class _Loop:
                 return state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
 
             return run_steps
+
+        usual, other = _one(self.step_fn), _one(occasional)
 
         def run_chunk(state, batches, frozen, clock_fraction, total_steps, *, length):
             def body(carry, batch):
