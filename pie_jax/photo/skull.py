@@ -19,6 +19,7 @@ from pie_jax.photo.maps import centres
 
 _MIDDLE, _HALF = (0.0, 0.35, -0.8), (0.8, 1.05, 0.9)  # model units
 _FLAT = 0.1  # how much flatter than a ball the dome runs out along its outline
+_ROUNDS = 4  # of search for where a line of sight meets the dome
 _OVER = (0.35, 0.1)  # model units: from this height on, above the brows, the skull is all that there is; how softly
 _HEAD = (1.9, 2.1, 1.15)  # of the head with its hair about the face's middle: half widths, up, down, in the face's own
 
@@ -40,6 +41,7 @@ def head_motion(face_px: Array, source: FaceParams, target: FaceParams, camera: 
     over = jax.nn.sigmoid((points[:, 1] - _OVER[0]) / _OVER[1]).reshape(resolution, resolution)
     low, high = face_px.min(axis=0), face_px.max(axis=0)
     middle, half = (low + high) / 2, (high - low) / 2
+    x, y = x + displacement[0] / 2, y + displacement[1] / 2  # half-way: the same for the edit back
     x, y = (x - middle[0]) / half[0], (y - middle[1]) / half[1]
     radius = jnp.sqrt((x / _HEAD[0]) ** 2 + jnp.where(y < 0, y / _HEAD[1], y / _HEAD[2]) ** 2)
     return displacement, 1 - jax.nn.sigmoid((radius - 1.0) * 10.0), over
@@ -55,8 +57,11 @@ def _points(places, source: FaceParams, target: FaceParams, camera: CameraConfig
     facing = normalise(sum(normalise(eye - middle) for eye in seen_from))
     line = geometry.lines_of_sight(places, camera, resolution=resolution)
     eye, line = seen_from[1], line @ geometry.rotation_matrix(target.rotation)
-    plane = ((middle - eye) @ facing) / (line @ facing)
-    on_plane = eye[None] + plane[:, None] * line
-    inside = jnp.maximum(1.0 - jnp.square((on_plane - middle[None]) / half[None]).sum(axis=-1), 0.0)  # 1 in the middle
-    before = inside / jnp.sqrt(inside + _FLAT) / jnp.linalg.norm(line / half[None], axis=-1)
-    return on_plane - before[:, None] * line
+    along, deep = line @ facing, 1.0 / jnp.linalg.norm(facing / half)
+    height = jnp.zeros(len(places))
+    for _ in range(_ROUNDS):  # a surface of its own, whatever pose looks at it: edits there and back are inverse
+        points = eye[None] + (((middle - eye) @ facing + height) / along)[:, None] * line
+        foot = points - height[:, None] * facing[None]
+        inside = jnp.maximum(1.0 - jnp.square((foot - middle[None]) / half[None]).sum(axis=-1), 0.0)  # 1 in the middle
+        height = deep * inside / jnp.sqrt(inside + _FLAT)
+    return eye[None] + (((middle - eye) @ facing + height) / along)[:, None] * line
