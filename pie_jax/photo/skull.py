@@ -19,6 +19,7 @@ from pie_jax.photo.maps import centres
 
 _MIDDLE, _HALF = (0.0, 0.35, -0.8), (0.8, 1.05, 0.9)  # model units
 _FLAT = 0.1  # how much flatter than a ball the dome runs out along its outline
+_COARSER = 4  # the skull's maps are smooth: their pixels, in pixels of the map
 _ROUNDS = 4  # of search for where a line of sight meets the dome
 _OVER = (0.35, 0.1)  # model units: from this height on, above the brows, the skull is all that there is; how softly
 _HEAD = (1.9, 2.1, 1.15)  # of the head with its hair about the face's middle: half widths, up, down, in the face's own
@@ -33,18 +34,21 @@ def head_motion(face_px: Array, source: FaceParams, target: FaceParams, camera: 
     Returns: [2, R, R] px from each place to where it comes from, x and y; [R, R] 0..1 where the head is, and where it
     is the skull above the face.
     """
-    x, y = centres(resolution)
+    side = resolution // _COARSER
+    x, y = (_COARSER * along for along in centres(side))
     places = jnp.stack(jnp.broadcast_arrays(x, y), axis=-1).reshape(-1, 2)
     points = _points(places, source, target, camera, resolution)
     back = project(points, source, camera, resolution=resolution)[:, :2]
-    displacement = (back - places).T.reshape(2, resolution, resolution)
-    over = jax.nn.sigmoid((points[:, 1] - _OVER[0]) / _OVER[1]).reshape(resolution, resolution)
+    displacement = (back - places).T.reshape(2, side, side)
+    over = jax.nn.sigmoid((points[:, 1] - _OVER[0]) / _OVER[1]).reshape(side, side)
     low, high = face_px.min(axis=0), face_px.max(axis=0)
     middle, half = (low + high) / 2, (high - low) / 2
     x, y = x + displacement[0] / 2, y + displacement[1] / 2  # half-way: the same for the edit back
     x, y = (x - middle[0]) / half[0], (y - middle[1]) / half[1]
     radius = jnp.sqrt((x / _HEAD[0]) ** 2 + jnp.where(y < 0, y / _HEAD[1], y / _HEAD[2]) ** 2)
-    return displacement, 1 - jax.nn.sigmoid((radius - 1.0) * 10.0), over
+    planes = jnp.concatenate([displacement, 1 - jax.nn.sigmoid((radius - 1.0) * 10.0)[None], over[None]])
+    planes = jax.image.resize(planes, (4, resolution, resolution), "linear")
+    return planes[:2], planes[2], planes[3]
 
 
 def _points(places, source: FaceParams, target: FaceParams, camera: CameraConfig, resolution: int):
