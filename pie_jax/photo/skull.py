@@ -21,7 +21,7 @@ _MIDDLE, _HALF = (0.0, 0.35, -0.8), (0.8, 1.05, 0.9)  # model units
 _FLAT = 0.1  # how much flatter than a ball the dome runs out along its outline
 _COARSER = 4  # the skull's maps are smooth: their pixels, in pixels of the map
 _ROUNDS = 4  # of search for where a line of sight meets the dome
-_OVER = (0.35, 0.1)  # model units: from this height on, above the brows, the skull is all that there is; how softly
+_OVER = (0.35, 0.1)  # model units: the height above which the head is skull and hair alone, and how softly
 _HEAD = (1.9, 2.1, 1.15)  # of the head with its hair about the face's middle: half widths, up, down, in the face's own
 
 
@@ -31,8 +31,8 @@ def head_motion(face_px: Array, source: FaceParams, target: FaceParams, camera: 
 
     face_px [V, 2]: where the face's mesh is.
 
-    Returns: [2, R, R] px from each place to where it comes from, x and y; [R, R] 0..1 where the head is, and where it
-    is the skull above the face.
+    Returns: the displacement [2, R, R], px from each place to where it comes from, x and y; where the head is, [R, R]
+    0..1; where it is the skull above the face, [R, R] 0..1.
     """
     side = resolution // _COARSER
     x, y = (_COARSER * along for along in centres(side))
@@ -63,7 +63,7 @@ def _points(places, source: FaceParams, target: FaceParams, camera: CameraConfig
     eye, line = seen_from[1], line @ geometry.rotation_matrix(target.rotation)
     along, deep = line @ facing, 1.0 / jnp.linalg.norm(facing / half)
     height = jnp.zeros(len(places))
-    for _ in range(_ROUNDS):  # a surface of its own, whatever pose looks at it: edits there and back are inverse
+    for _ in range(_ROUNDS):  # one surface from both poses, so that a turn and the turn back nearly cancel
         points = eye[None] + (((middle - eye) @ facing + height) / along)[:, None] * line
         foot = points - height[:, None] * facing[None]
         inside = jnp.maximum(1.0 - jnp.square((foot - middle[None]) / half[None]).sum(axis=-1), 0.0)  # 1 in the middle
