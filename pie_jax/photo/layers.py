@@ -114,7 +114,7 @@ def edit_layers(pack: Pack, prepared: PreparedPhoto, target: FaceParams) -> Laye
 def _layers(model: MorphableModel, mouth_weights: Weights | Absent, source_face: SourceFace, small, grey,
             within, inside, target, *, holes: Holes, camera: CameraConfig,
             mouth: MouthConfig | Absent) -> tuple[Motion, Painting | Absent]:
-    motion = find_motion(model, holes, source_face, target, camera, inside=inside)
+    motion = find_motion(model, holes, source_face, target, camera, border=inside)
     motion = dataclasses.replace(motion, displacement=motion.displacement * within[None],
                                  light=1.0 + without_colour(motion.light - 1.0, grey) * within[None])
     return motion, None if mouth is None else paint_mouth(mouth, mouth_weights, small, grey, motion)

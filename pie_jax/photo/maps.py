@@ -110,18 +110,38 @@ def smooth_field(known: Array, sure: Array, *, coarser: int) -> jax.Array:
     Least squares of its steps from pixel to pixel and of sure times its distance from known, found from coarse to fine;
     the finest level has `coarser` (1, 2, 4 or 8) pixels of the map a side.
     """
-    size, first = known.shape[-1], jnp.concatenate([_means(known * sure[None], coarser), _means(sure[None], coarser)])
+    size, first = known.shape[-1], jnp.concatenate([means(known * sure[None], coarser), means(sure[None], coarser)])
     levels, factor = [first * coarser**2], coarser
     while size % (2 * factor) == 0 and size // (2 * factor) >= 8:
-        first, factor = _means(first, 2), 2 * factor
+        first, factor = means(first, 2), 2 * factor
         levels.append(first * factor**2)
     field = jnp.zeros_like(levels[-1][:-1])
     for level in reversed(levels):
         if field.shape[-1] != level.shape[-1]:
             field = doubled(field)
         field = jax.lax.fori_loop(0, _SWEEPS, lambda _, f, a=level: _swept(f, a[:-1], a[-1:]), field)
-    finest = _linear(field.shape[-1], coarser)
-    return jnp.einsum("ij,cjk->cik", finest, field @ finest.T)
+    return finer(field, coarser)
+
+
+# Matrix products are where XLA:CPU ends a loop; without them it would work a field's terms out for each level anew.
+
+
+def finer(planes: Array, factor: int) -> jax.Array:
+    """Planes [C, R, R] -> [C, factor R, factor R], bilinear, the border repeated."""
+    if factor == 1:
+        return jnp.asarray(planes)
+    weights = _linear(planes.shape[-1], factor)
+    return jnp.einsum("ij,cjk->cik", weights, planes @ weights.T)
+
+
+def means(planes: Array, factor: int) -> jax.Array:
+    """Planes [C, R, R] -> [C, R / factor, R / factor]: means of squares."""
+    if factor == 1:
+        return jnp.asarray(planes)
+    count, size = planes.shape[0], planes.shape[-1] // factor
+    rows = planes.reshape(count, size, factor, -1)
+    rows = functools.reduce(jnp.add, [rows[:, :, i] for i in range(factor)])
+    return rows @ np.kron(np.eye(size), np.full((factor, 1), factor**-2)).astype(np.float32)
 
 
 def _part(planes, start, stop, axis):
@@ -146,17 +166,6 @@ def _mixed(corners, across, down):
     top = corners[0] + across * (corners[1] - corners[0])
     bottom = corners[2] + across * (corners[3] - corners[2])
     return top + down * (bottom - top)
-
-
-# Matrix products are where XLA:CPU ends a loop; without them it would work a field's terms out for each level anew.
-
-
-def _means(planes, factor):
-    """Planes [C, R, R] -> [C, R / factor, R / factor], means."""
-    count, size = planes.shape[0], planes.shape[-1] // factor
-    rows = planes.reshape(count, size, factor, -1)
-    rows = functools.reduce(jnp.add, [rows[:, :, i] for i in range(factor)])
-    return rows @ np.kron(np.eye(size), np.full((factor, 1), factor**-2)).astype(np.float32)
 
 
 @functools.cache

@@ -6,10 +6,7 @@ The map is backward: for a pixel of the result it names the place in the photo.
 - The eyeballs move with the head, whatever the lids do.
 - The inside of the mouth is stretched between the lips; what the photo does not show of it, `photo.mouth` paints.
 - Lids close until they meet.
-- Ears and hair turn with the head, as a skull of the face model's proportions does (`photo.skull`).
-- Shoulders and frame stay; what is around the head comes along, less and less away from it.
-
-A smooth field joins these parts. It is a screened Poisson problem, solved from coarse to fine.
+- A smooth field carries the motion on to what is around the face (`photo.surroundings`).
 """
 
 from __future__ import annotations
@@ -28,24 +25,20 @@ from pie_jax.face3d.morphable import FaceParams, MorphableModel, landmark_model,
 from pie_jax.face3d.render import irradiance, project
 from pie_jax.photo.holes import Holes
 from pie_jax.photo.maps import centres, nearest, once, sample, smooth_field
-from pie_jax.photo.skull import head_motion
-from pie_jax.photo.windows import narrowest, odd, widest, window_mean
+from pie_jax.photo.surroundings import COARSER, carried_on, framed
+from pie_jax.photo.windows import narrowest, odd, widest, window_mean, within
 from pie_jax.programs import keepable
 
 HIDDEN = 0.02  # of the depth: a point farther behind what is drawn is not seen
 _GRAZING = 0.15  # cosine between the skin's normal and the line of sight: with less the photo does not show it
-_SURE = 1e3  # how much the field holds to the mesh, and to the frame
-_REACH = {"skull": 0.03, "head": 0.1, "still": 0.1, "light": 0.3}  # in portraits: how far from the mesh the field goes
-# over to the skull above the face, to the head beside and below it, to rest, and light to none
-_COARSER = {"motion": 4, "light": 8}  # the smooth fields' pixels, in pixels of the map
+_SURE, _REACH = 1e3, 0.3  # of light: how much it holds to the mesh; in portraits: how far from it it goes over to none
+_COARSER = 8  # the pixels of light around the mesh, in pixels of the map
 _DISPLAY = 2.2  # a factor of irradiance multiplies sRGB values, as in renderings; linear light, its power of this
 _DARK = 1e-2  # the least irradiance
 _FACTORS = (0.1, 5.0)  # bounds of the factor of linear light where the light changes
 _TURNED = (0.5, 2.0)  # the same where skin turns in the photo's own light; photographs want no power there
 _TEAR = 1.5  # px of the map: a larger step of the motion between neighbouring pixels shows as a seam
-_SLOPE = 13 / 512  # portraits: the width of the slope that such a step is made
-_STRETCH, _SHEAR = 0.6, 1.2  # of the way to the frame: the longest motion towards it, and along it
-_RIM = 8 / 512  # portraits: so much along the photo's border stays as it is
+_SLOPE = 16 / 512  # portraits: the width of the slope that such a step is made
 _BORDER = 12  # px of the map: along the mesh's border its motion goes over to the smooth field
 # The mesh on the photo's landmarks: how far one of them pulls, and how loosely the jaw's and the others are held.
 _BEND_REACH, _BEND_LOOSE = 0.3, (0.5, 0.02)  # model units; none
@@ -112,7 +105,6 @@ def source_face_of(model: MorphableModel, holes: Holes, params: FaceParams, came
     """
     own = shape(model, params)
     vertices = project(own, params, camera, resolution=resolution)
-    grazing = jnp.maximum(_GRAZING - _facing(model, own, params, camera), 0.0) / _GRAZING
     bend = holes.carry(jnp.zeros((len(vertices), 2)))
     if landmarks is not None:
         bend = holes.carry(_bend(model, landmarks * resolution - vertices[model.landmark_vertices, :2]))
@@ -125,15 +117,15 @@ def source_face_of(model: MorphableModel, holes: Holes, params: FaceParams, came
                       rest=_placed(holes, project(_neutral(model, params), params, camera, resolution=resolution),
                                    bend)[:, :2],
                       irradiance=holes.carry(_lit(model, own, params)), depth=before.depth, eyes=eyes,
-                      own_depth=vertices[:, 2] * (1.0 + holes.carry(grazing[:, None])[:, 0]),
+                      own_depth=_own_depth(model, holes, vertices, own, params, camera),
                       wide_eyes=_opened(eyes), gap=_gap(vertices[model.landmark_vertices, :2]))
 
 
 def find_motion(model: MorphableModel, holes: Holes, source_face: SourceFace, target: FaceParams,
-                camera: CameraConfig, *, inside: Array | Absent = None) -> Motion:
+                camera: CameraConfig, *, border: Array | Absent = None) -> Motion:
     """The motion from a photo's face to the `target`, FaceParams [n].
 
-    inside [R, R]: how far each pixel is from the photo's border, px of the map; None: that is the frame.
+    border [R, R]: how far each pixel is from the photo's border, px of the map; None: that is the frame.
     """
     resolution, source = source_face.depth.shape[-1], source_face.params
     target = lids_met(model, source, target)
@@ -160,24 +152,48 @@ def find_motion(model: MorphableModel, holes: Holes, source_face: SourceFace, ta
     shown_depth = sample(source_face.depth, x + displacement[0], y + displacement[1])
     visible = once(hit & ((own_depth <= shown_depth * (1 + HIDDEN)) | mouth | eyes))
 
-    skull, head, over = head_motion((vertices + source_face.vertices)[:, :2] / 2, source, target, camera,
-                                    resolution=resolution)
-    pull = {name: 1.0 / (reach * resolution) ** 2 for name, reach in _REACH.items()}
-    trust = once(_inside(visible))
-    pulled = (pull["head"] * (1 - over) + pull["skull"] * over) * head + pull["still"] * (1 - head)
-    sure = once(jnp.where(visible, _SURE * trust, jnp.where(hit, 0.0, pulled)))
-    known = once(jnp.where(visible[None], displacement, skull * head[None]))
-    smooth = once(smooth_field(known, sure, coarser=_COARSER["motion"]))
-    field = once(smooth + trust[None] * (jnp.where(visible[None], displacement, smooth) - smooth))
-    field = _framed(_untorn(field, spared=spared), inside)
-    around = once(smooth_field(jnp.where(hit[None], light - 1.0, 0.0), jnp.where(hit, _SURE, pull["light"]),
-                               coarser=_COARSER["light"]))
-    light = jnp.where(hit[None], light, 1.0 + around)
+    around = carried_on(*_half_way(model, holes, source_face, vertices, wanted, target, camera, after.depth),
+                        source, target, camera, border=border)
+    trust = once(within(visible, _BORDER))
+    known = jnp.where(visible[None], displacement, around.displacement)
+    field = once(around.displacement + trust[None] * (known - around.displacement))
+    field = framed(_untorn(field, spared=spared), around)
+    reach = jnp.where(hit, _SURE, 1.0 / (_REACH * resolution) ** 2)
+    unlit = once(smooth_field(jnp.where(hit[None], light - 1.0, 0.0), reach, coarser=_COARSER))
+    light = jnp.where(hit[None], light, 1.0 + unlit)
     lips = vertices[model.landmark_vertices, :2]
     opened = (_gap(lips) / (source_face.gap + _CLOSED) - _OPENED[0]) / (_OPENED[1] - _OPENED[0])
     return Motion(displacement=field, seen=jnp.where(hit, visible, 1.0).astype(field.dtype), light=light,
                   face=hit.astype(field.dtype), mouth=mouth.astype(field.dtype),
                   mouth_corners=lips[jnp.asarray(_CORNERS)] / resolution, opened=jnp.clip(opened, 0.0, 1.0))
+
+
+def _half_way(model: MorphableModel, holes: Holes, source_face: SourceFace, vertices, wanted, target: FaceParams,
+              camera: CameraConfig, depth) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """What `carried_on` needs of the mesh half-way between the photo's and the result's `vertices` [V, 3] px, depth.
+
+    wanted [V, 3] in the model; depth [R, R] of what is drawn of the result.
+    """
+    size = depth.shape[-1] // COARSER
+    triangles, region = _closed_mesh(model, holes)
+    middle = (source_face.vertices + vertices) / 2 / jnp.asarray([[COARSER, COARSER, 1.0]])
+    there = raster.rasterize(middle, triangles, height=size, width=size)
+    own_depth = _own_depth(model, holes, vertices, wanted, target, camera)
+    moved, own_before, own_after = jnp.split(jnp.moveaxis(raster.interpolate(there, triangles, jnp.concatenate(
+        [(source_face.vertices - vertices)[:, :2], source_face.own_depth[:, None], own_depth[:, None]], axis=-1)),
+        -1, 0), [2, 3])
+    drawn = there.triangle_id >= 0
+    visible = drawn & (region[jnp.maximum(there.triangle_id, 0)] > 0)  # eyes and mouth are
+    x, y = (COARSER * along for along in centres(size))
+    shown = [own[0] <= sample(surface, x + way * moved[0], y + way * moved[1]) * (1 + HIDDEN) for own, surface, way in
+             ((own_before, source_face.depth, 0.5), (own_after, depth, -0.5))]
+    return moved, visible | (drawn & shown[0] & shown[1]), drawn, middle[:, :2]
+
+
+def _own_depth(model: MorphableModel, holes: Holes, placed, vertices, params: FaceParams, camera: CameraConfig):
+    """[V]: the depth of each point `placed` [V, 3] px, px, depth; more where it is seen almost edge-on."""
+    grazing = jnp.maximum(_GRAZING - _facing(model, vertices, params, camera), 0.0) / _GRAZING
+    return placed[:, 2] * (1.0 + holes.carry(grazing[:, None])[:, 0])
 
 
 def _light(model: MorphableModel, holes: Holes, source_face: SourceFace, wanted, target: FaceParams) -> jax.Array:
@@ -284,12 +300,6 @@ def _eye(source_face: SourceFace, displacement, rigid, part, at, *, region: int)
             jax.lax.dynamic_update_slice(part, jnp.where(closed, 0, own), tuple(at)))
 
 
-def _inside(mask):
-    """[R, R] 0..1: how far within a mask [R, R] bool; 0 along its border and outside, 1 from `_BORDER` px on."""
-    share = window_mean(mask.astype(jnp.float32), 2 * _BORDER + 1)
-    return jnp.clip(2.0 * share - 1.0, 0.0, 1.0)
-
-
 def _untorn(field, *, spared):
     """`field` [2, R, R] with its steps made slopes, but for those where `spared` [R, R] bool is near."""
     width = odd(_SLOPE * field.shape[-1])
@@ -300,17 +310,6 @@ def _untorn(field, *, spared):
     share = jnp.clip(window_mean(torn, width) * width, 0.0, 1.0)
     sloped = jnp.stack([window_mean(plane, width) for plane in field])
     return field + share[None] * (sloped - field)
-
-
-def _framed(field, inside):
-    """`field` [2, R, R] with a frame and a photo's border that stay: towards them what moves is squeezed or sheared."""
-    size = field.shape[-1]
-    places = jnp.stack(jnp.broadcast_arrays(*centres(size)))
-    room = jnp.minimum(places, size - places)  # to the frame, along x and along y
-    room = jnp.minimum(_STRETCH * room, _SHEAR * room[::-1])
-    if inside is not None:
-        room = jnp.minimum(room, jnp.maximum(_SHEAR * (inside[None] - _RIM * size), 1e-3))
-    return field / jnp.power(1.0 + jnp.square(jnp.square(field / room)), 0.25)
 
 
 def _filled_from_above(displacement, missing):

@@ -36,6 +36,11 @@ def window_mean(values: Array, size: int) -> jax.Array:
     return values / size**2
 
 
+def within(mask: Array, border: int) -> jax.Array:
+    """[H, W] 0..1: how far within a mask [H, W] bool; 0 along its border and outside, 1 from `border` px on."""
+    return jnp.clip(2.0 * window_mean(mask.astype(jnp.float32), 2 * border + 1) - 1.0, 0.0, 1.0)
+
+
 def _along(values: Array, size: int, axis: int, edge: float | bool, combine: Callable) -> jax.Array:
     """What `combine` makes of `size` neighbours along an axis; beyond the border they are `edge`."""
     length, half = values.shape[axis], size // 2

@@ -158,6 +158,16 @@ def test_the_mesh_is_bent_on_to_the_points_of_the_photo(photo_pack, source):
     np.testing.assert_allclose(displacement_at(plain, nose), displacement_at(bent, away), atol=0.5)  # as before, there
 
 
+def test_around_the_face_the_way_back_undoes_the_way(moved_256, source):
+    turned = dataclasses.replace(source, rotation=source.rotation + np.float32([0.05, 0.26, 0]))
+    forth, back = moved_256(source, turned), moved_256(turned, source)
+    left = np.hypot(*np.asarray(sample(forth.displacement, *back.sources()) + back.displacement))
+    around = np.asarray(back.face) == 0
+    far = np.hypot(*np.asarray(back.displacement))[around]
+    assert far.max() > 15 and np.mean(far > 5) > 0.5  # px
+    assert np.sqrt(np.mean(left[around] ** 2)) < 0.15 and left[around].max() < 1.5
+
+
 def test_the_frame_stays_where_a_head_reaches_it(moved, source):
     beside = dataclasses.replace(source, translation=source.translation + np.float32([0.75, 0.3, 0]))
     turned = dataclasses.replace(beside, rotation=beside.rotation + np.float32([0.1, 0.25, 0]))

@@ -60,7 +60,7 @@ def test_the_outline_comes_from_the_outline(moved, yaws):
     for side in (-1, 1):  # of the skull, as both poses see it
         outline = MIDDLE + side * 1.15 * HALF[0] * across
         before, after = (at(p, outline)[0] for p in (source, target))
-        np.testing.assert_allclose(read(displacement, after), before - after, atol=0.5)
+        np.testing.assert_allclose(read(displacement, (before + after) / 2), before - after, atol=0.5)
 
 
 def test_what_is_nearer_moves_by_its_depth(moved):
@@ -68,9 +68,16 @@ def test_what_is_nearer_moves_by_its_depth(moved):
     displacement, _, _ = moved(source, target)
     front = MIDDLE + HALF * np.float32([0, 0, 1 / np.sqrt(1.1)])  # of the dome
     before, after = (at(p, front)[0] for p in (source, target))
-    np.testing.assert_allclose(read(displacement, after), before - after, atol=1.0)
+    np.testing.assert_allclose(read(displacement, (before + after) / 2), before - after, atol=1.0)
     middle_before, middle_after = (at(p, MIDDLE)[0] for p in (source, target))
     assert after[0] - before[0] > middle_after[0] - middle_before[0] + 2
+
+
+def test_the_way_back_is_the_same_way(moved):
+    forth, back = moved(posed(-5, 3), posed(15, -2)), moved(posed(15, -2), posed(-5, 3))
+    np.testing.assert_allclose(forth[0], -back[0], atol=1e-3)
+    for one, other in zip(forth[1:], back[1:], strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_every_pose_gives_finite_motion():
