@@ -12,6 +12,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from pie_jax.arrays import Array, check_shape
 from pie_jax.programs import keepable
@@ -56,9 +57,12 @@ class FaceParams:
         check_shape("vector", vector, (PARAMETERS,))
         return cls(**{name: vector[..., part] for name, part in VECTOR_SLICES.items()})
 
-    def to_vector(self) -> jax.Array:
-        """The [..., 257] vector in Deep3D's order, the inverse of `from_vector`."""
-        return jnp.concatenate([getattr(self, name) for name in VECTOR_ORDER], axis=-1)
+    def to_vector(self) -> Array:
+        """The [..., 257] vector in Deep3D's order, the inverse of `from_vector`; numpy's where all fields are."""
+        fields = [getattr(self, name) for name in VECTOR_ORDER]
+        if all(isinstance(field, np.ndarray) for field in fields):  # nothing is compiled for them
+            return np.concatenate(fields, axis=-1)
+        return jnp.concatenate(fields, axis=-1)
 
 
 def control_field(control: str) -> str:

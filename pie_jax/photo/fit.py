@@ -72,7 +72,7 @@ def fit_as(pack: Pack, landmarks: Array, identity: Array) -> Fit:
     texture stay at the model's mean. Raises PackError: the pack has no morphable model.
     """
     pack.require("morphable")
-    params, residual = _fit_as(pack.morphable, _crop_points(pack.configs.camera, landmarks), jnp.asarray(identity),
+    params, residual = _fit_as(pack.morphable, _crop_points(pack.configs.camera, landmarks), np.asarray(identity),
                                camera=crop_camera(pack.configs.camera))
     return Fit(params=jax.tree.map(np.asarray, params), residual_px=np.asarray(residual))
 
@@ -84,9 +84,10 @@ def _fit_as(model: MorphableModel, points: Array, identity: Array, *, camera: Ca
     return params, _residual(model, params, points, camera)
 
 
-def _crop_points(camera: CameraConfig, landmarks: Array) -> jax.Array:
+def _crop_points(camera: CameraConfig, landmarks: Array) -> np.ndarray:
     """Points in 0..1 of the portrait -> in 0..1 of its face crop."""
-    return (jnp.asarray(landmarks) - jnp.asarray([camera.crop_x, camera.crop_y])[None, None]) / camera.crop_size
+    corner = np.array([camera.crop_x, camera.crop_y], np.float32)
+    return (np.asarray(landmarks, np.float32) - corner) / np.float32(camera.crop_size)
 
 
 def _residual(model: MorphableModel, params: FaceParams, points: Array, camera: CameraConfig) -> jax.Array:

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -145,7 +144,7 @@ def fit_photo(pack: Pack, photo: Image.Image, square: Square, landmarks: np.ndar
     points = square.from_photo(landmarks).astype(np.float32)
     fit = fit_photos(pack, portrait[None], points[None])
     config = pack.configs.of("person_matte")
-    matte = _matte(pack.weights["person_matte"], jnp.asarray(portrait), config=config)
+    matte = _matte(pack.weights["person_matte"], portrait, config=config)
     return FittedPhoto(portrait=_to_bytes(portrait), params=jax.tree.map(lambda a: a[0], fit.params),
                        landmarks=points, matte=_to_bytes(np.asarray(matte)), square=square, size=photo.size,
                        residual_px=float(fit.residual_px[0]))

@@ -74,8 +74,8 @@ def prepare_photo(pack: Pack, fitted: FittedPhoto, *, size: int | None = None) -
     shown = min(size or own, own)
     resolution = min(shown, GRID)
     portrait, small = (_shrunk(fitted.portrait, side) for side in (shown, resolution))
-    return _prepared(pack.morphable, jax.tree.map(jnp.asarray, fitted.params), jnp.asarray(fitted.landmarks),
-                     pack_image(portrait), pack_image(small), jnp.asarray(fitted.matte),
+    return _prepared(pack.morphable, jax.tree.map(np.asarray, fitted.params), np.asarray(fitted.landmarks),
+                     pack_image(portrait), pack_image(small), np.asarray(fitted.matte),
                      nearest_in_photo(fitted, resolution), inside_photo(fitted, resolution),
                      holes=holes_of(pack.morphable), camera=pack.configs.camera)
 

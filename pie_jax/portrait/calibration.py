@@ -14,7 +14,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from pie_jax.arrays import Array
@@ -77,7 +76,7 @@ def invert(pack: Pack, source: FaceParams, wanted: FaceParams, *, control: str) 
         change = after[:, index] - before[:, index]
         request[:, index] = before[:, index] + _backwards(change, asked, got)
     request = np.where(after == before, after, request)
-    return dataclasses.replace(wanted, **{control_field(control): jnp.asarray(request)})
+    return dataclasses.replace(wanted, **{control_field(control): request.astype(np.float32)})
 
 
 def _backwards(change: np.ndarray, asked: np.ndarray, got: np.ndarray) -> np.ndarray:
@@ -92,50 +91,51 @@ def _backwards(change: np.ndarray, asked: np.ndarray, got: np.ndarray) -> np.nda
 
 
 def solve_edit(pack: Pack, w_plus: Array, source: FaceParams, wanted: FaceParams, *, order: Sequence[str],
-               corrections: int = FEEDBACK_ROUNDS) -> jax.Array:
+               corrections: int = FEEDBACK_ROUNDS) -> np.ndarray:
     """The code w_plus [B, L, D] moved through the rigs of `order` so that its image shows what `wanted` [B, n] says.
 
     source: the FaceParams [B, n] of w_plus itself. Of the answers to the inverted request and to its corrections each
     row keeps the one whose image comes nearest, so a correction never makes it worse in the regressor's eyes.
     """
+    w_plus, source, wanted = jax.tree.map(np.asarray, (w_plus, source, wanted))  # a first edit compiles no operation
     requests = {control: invert(pack, source, wanted, control=control) for control in order}
     first = {control: control_vector(asked, control) for control, asked in requests.items()}
     moved = best = _through(pack, w_plus, source, wanted, requests)
     looked = [control for control in order if control in FEEDBACK_CONTROLS and curves(pack, control)]
     if not looked or not corrections or "regressor" not in pack.weights:
         return moved
-    spread = FaceParams.from_vector(pack.weights["regressor"]["output_std"])
-    units = {control: jnp.asarray(control_vector(spread, control))[None] for control in looked}
+    spread = FaceParams.from_vector(np.asarray(pack.weights["regressor"]["output_std"]))
+    units = {control: control_vector(spread, control)[None] for control in looked}
     known = {control: np.isin(np.arange(units[control].shape[-1]), list(curves(pack, control)))[None]
              for control in looked}
-    nearest = jnp.full((w_plus.shape[0],), jnp.inf)
+    nearest = np.full(len(w_plus), np.inf, np.float32)
     for round_ in range(corrections + 1):
-        seen, error = read_codes(pack, moved), 0.0
+        seen, error = jax.tree.map(np.asarray, read_codes(pack, moved)), np.zeros(len(w_plus), np.float32)
         missing = {}
         for control in looked:
             lacking = control_vector(wanted, control) - control_vector(seen, control)
-            missing[control] = jnp.where(known[control], lacking, 0.0)
-            error += jnp.sum(jnp.square(missing[control] / units[control]), axis=-1)
-        best = jnp.where((error < nearest)[:, None, None], moved, best)
-        nearest = jnp.minimum(error, nearest)
+            missing[control] = np.where(known[control], lacking, np.float32(0.0))
+            error += np.square(missing[control] / units[control]).sum(axis=-1)
+        best = np.where((error < nearest)[:, None, None], moved, best)
+        nearest = np.minimum(error, nearest)
         if round_ == corrections:
             break
         for control in looked:
             far = _FAR * units[control]
             request = control_vector(requests[control], control) + FEEDBACK_GAIN * missing[control]
-            request = jnp.clip(request, first[control] - far, first[control] + far)
+            request = np.clip(request, first[control] - far, first[control] + far)
             requests[control] = dataclasses.replace(requests[control], **{control_field(control): request})
         moved = _through(pack, w_plus, source, wanted, requests)
     return best
 
 
 def _through(pack: Pack, w_plus: Array, source: FaceParams, wanted: FaceParams,
-             requests: Mapping[str, FaceParams]) -> jax.Array:
+             requests: Mapping[str, FaceParams]) -> np.ndarray:
     """w_plus through the rigs, one after the other; a later one takes it that the earlier ones gave what was wanted."""
     for control, asked in requests.items():
         w_plus = apply_rig(pack, w_plus, source, with_control(source, asked, control), control=control)
         source = with_control(source, wanted, control)
-    return w_plus
+    return np.asarray(w_plus)
 
 
 @kept(static_argnames="control", level=3)

@@ -103,7 +103,7 @@ def render_params(pack: Pack, params: FaceParams, *, resolution: int | None = No
     pack.require("morphable")
     resolution = resolution or pack.configs.generator.resolution
     image, coverage = render_batch(pack, batched(params), resolution=resolution)
-    return np.asarray(image[0]), np.asarray(coverage[0])
+    return np.asarray(image)[0], np.asarray(coverage)[0]
 
 
 @kept(static_argnames="resolution", level=0)

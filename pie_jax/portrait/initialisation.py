@@ -24,7 +24,7 @@ SIDE = 32  # px of the thumbnails that are compared
 _BATCH = 8  # painted at once
 
 
-def nearest_random_codes(pack: Pack, portraits: Array, *, nearest: int, resolution: int) -> jax.Array:
+def nearest_random_codes(pack: Pack, portraits: Array, *, nearest: int, resolution: int) -> np.ndarray:
     """w [B, D]: for each portrait [B, R, R, 3] in 0..1 the mean of the `nearest` of CANDIDATES random codes.
 
     Nearest by the mean squared error of thumbnails of SIDE px; candidates are painted at `resolution` px, an output of
@@ -40,7 +40,7 @@ def nearest_random_codes(pack: Pack, portraits: Array, *, nearest: int, resoluti
         with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is named by the search
             distance = np.square(painted - photo).mean((1, 2, 3))
             starts.append(w[np.argsort(distance, kind="stable")[:nearest]].mean(0))
-    return jnp.asarray(np.stack(starts))
+    return np.stack(starts)
 
 
 def guessed_codes(pack: Pack, portraits: Array) -> jax.Array:

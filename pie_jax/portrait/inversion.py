@@ -20,7 +20,6 @@ from pie_jax.config import PRECISIONS, EmbedConfig
 from pie_jax.face3d.morphable import FaceParams
 from pie_jax.imaging import psnr, ssim
 from pie_jax.io import load_portrait
-from pie_jax.nn.layers import to_w_plus
 from pie_jax.pack import Pack, inference
 from pie_jax.portrait.axes import axes_for
 from pie_jax.portrait.checkpoint import Checkpoint, join_states, join_traces
@@ -169,7 +168,7 @@ class _BatchRun:
         self._tell("compile", first_stage, 0, None, lambda: [])
         began = time.perf_counter()
         targets = jax.block_until_ready([energies.prepare_target(
-            self.pack, self.place(jnp.asarray(self.images[part])), precision=PRECISIONS[self.config.precision])
+            self.pack, self.place(self.images[part]), precision=PRECISIONS[self.config.precision])
             for part in self.parts])
         starts = [start for start in self.starts if start is not None]  # all of a batch, or none
         resumed = bool(starts)
@@ -209,19 +208,21 @@ class _BatchRun:
             outcomes = [a if a != "finished" else b for a, b in zip(outcomes, result.outcomes)]
         return self._finish(latent, targets, outcomes, load_seconds)
 
-    def _start(self) -> jax.Array:
+    def _start(self) -> np.ndarray:
         """The latent [B, L, D] that the first stage begins with."""
         generator, stage = self.pack.configs.generator, self.config.stages[0]
-        w = mean = jnp.asarray(self.pack.weights["generator"]["w_mean"])[None]
+        mean = np.asarray(self.pack.weights["generator"]["w_mean"])[None]
+        shape = len(self.images), generator.num_layers, generator.w_dim
+        w_plus = np.broadcast_to(mean[:, None], shape)
         if stage.encoded and "encoder" in self.pack.weights:
-            w = jnp.concatenate([guessed_codes(self.pack, jnp.asarray(self.images[part])) for part in self.parts])
-            return jnp.where(jnp.isfinite(w).all(axis=(1, 2), keepdims=True), w, to_w_plus(mean, generator.num_layers))
+            guessed = np.concatenate([guessed_codes(self.pack, self.images[part]) for part in self.parts])
+            return np.where(np.isfinite(guessed).all(axis=(1, 2), keepdims=True), guessed, w_plus)
         if stage.nearest_random_codes:
             w = nearest_random_codes(self.pack, self.images, nearest=stage.nearest_random_codes,
                                      resolution=self.resolution)
-            w = jnp.where(jnp.isfinite(w).all(axis=-1, keepdims=True), w, mean)  # what is saved at last is a code
-        shape = len(self.images), generator.num_layers, generator.w_dim
-        return jnp.broadcast_to(to_w_plus(w, generator.num_layers), shape)
+            w = np.where(np.isfinite(w).all(axis=-1, keepdims=True), w, mean)  # what is saved at last is a code
+            return np.broadcast_to(w[:, None], shape)
+        return w_plus
 
     def _steps_left(self, state, stage) -> int:
         return int(stage.steps - np.asarray(state.step).min())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from pie_jax.arrays import Absent
@@ -29,7 +28,7 @@ def edit_latent(pack: Pack, embedding: Embedding, *, order: Sequence[str] = CONT
     order = tuple(choose("order", control, CONTROLS) for control in names_of(order))
     order = tuple(control for control in order if control in asked)
     pack.require(*(f"rignet_{control}" for control in order))
-    w_plus = jnp.asarray(embedding.w_plus)[None]
+    w_plus = np.asarray(embedding.w_plus)[None]
     source, wanted = batched(embedding.params), batched(target)
     if order and invert_response:
         w_plus = solve_edit(pack, w_plus, source, wanted, order=order, corrections=corrections)
@@ -37,14 +36,14 @@ def edit_latent(pack: Pack, embedding: Embedding, *, order: Sequence[str] = CONT
         for control in order:
             step = with_control(source, wanted, control)
             w_plus, source = apply_rig(pack, w_plus, source, step, control=control), step
-    return _finite(np.asarray(w_plus[0], np.float32), "the edited code", " or ".join(
+    return _finite(np.asarray(w_plus, np.float32)[0], "the edited code", " or ".join(
         f"rignet_{control}" for control in order) or "the embedding"), target
 
 
 def generated_edit(pack: Pack, embedding: Embedding, **request) -> np.ndarray:
     """The picture of the edited code, [R, R, 3] float32 in 0..1. Arguments and errors as in `edit_latent`."""
     w_plus, _ = edit_latent(pack, embedding, **request)
-    image = np.asarray(synthesise(pack, jnp.asarray(w_plus)[None])[0], np.float32)
+    image = np.asarray(synthesise(pack, w_plus[None]), np.float32)[0]
     return _finite(image, "the edited picture", "the generator").clip(0.0, 1.0)
 
 
@@ -71,4 +70,4 @@ def check_pack(pack: Pack, embedding: Embedding) -> None:
 
 def batched(params: FaceParams | Absent) -> FaceParams | Absent:
     """FaceParams [n] as [1, n]."""
-    return None if params is None else jax.tree.map(lambda a: jnp.asarray(a)[None], params)
+    return None if params is None else jax.tree.map(lambda a: np.asarray(a)[None], params)

@@ -64,7 +64,7 @@ def target_params(pack: Pack, params: FaceParams | None, *, yaw: float | None = 
         params = dataclasses.replace(params, expression=_expression(pack, params, expression))
     if light is not None:
         azimuth, elevation, intensity, *given = (_finite("light", value) for value in light)
-        own = np.clip(light_ambient(jnp.asarray(params.illumination)), *_AMBIENT)
+        own = np.clip(light_ambient(np.asarray(params.illumination)), *_AMBIENT)
         gamma = light_from(azimuth, elevation, intensity, ambient=given[0] if given else own)
         params = dataclasses.replace(params, illumination=np.asarray(gamma, np.float32))
     return params, asked
@@ -90,7 +90,7 @@ def _check_portrait(portrait: Array) -> None:
     if portrait.ndim != 3 or portrait.shape[-1] != 3 or not jnp.issubdtype(portrait.dtype, jnp.floating):
         raise UsageError(f"like: expected a portrait [H, W, 3] of floats in 0..1, got {portrait.dtype} "
                          f"{list(portrait.shape)}")
-    low, high = float(jnp.min(portrait)), float(jnp.max(portrait))
+    low, high = float(np.min(portrait)), float(np.max(portrait))
     if not -0.01 <= low <= high <= 1.01:
         raise UsageError(f"like: expected a portrait in 0..1, got {low:g} to {high:g}")
 
@@ -135,7 +135,7 @@ def params_of(pack: Pack, other: Like) -> FaceParams:
                             "a regressor")
         return params
     pack.require("regressor")
-    return jax.tree.map(lambda a: np.asarray(a)[0], read_portraits(pack, jnp.asarray(other, jnp.float32)[None]))
+    return jax.tree.map(lambda a: np.asarray(a)[0], read_portraits(pack, np.asarray(other, np.float32)[None]))
 
 
 def photo_params_of(pack: Pack, other: Like, *, own: FittedPhoto | None = None) -> FaceParams:

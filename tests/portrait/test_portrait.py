@@ -320,6 +320,7 @@ def test_looking_at_the_edit_makes_up_for_weak_rigs(pack, embeddings, monkeypatc
     w_plus = w_plus.at[:, 0, :3].set(source.rotation)
 
     def weak_rig(pack, w_plus, source, target, *, control):
+        w_plus = jax.numpy.asarray(w_plus)
         if control == "expression":
             return w_plus.at[:, 0, :3].add(-0.05)
         return w_plus.at[:, 0, :3].add(0.6 * (target.rotation - source.rotation))
