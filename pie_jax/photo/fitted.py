@@ -72,7 +72,7 @@ def nearest_in_photo(fitted: FittedPhoto, resolution: int) -> np.ndarray:
     return np.moveaxis(nearest * resolution, -1, 0).astype(np.float32)
 
 
-def inside_photo(fitted: FittedPhoto, resolution: int) -> np.ndarray:
+def border_distance(fitted: FittedPhoto, resolution: int) -> np.ndarray:
     """[resolution, resolution]: how far each pixel of the portrait lies from the photo's border, in px of a map.
 
     A map has `resolution` px. 0 beyond the border.

@@ -17,7 +17,7 @@ from pie_jax.arrays import Absent, Array, Weights
 from pie_jax.config import CameraConfig, MouthConfig
 from pie_jax.face3d.morphable import FaceParams, MorphableModel
 from pie_jax.pack import Pack
-from pie_jax.photo.fitted import FittedPhoto, inside_photo, nearest_in_photo
+from pie_jax.photo.fitted import FittedPhoto, border_distance, nearest_in_photo
 from pie_jax.photo.holes import Holes, holes_of
 from pie_jax.photo.maps import centres, is_grey, pack_image, sample, unpacked, without_colour
 from pie_jax.photo.motion import Motion, SourceFace, find_motion, source_face_of
@@ -45,7 +45,7 @@ class PreparedPhoto:
     grey: Array  # [] bool: the photo has no colour
     matte: Array  # [R, R] 0..1: the person
     within: Array  # [R, R] 0..1: in the photo, not beyond its border
-    inside: Array  # [R, R] px of the map: to the photo's border
+    border: Array  # [R, R] px of the map: to the photo's border
 
 
 @keepable
@@ -76,7 +76,7 @@ def prepare_photo(pack: Pack, fitted: FittedPhoto, *, size: int | None = None) -
     portrait, small = (_shrunk(fitted.portrait, side) for side in (shown, resolution))
     return _prepared(pack.morphable, jax.tree.map(np.asarray, fitted.params), np.asarray(fitted.landmarks),
                      pack_image(portrait), pack_image(small), np.asarray(fitted.matte),
-                     nearest_in_photo(fitted, resolution), inside_photo(fitted, resolution),
+                     nearest_in_photo(fitted, resolution), border_distance(fitted, resolution),
                      holes=holes_of(pack.morphable), camera=pack.configs.camera)
 
 
@@ -87,7 +87,7 @@ def _shrunk(image: np.ndarray, size: int) -> np.ndarray:
 
 
 @kept(static_argnames=("holes", "camera"), level=0)
-def _prepared(model: MorphableModel, params: FaceParams, landmarks, portrait, small, matte, nearest, inside, *,
+def _prepared(model: MorphableModel, params: FaceParams, landmarks, portrait, small, matte, nearest, border, *,
               holes: Holes, camera: CameraConfig) -> PreparedPhoto:
     resolution = small.shape[0]
     source_face = source_face_of(model, holes, params, camera, resolution=resolution, landmarks=landmarks)
@@ -97,7 +97,7 @@ def _prepared(model: MorphableModel, params: FaceParams, landmarks, portrait, sm
     matte = jnp.where(away > _BEYOND, sample(matte, *nearest), matte)  # of a reflection it tells nothing
     matte = -widest(-widest(matte, odd(_GAP * resolution)), odd(_GAP * resolution))
     return PreparedPhoto(source_face=source_face, portrait=portrait, small=small, grey=is_grey(small), matte=matte,
-                         inside=inside, within=jnp.clip(1.0 - (away - _BEYOND) / (_FRAME * resolution), 0.0, 1.0))
+                         border=border, within=jnp.clip(1.0 - (away - _BEYOND) / (_FRAME * resolution), 0.0, 1.0))
 
 
 def edit_layers(pack: Pack, prepared: PreparedPhoto, target: FaceParams) -> Layers:
@@ -105,16 +105,16 @@ def edit_layers(pack: Pack, prepared: PreparedPhoto, target: FaceParams) -> Laye
     mouth = pack.weights.get("mouth")
     target = jax.tree.map(jnp.asarray, target)
     motion, painting = _layers(pack.morphable, mouth, prepared.source_face, prepared.small, prepared.grey,
-                               prepared.within, prepared.inside, target, holes=holes_of(pack.morphable),
+                               prepared.within, prepared.border, target, holes=holes_of(pack.morphable),
                                camera=pack.configs.camera, mouth=None if mouth is None else pack.configs.of("mouth"))
     return Layers(prepared=prepared, motion=motion, painting=painting)
 
 
 @kept(static_argnames=("camera", "holes", "mouth"), level=3)
 def _layers(model: MorphableModel, mouth_weights: Weights | Absent, source_face: SourceFace, small, grey,
-            within, inside, target, *, holes: Holes, camera: CameraConfig,
+            within, border, target, *, holes: Holes, camera: CameraConfig,
             mouth: MouthConfig | Absent) -> tuple[Motion, Painting | Absent]:
-    motion = find_motion(model, holes, source_face, target, camera, border=inside)
+    motion = find_motion(model, holes, source_face, target, camera, border=border)
     motion = dataclasses.replace(motion, displacement=motion.displacement * within[None],
                                  light=1.0 + without_colour(motion.light - 1.0, grey) * within[None])
     return motion, None if mouth is None else paint_mouth(mouth, mouth_weights, small, grey, motion)

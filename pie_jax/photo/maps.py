@@ -135,7 +135,7 @@ def finer(planes: Array, factor: int) -> jax.Array:
 
 
 def means(planes: Array, factor: int) -> jax.Array:
-    """Planes [C, R, R] -> [C, R / factor, R / factor]: means of squares."""
+    """Planes [C, R, R] -> [C, R / factor, R / factor]: the mean of each square of pixels."""
     if factor == 1:
         return jnp.asarray(planes)
     count, size = planes.shape[0], planes.shape[-1] // factor

@@ -31,8 +31,9 @@ from pie_jax.programs import keepable
 
 HIDDEN = 0.02  # of the depth: a point farther behind what is drawn is not seen
 _GRAZING = 0.15  # cosine between the skin's normal and the line of sight: with less the photo does not show it
-_SURE, _REACH = 1e3, 0.3  # of light: how much it holds to the mesh; in portraits: how far from it it goes over to none
-_COARSER = 8  # the pixels of light around the mesh, in pixels of the map
+_SURE = 1e3  # how much the light around the mesh holds to the mesh's
+_REACH = 0.3  # portraits: how far from the mesh its light goes over to none
+_COARSER = 8  # the pixels of that light, in pixels of the map
 _DISPLAY = 2.2  # a factor of irradiance multiplies sRGB values, as in renderings; linear light, its power of this
 _DARK = 1e-2  # the least irradiance
 _FACTORS = (0.1, 5.0)  # bounds of the factor of linear light where the light changes
@@ -158,9 +159,9 @@ def find_motion(model: MorphableModel, holes: Holes, source_face: SourceFace, ta
     known = jnp.where(visible[None], displacement, around.displacement)
     field = once(around.displacement + trust[None] * (known - around.displacement))
     field = framed(_untorn(field, spared=spared), around)
-    reach = jnp.where(hit, _SURE, 1.0 / (_REACH * resolution) ** 2)
-    unlit = once(smooth_field(jnp.where(hit[None], light - 1.0, 0.0), reach, coarser=_COARSER))
-    light = jnp.where(hit[None], light, 1.0 + unlit)
+    sure = jnp.where(hit, _SURE, 1.0 / (_REACH * resolution) ** 2)
+    added = once(smooth_field(jnp.where(hit[None], light - 1.0, 0.0), sure, coarser=_COARSER))
+    light = jnp.where(hit[None], light, 1.0 + added)
     lips = vertices[model.landmark_vertices, :2]
     opened = (_gap(lips) / (source_face.gap + _CLOSED) - _OPENED[0]) / (_OPENED[1] - _OPENED[0])
     return Motion(displacement=field, seen=jnp.where(hit, visible, 1.0).astype(field.dtype), light=light,

@@ -22,7 +22,7 @@ from pie_jax.photo.maps import centres, finer, means, once, sample, smooth_field
 from pie_jax.photo.skull import head_motion
 from pie_jax.photo.windows import within
 
-COARSER = 4  # the map half-way has such pixels, in pixels of the map
+COARSER = 4  # the side of a pixel of the map half-way, in pixels of the map
 _SURE = 1e3  # how much the field holds to the mesh
 _REACH = {"skull": 0.03, "head": 0.1, "still": 0.1}  # in portraits: how far from the mesh the field goes over to the
 # skull above the face, to the head beside and below it, and to rest
@@ -46,9 +46,13 @@ def carried_on(known: Array, visible: Array, drawn: Array, face_px: Array, sourc
                camera: CameraConfig, *, border: Array | Absent) -> Surroundings:
     """The motion around a mesh that moves from `source` to `target`, FaceParams [n], on a map of R px.
 
-    Half-way, on a map of R / `COARSER` px: known [2, ...] px of the map of R px: the mesh's displacement; visible
-    [...] bool: photo and result show it there; drawn [...] bool: the mesh is there; face_px [V, 2]: its vertices.
-    border [R, R]: how far each pixel is from the photo's border, px; None: that is the frame.
+    The first four arrays are on the map half-way, of C = R / `COARSER` px.
+
+    known: [2, C, C] the mesh's displacement, in px of the map of R px.
+    visible: [C, C] bool, the mesh is there, and photo and result both show it.
+    drawn: [C, C] bool, the mesh is there.
+    face_px: [V, 2] the mesh's vertices, px of the map half-way.
+    border: [R, R] how far each pixel is from the photo's border, px; None: that is the frame.
     """
     size = drawn.shape[-1]
     skull, head, over = head_motion(face_px, source, target, camera, resolution=size)
@@ -60,13 +64,13 @@ def carried_on(known: Array, visible: Array, drawn: Array, face_px: Array, sourc
 
     places = COARSER * jnp.stack(jnp.broadcast_arrays(*centres(size)))
     away = jnp.full((size, size), float(COARSER * size)) if border is None else means(border[None], COARSER)[0]
-    found, step, border = field, jnp.zeros_like(field), away
+    known_half_way = jnp.concatenate([field, away[None]])
+    read, step = known_half_way, jnp.zeros_like(field)
     for _ in range(_ROUNDS):
-        step = _squeezed(found, places, step, border, COARSER * size) / 2
+        step = _squeezed(read[:2], places, step, read[2], COARSER * size) / 2
         x, y = (places + step) / COARSER
-        *found, border = once(sample(jnp.concatenate([field, away[None]]), x, y))
-        found = jnp.stack(found)
-    large = finer(jnp.concatenate([found, step, border[None]]), COARSER)
+        read = once(sample(known_half_way, x, y))
+    large = finer(jnp.concatenate([read[:2], step, read[2:]]), COARSER)
     return Surroundings(displacement=large[:2], half_way=large[2:4], border=large[4])
 
 

@@ -6,7 +6,9 @@ import numpy as np
 
 from pie_jax.photo.maps import (
     doubled,
+    finer,
     is_grey,
+    means,
     nearest,
     once,
     pack_image,
@@ -38,6 +40,14 @@ def test_packed_images_are_read_as_their_planes_are():
 def test_a_doubled_map_is_jaxs_own_resizing():
     planes = np.random.default_rng(1).normal(size=(2, 8, 8)).astype(np.float32)
     np.testing.assert_allclose(doubled(jnp.asarray(planes)), jax.image.resize(planes, (2, 16, 16), "linear"), atol=1e-5)
+
+
+def test_finer_maps_are_jaxs_own_resizing_and_means_those_of_squares():
+    planes = np.random.default_rng(4).normal(size=(2, 8, 8)).astype(np.float32)
+    np.testing.assert_allclose(finer(planes, 4), jax.image.resize(planes, (2, 32, 32), "linear"), atol=1e-5)
+    np.testing.assert_allclose(means(planes, 4), planes.reshape(2, 2, 4, 2, 4).mean((2, 4)), atol=1e-6)
+    for same in (finer(planes, 1), means(planes, 1)):
+        np.testing.assert_array_equal(same, planes)
 
 
 def test_planes_kept_are_a_place_that_no_loop_is_made_across():
