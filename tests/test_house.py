@@ -164,3 +164,11 @@ def test_public_functions_are_annotated(path):
         bare = [a.arg for a in arguments if a.annotation is None and a.arg not in ("self", "cls")]
         assert not bare, f"{path}:{function.lineno}: {function.name} lacks the types of {bare}"
         assert function.returns is not None, f"{path}:{function.lineno}: {function.name} lacks the type of its result"
+
+
+def test_keys_are_looked_after_where_random_numbers_are_drawn():
+    conftest = ast.parse((ROOT / "tests" / "conftest.py").read_text())
+    looked_after = next(ast.literal_eval(node.value) for node in conftest.body if isinstance(node, ast.Assign)
+                        and getattr(node.targets[0], "id", "") == "DRAWING")
+    drawing = {path.relative_to(PACKAGE).parts[0] for path in FILES if "jax.random" in path.read_text()}
+    assert drawing <= looked_after

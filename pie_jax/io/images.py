@@ -103,7 +103,7 @@ def load_with_profile(path: str | os.PathLike) -> tuple[Image.Image, Image.Image
             profile = image.info.get("icc_profile")
             if not profile or image.mode != "RGB" or "transparency" in image.info:
                 return photo, None, None
-            own = _upright(path, image, silent).convert("RGB")
+            own = _upright(path, image, silent)
     return (photo, own, profile) if _is_rgb_profile(profile) else (photo, None, None)
 
 
@@ -132,7 +132,7 @@ def load_photo(path: str | os.PathLike, *, notice: Notice | None = None) -> Imag
     image = _decode(path, _read_bytes(path), tell)
     if image.mode == "F":
         image = Image.fromarray(np.round(np.asarray(image) * 255.0).astype(np.uint8))
-    return image.convert("RGB")
+    return _in_mode(image, "RGB")
 
 
 def _read_bytes(path: pathlib.Path) -> bytes:
@@ -268,13 +268,18 @@ def _to_srgb(path: pathlib.Path, image: Image.Image, tell: Notice) -> Image.Imag
     elif image.mode in ("P", "PA", "La", "RGBa"):
         image = image.convert("RGBA" if image.mode != "P" else "RGB")
     alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
-    colour = image.convert({"LA": "L", "RGBA": "RGB", "1": "L"}.get(image.mode, image.mode))
+    colour = _in_mode(image, {"LA": "L", "RGBA": "RGB", "1": "L"}.get(image.mode, image.mode))
     if profile:
         colour = _apply_profile(path, colour, profile, tell)
-    colour = colour.convert("RGB")
+    colour = _in_mode(colour, "RGB")
     if alpha is not None:
         colour = Image.composite(colour, Image.new("RGB", colour.size, ALPHA_BACKGROUND), alpha)
     return colour
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """The image itself where it has the mode: `convert` copies it, which takes its time with a large one."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _apply_profile(path: pathlib.Path, colour: Image.Image, profile: bytes, tell: Notice) -> Image.Image:
@@ -285,7 +290,7 @@ def _apply_profile(path: pathlib.Path, colour: Image.Image, profile: bytes, tell
         if mode == "CMYK" and colour.mode != "CMYK":
             raise ValueError(f"profile for CMYK, pixels are {colour.mode}")
         converted = ImageCms.profileToProfile(
-            colour.convert(mode), source, ImageCms.createProfile("sRGB"), outputMode="RGB",
+            _in_mode(colour, mode), source, ImageCms.createProfile("sRGB"), outputMode="RGB",
             renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC)
         return colour if converted is None else converted  # None: only where it works in place
     except Exception as error:  # broken profiles are common and say nothing about the pixels

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -54,11 +55,17 @@ def new_heads(key: jax.Array, config: VGGConfig, *, segments: int, outputs: int)
     """Linear heads: one [C, segments] for each layer of SEGMENT_LAYERS, and {"params": [C, outputs]}; small random."""
     channels = dict(zip(SEGMENT_LAYERS, (2 * config.width, 4 * config.width, 8 * config.width), strict=True))
     sizes = {name: (count, segments) for name, count in channels.items()} | {"params": (8 * config.width, outputs)}
-    keys = jax.random.split(key, len(sizes))
-    return {name: 0.1 / size[0] ** 0.5 * jax.random.normal(keys[i], size)
-            for i, (name, size) in enumerate(sizes.items())}
+
+    @jax.jit
+    def drawn(key):
+        keys = jax.random.split(key, len(sizes))
+        return {name: 0.1 / size[0] ** 0.5 * jax.random.normal(keys[i], size)
+                for i, (name, size) in enumerate(sizes.items())}
+
+    return drawn(key)
 
 
+@functools.partial(jax.jit, static_argnames="size")
 def windows(key: jax.Array, images_01: Array, segments: Array, *, size: int) -> tuple[jax.Array, jax.Array]:
     """The same random window of each image [B, R, R, 3] (size px) and of its segments [B, 32, 32] (in cells)."""
     resolution = images_01.shape[1]
@@ -130,12 +137,12 @@ def normalise_layers(config: VGGConfig, weights: dict, images_01: Array) -> dict
 
     names = layers_needed(config)
     everything = dataclasses.replace(config, layers=names)
-    features = jax.jit(lambda weights, x: apply(VGG(everything), weights, x))(weights, images_01)
+    means = jax.jit(lambda weights, x: {name: jnp.mean(jnp.maximum(features, 0.0)) for name, features in apply(
+        VGG(everything), weights, x).items()})(weights, images_01)
     before, result = 1.0, {}
     for name in names:
-        mean = float(jnp.mean(jnp.maximum(features[name], 0.0)))
-        mean = mean if mean > 1e-8 else before
-        layer = weights[name]
+        mean = float(means[name]) if means[name] > 1e-8 else before
+        layer = {key: np.asarray(value) for key, value in weights[name].items()}
         result[name] = {"kernel": layer["kernel"] * (before / mean), "bias": layer["bias"] / mean}
         before = mean
     return result

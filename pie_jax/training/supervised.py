@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from pie_jax.arrays import Array, Weights
@@ -90,23 +91,27 @@ def fit_mapping(config: GeneratorConfig, *, count: int = 20_000, knots: int = 14
         raise ValueError("config: a fitted mapping has 2 layers, a linear output and w_dim >= knots x factors")
     module, lr = Mapping(config), config.mapping_lr_multiplier
     weights = initialise(module, jax.random.key(0), jnp.zeros((1, config.z_dim)))
-    first = jnp.zeros((config.z_dim, config.w_dim)).at[:, : len(rows) * knots].set(jnp.repeat(rows.T, knots, axis=1))
-    places = jnp.tile(jnp.linspace(-2.1, 2.1, knots), len(rows))
-    bias = jnp.zeros(config.w_dim).at[: len(rows) * knots].set(-places)
-    weights = weights | {"fc0": {"weight": first * (config.z_dim**0.5 / lr), "bias": bias / lr}}
+    first, bias = np.zeros((config.z_dim, config.w_dim), np.float32), np.zeros(config.w_dim, np.float32)
+    first[:, : len(rows) * knots] = np.repeat(rows.T, knots, axis=1)
+    bias[: len(rows) * knots] = -np.tile(np.linspace(-2.1, 2.1, knots), len(rows))
 
-    def hidden(z):
+    def hidden(weights, z):
         identity = {"weight": jnp.eye(config.w_dim) * (config.w_dim**0.5 / lr), "bias": jnp.zeros(config.w_dim)}
         return apply(module, weights | {"fc1": identity}, z)
 
-    z, unseen = jax.random.normal(jax.random.key(1), (2, count, config.z_dim))
-    design = jnp.concatenate([hidden(z), jnp.ones((count, 1))], axis=1)
-    gram = design.T @ design + 1e-3 * count * jnp.eye(design.shape[1]) * 1e-3
-    solved = jnp.linalg.solve(gram, design.T @ mapping_target(z, dim=config.w_dim))
-    weights = weights | {"fc1": {"weight": solved[:-1] * (config.w_dim**0.5 / lr), "bias": solved[-1] / lr}}
-    target = mapping_target(unseen, dim=config.w_dim)
-    error = jnp.mean(jnp.square(apply(module, weights, unseen) - target))
-    return weights, float(1.0 - error / jnp.var(target))
+    @jax.jit
+    def fit(weights):
+        z, unseen = jax.random.normal(jax.random.key(1), (2, count, config.z_dim))
+        design = jnp.concatenate([hidden(weights, z), jnp.ones((count, 1))], axis=1)
+        gram = design.T @ design + 1e-3 * count * jnp.eye(design.shape[1]) * 1e-3
+        solved = jnp.linalg.solve(gram, design.T @ mapping_target(z, dim=config.w_dim))
+        weights = weights | {"fc1": {"weight": solved[:-1] * (config.w_dim**0.5 / lr), "bias": solved[-1] / lr}}
+        target = mapping_target(unseen, dim=config.w_dim)
+        error = jnp.mean(jnp.square(apply(module, weights, unseen) - target))
+        return weights, 1.0 - error / jnp.var(target)
+
+    weights, r2 = fit(weights | {"fc0": {"weight": first * (config.z_dim**0.5 / lr), "bias": bias / lr}})
+    return weights, float(r2)
 
 
 def within_span(synthesis: Weights, *, dim: int) -> Weights:

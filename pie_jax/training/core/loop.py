@@ -74,9 +74,9 @@ def new_state(key: jax.Array, weights: Any, optimiser: optax.GradientTransformat
 
     weights: nested dict of float32; extra: any pytree of arrays. The moving average starts at the weights.
     """
-    return TrainState(weights=weights, ema=jax.tree.map(jnp.copy, weights), optimiser=optimiser.init(weights),
-                      extra={} if extra is None else extra, step=jnp.zeros((), jnp.int32),
-                      fraction=jnp.zeros((), jnp.float32), key=key)
+    ema, optimiser_state = jax.jit(lambda weights: (jax.tree.map(jnp.copy, weights), optimiser.init(weights)))(weights)
+    return TrainState(weights=weights, ema=ema, optimiser=optimiser_state, extra={} if extra is None else extra,
+                      step=jnp.zeros((), jnp.int32), fraction=jnp.zeros((), jnp.float32), key=key)
 
 
 def step_key(state: TrainState) -> jax.Array:

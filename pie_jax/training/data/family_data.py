@@ -60,6 +60,8 @@ class FamilyData:
 
 def family_portraits(folder: pathlib.Path) -> StudioData:
     """The pairs of a folder as StudioData of two views a person, FaceParams included. UsageError: no pairs in there."""
+    import jax
+
     from pie_jax.studio.family import scenes_from_z
     from pie_jax.studio.head import build_head
     from pie_jax.training.data.studio_data import StudioData
@@ -68,8 +70,8 @@ def family_portraits(folder: pathlib.Path) -> StudioData:
         raise UsageError(f"{folder}: no rendered pairs; run python -m pie_jax.training.family_data --data {folder}")
     data = FamilyData.open(folder)
     rows, head = 2 * data.count(), build_head()
-    params = [np.asarray(scenes_from_z(head, data.z[i:min(i + 1000, rows)]).params.to_vector())
-              for i in range(0, rows, 1000)]
+    params_of = jax.jit(lambda z: scenes_from_z(head, z).params.to_vector())
+    params = [np.asarray(params_of(data.z[i:min(i + 1000, rows)])) for i in range(0, rows, 1000)]
     return StudioData(images=data.images[:rows], params=np.concatenate(params), landmarks=data.landmarks[:rows],
                       segments=None, views=2)
 

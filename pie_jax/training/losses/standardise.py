@@ -6,6 +6,8 @@ the same way. One pass over a batch of images, layer by layer, mends that.
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -13,6 +15,7 @@ from pie_jax.arrays import Array, Weights
 from pie_jax.config import VGGConfig
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def standardise(config: VGGConfig, weights: Weights, images_01: Array) -> Weights:
     """`weights` of `VGG(config)` with every layer scaled and shifted to standard units over `images_01` [B, H, W, 3].
 
