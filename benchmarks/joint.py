@@ -20,7 +20,7 @@ import warnings
 
 from benchmarks.quality.embeddings import add_arguments, embedded, label_of, stages_of
 from pie_jax.cli import command
-from pie_jax.config import CONTROLS, DEFAULT_PRESET, EmbedConfig
+from pie_jax.config import CONTROLS, EmbedConfig
 
 JOINT = "joint"
 SINGLE = ("yaw-15", "yaw+15", "azimuth-45", "azimuth+45", "smile+2", "jaw_open+2")
@@ -31,7 +31,7 @@ CHAINS = (("yaw+15", "smile+2"), ("yaw-15", "azimuth+45"), ("jaw_open+2", "azimu
 def parser() -> argparse.ArgumentParser:
     result = command.Parser(module="benchmarks.joint", description=__doc__)
     command.add_debug(result)
-    add_arguments(result, preset=DEFAULT_PRESET, count=6)
+    add_arguments(result, preset="search", count=6)
     result.add_argument("--out", default="runs/joint", metavar="DIR")
     return result
 

@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     from pie_jax.pack import load_pack
     from pie_jax.training.data.photographs import held_out_paths
 
-    stages, label = stages_of(arguments), label_of(arguments)
+    label = label_of(arguments)
     judge, out = open_judge(arguments.judge), pathlib.Path(arguments.out)
     finder = load_pack("demo")
     out.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
     paths = held_out_paths(pathlib.Path(arguments.photos))[:arguments.count]
     for name in arguments.packs:
         pack = load_pack(name)
-        config = EmbedConfig(energy=pack.configs.energy, stages=stages)
+        config = EmbedConfig(energy=pack.configs.energy, stages=stages_of(arguments, encoder=pack.has_encoder))
         key = {"kind": "synthesis", "pack": pack.hash[:12], "preset": label}
         for path in paths:
             if any(all(row.get(k) == v for k, v in (key | {"picture": path.stem}).items()) for row in done):

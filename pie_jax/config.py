@@ -97,10 +97,12 @@ class EncoderConfig:
 
     num_layers: int
     w_dim: int
+    axes: int  # principal axes of W in which it says what to change
     resolution: int = 256  # of the portraits it reads, averaged down, in [0, 1]
     stage_sizes: tuple[int, ...] = (2, 2, 2, 2)  # each but the first halves the map, and the stem does
     width: int = 64
     hidden: int = 512
+    common_only: bool = False  # layers are changed together, none has a change of its own
     rounds: int = 2  # it was trained for
 
 
@@ -275,22 +277,33 @@ class StageConfig:
         _require(0 <= self.final_rate <= 1, f"final_rate: expected 0 to 1, got {self.final_rate}")
 
 
-_FAST = (StageConfig(space="w", steps=100, optimiser="principal_adam", learning_rate=0.25, final_rate=0.1,
+_SEARCH = (StageConfig(space="w", steps=100, optimiser="principal_adam", learning_rate=0.25, final_rate=0.1,
                      chunk=20, coarse=True, nearest_random_codes=4),
          StageConfig(space="w_plus", steps=140, optimiser="principal_adam", learning_rate=0.08, final_rate=0.05,
                      chunk=20))
+_GUESSED = StageConfig(space="w_plus", steps=60, optimiser="principal_adam", learning_rate=0.1, final_rate=0.03,
+                       beta1=0.7, beta2=0.97, chunk=20, encoded=True)
 PRESETS = {
-    # a twelfth of PIE's steps; how near they come: docs/presets.md
-    "fast": _FAST,
+    # of packs without an encoder: as "search"; of others see ENCODED
+    "fast": _SEARCH,
     # the same with lazy terms: less time, and a little farther from the truth
-    "quick": tuple(dataclasses.replace(stage, lazy_interval=2) for stage in _FAST),
+    "quick": tuple(dataclasses.replace(stage, lazy_interval=2) for stage in _SEARCH),
+    # from random codes, a twelfth of PIE's steps; how near they come: docs/presets.md
+    "search": _SEARCH,
     # a guess, and ten steps: for packs that have an encoder
-    "instant": (StageConfig(space="w_plus", steps=10, optimiser="principal_adam", learning_rate=0.1, final_rate=0.2,
-                            chunk=10, encoded=True),),
+    "instant": (StageConfig(space="w_plus", steps=10, optimiser="principal_adam", learning_rate=0.05, final_rate=0.2,
+                            beta1=0.4, chunk=10, encoded=True),),
     # PIE's schedule: AdaDelta in W, then in W+ (arXiv 2009.09485)
     "paper": (StageConfig(space="w", steps=2000), StageConfig(space="w_plus", steps=1000)),
 }
+# those that begin at the guess of a pack's encoder, where it has one, and are over sooner
+ENCODED = {"fast": (_GUESSED,), "quick": (dataclasses.replace(_GUESSED, lazy_interval=2),)}
 DEFAULT_PRESET = "fast"
+
+
+def preset_stages(preset: str, *, encoder: bool) -> tuple[StageConfig, ...]:
+    """The stages of a preset for a pack that has an encoder, or has none. KeyError: there is no such preset."""
+    return (PRESETS | ENCODED if encoder else PRESETS)[preset]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -20,13 +20,12 @@ import sys
 from benchmarks.ablation.variants import NAMES, VARIANTS
 from benchmarks.quality.embeddings import add_arguments, embedded, label_of, stages_of
 from pie_jax.cli import command
-from pie_jax.config import DEFAULT_PRESET
 
 
 def parser() -> argparse.ArgumentParser:
     result = command.Parser(module="benchmarks.ablation", description=__doc__)
     command.add_debug(result)
-    add_arguments(result, preset=DEFAULT_PRESET, count=6)
+    add_arguments(result, preset="search", count=6)
     result.add_argument("--variants", nargs="+", choices=NAMES, default=NAMES, metavar="NAME",
                         help=f"some of {', '.join(NAMES)} (default: all)")
     result.add_argument("--out", default="runs/ablation", metavar="DIR")

@@ -1,6 +1,6 @@
 """Embeddings in bfloat16 beside float32, on studio portraits the pack never saw.
 
-    python -m benchmarks.precision --count 16 --preset fast --out benchmarks/results/precision
+    python -m benchmarks.precision --count 16 --preset search --out benchmarks/results/precision
 
 Each portrait is embedded with every policy of `pie_jax.config.PRECISIONS`, one after the other, and both embeddings are
 edited and compared with the *true* edited portraits. `embeddings.jsonl` has a row for each portrait and policy; those
@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks.quality.embeddings import add_arguments, embedded, label_of, stages_of
 from pie_jax.cli import command
-from pie_jax.config import DEFAULT_PRESET, PRECISIONS, EmbedConfig
+from pie_jax.config import PRECISIONS, EmbedConfig
 
 ASKED = ("yaw-15", "yaw+15", "smile+2")
 FIGURES = ("psnr_db", "truth_error", "ms_step")
@@ -36,7 +36,7 @@ _NETWORKS_ON = 4  # portraits on which each network alone is looked at
 def parser() -> argparse.ArgumentParser:
     result = command.Parser(module="benchmarks.precision", description=__doc__)
     command.add_debug(result)
-    add_arguments(result, preset=DEFAULT_PRESET, count=16)
+    add_arguments(result, preset="search", count=16)
     result.add_argument("--out", default="runs/precision", metavar="DIR")
     return result
 

@@ -69,9 +69,10 @@ def main(argv: list[str]) -> int:
     if not 0 <= arguments.seed <= portraits.TRAINED_FROM - arguments.count:
         raise SystemExit(f"--seed: expected 0..{portraits.TRAINED_FROM - arguments.count}; later ones belong to "
                          "training")
-    stages, label = stages_of(arguments), label_of(arguments, *(arguments.controls or ()))
     configure()
     pack = load_pack(arguments.pack)
+    stages = stages_of(arguments, encoder=pack.has_encoder)
+    label = label_of(arguments, *(arguments.controls or ()))
     energy = pack.configs.energy
     if arguments.controls:
         energy = dataclasses.replace(energy, controls=tuple(arguments.controls))

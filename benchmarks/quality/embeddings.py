@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.quality.portraits import Portrait
-from pie_jax.config import PRESETS, EmbedConfig, StageConfig
+from pie_jax.config import PRESETS, EmbedConfig, StageConfig, preset_stages
 from pie_jax.errors import InputError
 from pie_jax.pack import Pack
 from pie_jax.portrait import Embedding, embed_portraits
@@ -27,9 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser, *, preset: str, count: int) -
     parser.add_argument("--steps", metavar="W,WPLUS", help="instead of the preset's")
 
 
-def stages_of(arguments: argparse.Namespace) -> tuple[StageConfig, ...]:
-    """The preset's stages with the steps of --steps. SystemExit: not as many numbers as stages."""
-    stages = PRESETS[arguments.preset]
+def stages_of(arguments: argparse.Namespace, *, encoder: bool = False) -> tuple[StageConfig, ...]:
+    """The preset's stages with the steps of --steps; encoder: whether the pack has one.
+
+    SystemExit: not as many numbers as stages.
+    """
+    stages = preset_stages(arguments.preset, encoder=encoder)
     if arguments.steps is None:
         return stages
     steps = arguments.steps.split(",")

@@ -1,6 +1,6 @@
 """Presets side by side, over the people that all of them were measured on.
 
-    python -m benchmarks.quality.presets benchmarks/results/quality [--presets quick fast paper]
+    python -m benchmarks.quality.presets benchmarks/results/quality [--presets instant fast search paper]
 
 Reads the rows that `python -m benchmarks.quality --out FOLDER` left there, embeds nothing, and prints a table: medians
 of each preset, and by how much it leads the last one, mean over people with its standard error. `presets.txt` in the
@@ -80,7 +80,7 @@ def main(argv: list[str]) -> int:
     options = command.Parser(module="benchmarks.quality.presets", description=__doc__)
     command.add_debug(options)
     options.add_argument("folder", type=pathlib.Path)
-    options.add_argument("--presets", nargs="+", choices=tuple(PRESETS), default=("quick", "fast", "paper"),
+    options.add_argument("--presets", nargs="+", choices=tuple(PRESETS), default=("instant", "fast", "search", "paper"),
                          help="the last one is what the others are compared with (default: %(default)s)")
     arguments = options.parse_args(argv)
     measured = rows(arguments.folder / "portraits.jsonl", of="studio")

@@ -181,7 +181,7 @@ def cluster() -> str:
 
     found = summary(latest(rows_of("scaling/rows.jsonl")))
     hours = found[f"hours_{PHOTOS}_photos_one_core"]
-    rows = (("processor seconds of a photo, default preset, without compiling, reading and writing",
+    rows = (("processor seconds of a photo, preset `search`, without compiling, reading and writing",
              f"{found['cpu_s_photo']:.1f}"),
             (f"hours of one core for {PHOTOS} photos (multiplied)", f"{hours:.0f}"),
             ("hours of 64 such cores (divided)", f"{hours / 64:.1f}"),

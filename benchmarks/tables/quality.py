@@ -125,7 +125,7 @@ def precision() -> str:
     """bfloat16 beside float32, on the same people."""
     from benchmarks.precision.__main__ import summary
 
-    key = {"pack": pack_hash(), "preset": "fast"}
+    key = {"pack": pack_hash(), "preset": "search"}
     lines, networks = ([row for row in rows_of(f"precision/{name}.jsonl") if key.items() <= row.items()]
                        for name in ("embeddings", "networks"))
     found = summary(lines, networks)

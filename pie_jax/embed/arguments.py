@@ -8,7 +8,17 @@ import os
 from collections.abc import Sequence
 
 from pie_jax.cli import command
-from pie_jax.config import CONTROLS, DEFAULT_PRESET, PRECISIONS, PRESETS, TERMS, EmbedConfig, EnergyConfig
+from pie_jax.config import (
+    CONTROLS,
+    DEFAULT_PRESET,
+    PRECISIONS,
+    PRESETS,
+    TERMS,
+    EmbedConfig,
+    EnergyConfig,
+    StageConfig,
+    preset_stages,
+)
 from pie_jax.embed.share import add_share, check_share
 from pie_jax.errors import UsageError, choose
 
@@ -43,7 +53,8 @@ def parser() -> command.Parser:
                    help="JSON or NPZ: photo's file name to its 66, 68 or 478 points in px; no face is looked for")
     p.add_argument("--preset", default=DEFAULT_PRESET, metavar="NAME",
                    help=f"optimiser and steps of both stages: {', '.join(PRESETS)}")
-    p.add_argument("--steps", metavar="W,WPLUS", help="steps in W and in W+, instead of the preset's")
+    p.add_argument("--steps", metavar="W,WPLUS", help="steps in W and in W+, or of a preset that begins at an "
+                   "encoder's guess those in W+ alone, instead of the preset's")
     p.add_argument("--control", action="append", metavar="NAME",
                    help=f"control the energy trains for (repeatable): {', '.join(CONTROLS)}; default: the pack's")
     p.add_argument("--terms", action="append", metavar="NAMES",
@@ -105,17 +116,23 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def _steps(text: str | None, *, preset: str) -> tuple[int, ...] | None:
     if text is None:
         return None
-    spaces = ["WPLUS" if stage.space == "w_plus" else "W" for stage in PRESETS[preset]]
+    forms = [tuple("WPLUS" if stage.space == "w_plus" else "W" for stage in form) for form in _forms(preset)]
     try:
         steps = tuple(int(part) for part in text.split(","))
     except ValueError:
         steps = ()
-    if len(steps) != len(spaces):
-        expected = "a whole number" if len(spaces) == 1 else f"{len(spaces)} whole numbers"
-        raise UsageError(f"--steps: expected {expected} {','.join(spaces)}, got {text!r}")
+    if len(steps) not in map(len, forms):
+        expected = " or ".join(("a whole number " if len(spaces) == 1 else f"{len(spaces)} whole numbers ")
+                               + ",".join(spaces) for spaces in forms)
+        raise UsageError(f"--steps: expected {expected}, got {text!r}")
     if min(steps) < 0:
         raise UsageError(f"--steps: expected 0 or more, got {text!r}")
     return steps
+
+
+def _forms(preset: str) -> list[tuple[StageConfig, ...]]:
+    """A preset's stages, and those that it has in a pack with an encoder."""
+    return list(dict.fromkeys(preset_stages(preset, encoder=encoder) for encoder in (False, True)))
 
 
 def _weight(text: str) -> tuple[str, float]:
@@ -129,14 +146,18 @@ def _weight(text: str) -> tuple[str, float]:
     return name, value
 
 
-def embed_config(arguments: argparse.Namespace, defaults: EnergyConfig) -> EmbedConfig:
-    """The run's config: the pack's energy `defaults`, the preset's stages, and what the arguments change."""
+def embed_config(arguments: argparse.Namespace, defaults: EnergyConfig, *, encoder: bool = False) -> EmbedConfig:
+    """The run's config: the pack's energy `defaults`, the preset's stages, and what the arguments change.
+
+    encoder: whether the pack has one. As many --steps as only another form of the preset has choose that form.
+    """
     changes = {f"weight_{name}": value for name, value in arguments.weight}
     for name, value in (("controls", arguments.control), ("terms", arguments.terms), ("samples", arguments.samples)):
         if value is not None:
             changes[name] = value
-    stages = PRESETS[arguments.preset]
+    stages = preset_stages(arguments.preset, encoder=encoder)
     if arguments.steps is not None:
+        stages = next(form for form in (stages, *_forms(arguments.preset)) if len(form) == len(arguments.steps))
         stages = tuple(dataclasses.replace(stage, steps=n) for stage, n in zip(stages, arguments.steps, strict=True))
     return EmbedConfig(energy=dataclasses.replace(defaults, **changes), stages=stages, seed=arguments.seed,
                        precision=arguments.precision)

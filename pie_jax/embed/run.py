@@ -29,7 +29,7 @@ from pie_jax.errors import (
 )
 from pie_jax.io import load_photo, load_portrait
 from pie_jax.io.images import shown
-from pie_jax.pack import configs_of, find_pack, pack_hash, read_manifest
+from pie_jax.pack import configs_of, find_pack, has_encoder, pack_hash, read_manifest
 from pie_jax.photo.landmarks_file import read_landmarks
 
 
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         configs = configs_of(manifest)
         if configs.generator is None:
             raise PackError(f"{shown(folder)}: the pack has no generator; train or convert one first")
-        config = embed_config(arguments, configs.energy)
+        config = embed_config(arguments, configs.energy, encoder=has_encoder(manifest))
         every = collect([*arguments.photos, *listed(arguments.list or ()),
                          *([_sample(folder, arguments.sample)] if arguments.sample else [])])
         photos = share.of(every)

@@ -2,8 +2,9 @@
 
     w_plus = apply(Encoder(config), weights, portraits_01, shown_01, w_plus)
 
-`w_std` [D] is a constant: the deviations of codes, the unit of what the network says. Sources: ReStyle (arXiv
-2104.02699) for the rounds, pSp (2008.00951) and e4e (2102.02766) for a code a layer that leaves the common one little.
+`axes` [K, D] is a constant: the principal axes of W, each as long as the deviation of codes along it. The network says
+how many deviations to go along each. Sources: ReStyle (arXiv 2104.02699) for the rounds, pSp (2008.00951) and e4e
+(2102.02766) for a code a layer that leaves the common one little, StyleGAN's whitened W (2012.09036) for the axes.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class ResidualBlock(nn.Module):
 class Encoder(nn.Module):
     """portraits_01, shown_01 [B, R, R, 3], w_plus [B, L, D] -> the next w_plus [B, L, D]. ValueError: other shapes.
 
-    R = config.resolution. The change is one common to all layers and one of each layer (the second output).
+    R = config.resolution. The change is one common to all layers and one of each layer (the second output, [B, L, K] in
+    deviations).
     """
 
     config: EncoderConfig
@@ -51,16 +53,19 @@ class Encoder(nn.Module):
         for name, image in (("portraits_01", portraits_01), ("shown_01", shown_01)):
             check_shape(name, image, (None, side, side, 3))
         check_shape("w_plus", w_plus, (None, config.num_layers, config.w_dim))
-        x = jnp.concatenate([portraits_01, shown_01], axis=-1)
+        x = 2.0 * jnp.concatenate([portraits_01, shown_01], axis=-1) - 1.0
         x = Conv(config.width, 3, 2, padding=1, name="conv1")(x)
         x = jax.nn.relu(nn.GroupNorm(_GROUPS, name="norm1")(x))
         for stage, blocks in enumerate(config.stage_sizes):
             for i in range(blocks):
                 stride = 2 if stage > 0 and i == 0 else 1
                 x = ResidualBlock(config.width * 2**stage, stride, name=f"layer{stage + 1}_{i}")(x)
-        x = jax.nn.relu(nn.Dense(config.hidden, name="fc")(x.reshape(x.shape[0], -1)))
-        common = nn.Dense(config.w_dim, kernel_init=nn.initializers.zeros, name="common")(x)
-        own = nn.Dense(config.num_layers * config.w_dim, kernel_init=nn.initializers.zeros, name="own")(x)
-        own = own.reshape(-1, config.num_layers, config.w_dim)
-        std = jax.lax.stop_gradient(self.param("w_std", nn.initializers.ones, (config.w_dim,)))
-        return w_plus + std[None, None] * (common[:, None] + own), own
+        x = nn.LayerNorm(name="norm")(x.reshape(x.shape[0], -1))
+        x = jax.nn.relu(nn.Dense(config.hidden, name="fc")(x))
+        common = nn.Dense(config.axes, kernel_init=nn.initializers.zeros, name="common")(x)
+        own = jnp.zeros((x.shape[0], config.num_layers, config.axes))
+        if not config.common_only:
+            own += nn.Dense(config.num_layers * config.axes, kernel_init=nn.initializers.zeros, name="own")(x).reshape(
+                own.shape)
+        axes = jax.lax.stop_gradient(self.param("axes", nn.initializers.orthogonal(), (config.axes, config.w_dim)))
+        return w_plus + (common[:, None] + own) @ axes, own

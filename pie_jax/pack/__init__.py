@@ -22,7 +22,7 @@ from pie_jax.pack.store import (
     update_configs,
     update_part,
 )
-from pie_jax.pack.types import Manifest, Pack, PackConfigs, pack_hash
+from pie_jax.pack.types import Manifest, Pack, PackConfigs, has_encoder, pack_hash
 
 __all__ = [
     "PARTS",
@@ -35,6 +35,7 @@ __all__ = [
     "check_weights",
     "configs_of",
     "find_pack",
+    "has_encoder",
     "is_network",
     "load_pack",
     "pack_hash",

@@ -98,6 +98,11 @@ class Pack:
         """`pack_hash` of the manifest: what a result must be stored with."""
         return pack_hash(self.manifest)
 
+    @property
+    def has_encoder(self) -> bool:
+        """`has_encoder` of the manifest; of a pack that no manifest describes, whether there is one."""
+        return has_encoder(self.manifest) if self.manifest.get("parts") else "encoder" in self.weights
+
     def require(self, *parts: str) -> None:
         """PackError naming the first of `parts` that the pack lacks."""
         for part in parts:
@@ -105,6 +110,12 @@ class Pack:
             if not there:
                 raise PackError(f"{self.manifest.get('name', 'pack')}: the part {part!r} is missing; "
                                 f"train or convert it into the pack first ({PARTS[part].command})")
+
+
+def has_encoder(manifest: Mapping) -> bool:
+    """Whether a pack has an encoder of its very generator: what that of another guesses means nothing here."""
+    parts, record = manifest.get("parts", {}), manifest.get("training", {}).get("encoder", {})
+    return "encoder" in parts and record.get("generator") == parts.get("generator", {}).get("sha256")
 
 
 def pack_hash(manifest: Mapping) -> str:

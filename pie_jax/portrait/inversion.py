@@ -16,11 +16,12 @@ import numpy as np
 from pie_jax import energy as energies
 from pie_jax import optimise
 from pie_jax.arrays import Array, Device, check_shape
-from pie_jax.config import PRECISIONS, EmbedConfig
+from pie_jax.config import DEFAULT_PRESET, PRECISIONS, EmbedConfig, preset_stages
+from pie_jax.errors import PackError
 from pie_jax.face3d.morphable import FaceParams
 from pie_jax.imaging import psnr, ssim
 from pie_jax.io import load_portrait
-from pie_jax.pack import Pack, inference
+from pie_jax.pack import PARTS, Pack, inference
 from pie_jax.portrait.axes import axes_for
 from pie_jax.portrait.checkpoint import Checkpoint, join_states, join_traces
 from pie_jax.portrait.embedding import Embedding
@@ -62,8 +63,8 @@ def embed_portraits(pack: Pack | str | os.PathLike, portraits: Array | Sequence,
     Args:
       pack: a Pack, or the folder or name of one.
       portraits: [B, H, W, 3] in 0..1 at the pack's resolution, or a sequence of such images and of paths.
-      config: what decides the result; default: the pack's own energy, `fast` stages, seed 0. Its precision is that of
-        the steps; what they found is looked at in float32.
+      config: what decides the result; default: the pack's own energy, the stages of `fast`, seed 0. Its precision is
+        that of the steps; what they found is looked at in float32.
       batch: portraits that are optimised side by side.
       micro_batch: portraits of a batch in one program on each device; the parts of a batch take their steps in turns,
         so that memory grows with a part and hardly with the batch. With 1 a portrait's result is the same bit for bit
@@ -85,9 +86,13 @@ def embed_portraits(pack: Pack | str | os.PathLike, portraits: Array | Sequence,
     loaded = as_pack(pack)
     loaded.require("generator")
     platform = (devices or local_devices(count=1))[0].platform
-    config = (config or EmbedConfig(energy=loaded.configs.energy)).on(platform)
+    config = (config or EmbedConfig(energy=loaded.configs.energy, stages=preset_stages(
+        DEFAULT_PRESET, encoder=loaded.has_encoder))).on(platform)
     if config.stages and config.stages[0].encoded and not config.stages[0].nearest_random_codes:
         loaded.require("encoder")
+        if not loaded.has_encoder:
+            raise PackError(f"{loaded.name}: its encoder was trained on another generator; train it anew "
+                            f"({PARTS['encoder'].command})")
     images = _stack(portraits, loaded.configs.generator.resolution)
     starts = list(resume) if resume is not None else [None] * len(images)
     if len(starts) != len(images):
@@ -214,7 +219,7 @@ class _BatchRun:
         mean = np.asarray(self.pack.weights["generator"]["w_mean"])[None]
         shape = len(self.images), generator.num_layers, generator.w_dim
         w_plus = np.broadcast_to(mean[:, None], shape)
-        if stage.encoded and "encoder" in self.pack.weights:
+        if stage.encoded and self.pack.has_encoder:
             guessed = np.concatenate([guessed_codes(self.pack, self.images[part]) for part in self.parts])
             return np.where(np.isfinite(guessed).all(axis=(1, 2), keepdims=True), guessed, w_plus)
         if stage.nearest_random_codes:

@@ -41,6 +41,10 @@ def stages(arguments: argparse.Namespace) -> list[Stage]:
             "--learning-rate", budgets[size][0], "--region", "60", "--pair", budgets[size][1],
             "--gain", budgets[size][2], *plan.minutes(budgets[size][3])])
           for size in sizes),
+        ("encoder", "training.encoder", [
+            *plan.run("encoder"), "--family", family, "--resolution", "64", "--width", "16", "--hidden", "128",
+            "--common-only", "--rounds", "1", "--pixels", "0", "--perceptual", "0", "--mixed", "0", "--spread", "0.05",
+            "--batch", "32", *plan.minutes(41)]),
         *plan.rigs(pool),
         ("pool", "tuning.pool", ["--pack", plan.pack, "--size", "500"]),
         ("balance", "tuning.balance", ["--pack", plan.pack]),

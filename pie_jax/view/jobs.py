@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pie_jax.config import EmbedConfig
+from pie_jax.config import DEFAULT_PRESET, EmbedConfig, preset_stages
 from pie_jax.embed.photos import (
     Photo,
     assign_folders,
@@ -85,7 +85,8 @@ class EmbeddingJob:
 
     def _embed(self, portrait: Portrait, image: Any, tell: Tell, facts: dict) -> pathlib.Path:
         assert portrait.fitted is not None and portrait.photo_path is not None
-        config = EmbedConfig(energy=self.pack.configs.energy)
+        config = EmbedConfig(energy=self.pack.configs.energy, stages=preset_stages(
+            DEFAULT_PRESET, encoder=self.pack.has_encoder))
         photo = Photo(path=portrait.photo_path, sha256=file_hash(portrait.photo_path), framing=f"face {portrait.face}")
         square = SquareReader(image).read(portrait.fitted.square, self.pack.configs.generator.resolution, mirror=True)
         last = 0.0

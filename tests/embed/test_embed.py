@@ -17,7 +17,7 @@ from PIL import Image
 
 from pie_jax import Embedding, runtime
 from pie_jax.bounds import bounds_from
-from pie_jax.config import PRESETS, EnergyConfig
+from pie_jax.config import ENCODED, PRESETS, EnergyConfig
 from pie_jax.embed import main
 from pie_jax.embed.arguments import embed_config, parse
 from pie_jax.errors import UsageError
@@ -76,7 +76,7 @@ def test_help_and_misspelt_options_answer_at_once():
     ([], "no photo"), (["x", "--control", "poze"], "pose"), (["x", "--terms", "edit,synthetic"], "synthesis"),
     (["x", "--weight", "l3=1"], "l2"), (["x", "--weight", "synthesis=1"], "perceptual"),
     (["x", "--weight", "l2"], "NAME"), (["x", "--weight", "l2=-1"], "0 or more"),
-    (["x", "--weight", "l2=nan"], "finite"), (["x", "--steps", "5"], "W,WPLUS"),
+    (["x", "--weight", "l2=nan"], "finite"), (["x", "--steps", "5,5,5"], "W,WPLUS"),
     (["x", "--steps=-1,2"], "0 or more"), (["x", "--batch", "0"], "--batch"),
     (["x", "--micro-batch", "0"], "--micro-batch"), (["x", "--samples", "0"], "--samples"),
     (["x", "--seed=-1"], "--seed"), (["x", "--preset", "papre"], "paper"), (["x", "--precision", "half"], "float32"),
@@ -102,6 +102,20 @@ def test_the_config_follows_the_arguments():
     assert [s.steps for s in config.stages] == [7, 0] and (config.seed, config.precision) == (5, "bfloat16")
     with pytest.raises(UsageError):
         parse(["x", "--weight", "edit=x"])
+
+
+def test_a_pack_with_an_encoder_has_a_shorter_search_and_steps_tell_which_one_is_meant():
+    def stages_of(*argv, encoder):
+        return embed_config(parse(["x", *argv]), EnergyConfig(), encoder=encoder).stages
+
+    assert stages_of(encoder=True) == ENCODED["fast"]
+    assert stages_of("--preset", "search", encoder=True) == stages_of(encoder=False) == PRESETS["fast"]
+    for encoder in (False, True):
+        (one,), two = stages_of("--steps", "9", encoder=encoder), stages_of("--steps", "7,5", encoder=encoder)
+        assert one.encoded and one.steps == 9 and [stage.steps for stage in two] == [7, 5]
+    assert stages_of("--preset", "paper", encoder=True) == PRESETS["paper"]
+    with pytest.raises(UsageError, match="2 whole numbers W,WPLUS or a whole number WPLUS, got '1,2,3'"):
+        parse(["x", "--steps", "1,2,3"])
 
 
 # Runs

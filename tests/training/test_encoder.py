@@ -10,7 +10,7 @@ import pytest
 import toy
 
 from pie_jax import embed, embed_portraits
-from pie_jax.config import PRESETS, EmbedConfig, EncoderConfig, EnergyConfig, StageConfig
+from pie_jax.config import PRESETS, EmbedConfig, EncoderConfig, EnergyConfig, StageConfig, preset_stages
 from pie_jax.errors import PackError
 from pie_jax.imaging import psnr
 from pie_jax.io import save_png
@@ -22,7 +22,8 @@ from pie_jax.training import encoder
 from pie_jax.training.core import loop
 
 ENERGY = EnergyConfig(terms=("synthesis",), render_resolution=16)
-CONFIG = EncoderConfig(num_layers=toy.LAYERS, w_dim=toy.W_DIM, resolution=16, stage_sizes=(1, 1), width=8, hidden=32)
+CONFIG = EncoderConfig(num_layers=toy.LAYERS, w_dim=toy.W_DIM, axes=toy.W_DIM, resolution=16, stage_sizes=(1, 1),
+                       width=8, hidden=32)
 GUESSED = EmbedConfig(energy=ENERGY, stages=(StageConfig(space="w_plus", steps=0, encoded=True),))
 
 
@@ -30,7 +31,9 @@ GUESSED = EmbedConfig(energy=ENERGY, stages=(StageConfig(space="w_plus", steps=0
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("packs") / "toy"
     pack = toy.toy_pack(jax.random.key(0), parts=("generator", "perceptual"), energy=ENERGY)
-    save_pack(folder, pack, storage="float32")
+    generator = dict(pack.weights["generator"])
+    generator["mapping"] = jax.tree.map(lambda x: 20.0 * x, generator["mapping"])  # the toy's codes hardly differ
+    save_pack(folder, dataclasses.replace(pack, weights={**pack.weights, "generator": generator}), storage="float32")
     return folder
 
 
@@ -90,6 +93,35 @@ def test_a_search_begins_at_the_guess(trained):
     np.testing.assert_allclose([each.w_plus for each in found], guessed, atol=1e-5)
 
 
+def test_the_default_preset_begins_at_the_guess_where_there_is_one(trained):
+    pack, _ = trained
+    found, = embed_portraits(pack, np.asarray(toy.portraits(jax.random.key(4), 1, pack=pack)))
+    assert found.config.stages == preset_stages("fast", encoder=True) != preset_stages("fast", encoder=False)
+    assert found.config.stages[0].encoded and len(found.trace["energy"]) == sum(s.steps for s in found.config.stages)
+
+
+def test_the_guess_of_another_generator_is_not_taken(trained, tmp_path):
+    pack, _ = trained
+    save_pack(tmp_path / "pack", dataclasses.replace(pack, weights={**pack.weights, "generator": jax.tree.map(
+        lambda x: 1.1 * x, pack.weights["generator"])}), storage="float32")
+    other = load_pack(tmp_path / "pack")
+    assert pack.has_encoder and not other.has_encoder
+    portrait = np.asarray(toy.portraits(jax.random.key(4), 1, pack=pack))
+    with pytest.raises(PackError, match="encoder was trained on another generator.*pie_jax.training.encoder"):
+        embed_portraits(other, portrait, config=GUESSED)
+    found, = embed_portraits(other, portrait, config=EmbedConfig(
+        energy=ENERGY, stages=(StageConfig(space="w_plus", steps=0, encoded=True, nearest_random_codes=1),)))
+    assert np.ptp(found.w_plus, axis=0).max() == 0  # a random code
+
+
+def test_the_axes_are_those_in_which_codes_differ_and_their_unit_is_the_deviation():
+    rng = np.random.default_rng(0)
+    spread = np.zeros((5, 5))
+    spread[0, 1], spread[1, 3] = 3.0, 0.5  # two directions hold all there is
+    axes = encoder.principal_axes(rng.normal(size=(20_000, 5)) @ spread + 7.0)
+    np.testing.assert_allclose(np.abs(axes), [[0, 3, 0, 0, 0], [0, 0, 0, 0.5, 0]], atol=0.05)
+
+
 def test_layers_move_together_unless_the_code_of_each_says_otherwise():
     image, w_plus = jnp.ones((1, 16, 16, 3)), jnp.zeros((1, toy.LAYERS, toy.W_DIM))
     weights = initialise(Encoder(CONFIG), jax.random.key(0), image, image, w_plus)
@@ -97,6 +129,9 @@ def test_layers_move_together_unless_the_code_of_each_says_otherwise():
     weights["common"]["kernel"] = jnp.ones_like(weights["common"]["kernel"])
     moved, own = apply(Encoder(CONFIG), weights, image, image, w_plus)
     assert not np.any(own) and np.ptp(moved, axis=1).max() == 0 and np.abs(moved).max() > 0
+    one = dataclasses.replace(CONFIG, common_only=True)
+    less = {name: value for name, value in weights.items() if name != "own"}
+    np.testing.assert_array_equal(apply(Encoder(one), less, image, image, w_plus)[0], moved)
     with pytest.raises(ValueError, match="portraits_01"):
         apply(Encoder(CONFIG), weights, jnp.ones((1, 8, 8, 3)), image, w_plus)
 

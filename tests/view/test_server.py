@@ -97,9 +97,9 @@ def test_a_portrait_is_embedded_with_its_progress_told(served, gallery, monkeypa
     from pie_jax.pack import load_pack
     from pie_jax.view import jobs
 
-    stages = tuple(dataclasses.replace(stage, steps=4) for stage in PRESETS["fast"])
-    monkeypatch.setattr(jobs, "EmbedConfig", lambda energy: EmbedConfig(
-        energy=dataclasses.replace(energy, terms=("synthesis",)), stages=stages))
+    few = tuple(dataclasses.replace(stage, steps=4) for stage in PRESETS["fast"])
+    monkeypatch.setattr(jobs, "EmbedConfig", lambda energy, stages: EmbedConfig(
+        energy=dataclasses.replace(energy, terms=("synthesis",)), stages=few))
     told, folders = [], []
     portrait = next(iter(gallery.portraits.values()))
     job = jobs.EmbeddingJob(load_pack("demo"), "demo", tmp_path / "out", busy=lambda: False)
