@@ -278,15 +278,15 @@ class StageConfig:
 
 
 _SEARCH = (StageConfig(space="w", steps=100, optimiser="principal_adam", learning_rate=0.25, final_rate=0.1,
-                     chunk=20, coarse=True, nearest_random_codes=4),
-         StageConfig(space="w_plus", steps=140, optimiser="principal_adam", learning_rate=0.08, final_rate=0.05,
-                     chunk=20))
+                       chunk=20, coarse=True, nearest_random_codes=4),
+           StageConfig(space="w_plus", steps=140, optimiser="principal_adam", learning_rate=0.08, final_rate=0.05,
+                       chunk=20))
 _GUESSED = StageConfig(space="w_plus", steps=60, optimiser="principal_adam", learning_rate=0.1, final_rate=0.03,
                        beta1=0.7, beta2=0.97, chunk=20, encoded=True)
 PRESETS = {
     # of packs without an encoder: as "search"; of others see ENCODED
     "fast": _SEARCH,
-    # the same with lazy terms: less time, and a little farther from the truth
+    # as "fast" with lazy terms: less time, and a little farther from the truth
     "quick": tuple(dataclasses.replace(stage, lazy_interval=2) for stage in _SEARCH),
     # from random codes, a twelfth of PIE's steps; how near they come: docs/presets.md
     "search": _SEARCH,

@@ -52,9 +52,9 @@ def parser() -> command.Parser:
     p.add_argument("--landmarks", metavar="FILE",
                    help="JSON or NPZ: photo's file name to its 66, 68 or 478 points in px; no face is looked for")
     p.add_argument("--preset", default=DEFAULT_PRESET, metavar="NAME",
-                   help=f"optimiser and steps of both stages: {', '.join(PRESETS)}")
-    p.add_argument("--steps", metavar="W,WPLUS", help="steps in W and in W+, or of a preset that begins at an "
-                   "encoder's guess those in W+ alone, instead of the preset's")
+                   help=f"optimiser, steps and where they begin: {', '.join(PRESETS)}")
+    p.add_argument("--steps", metavar="W,WPLUS", help="steps in W and in W+ instead of the preset's; one number: "
+                   "steps in W+ from the guess of the pack's encoder")
     p.add_argument("--control", action="append", metavar="NAME",
                    help=f"control the energy trains for (repeatable): {', '.join(CONTROLS)}; default: the pack's")
     p.add_argument("--terms", action="append", metavar="NAMES",
@@ -149,7 +149,7 @@ def _weight(text: str) -> tuple[str, float]:
 def embed_config(arguments: argparse.Namespace, defaults: EnergyConfig, *, encoder: bool = False) -> EmbedConfig:
     """The run's config: the pack's energy `defaults`, the preset's stages, and what the arguments change.
 
-    encoder: whether the pack has one. As many --steps as only another form of the preset has choose that form.
+    encoder: whether the pack has one. --steps of two numbers choose the search in W and W+, of one that from a guess.
     """
     changes = {f"weight_{name}": value for name, value in arguments.weight}
     for name, value in (("controls", arguments.control), ("terms", arguments.terms), ("samples", arguments.samples)):

@@ -39,7 +39,7 @@ class Part:
     config: type | None = None  # the config of its network; None: the part is no network
     network: str = ""  # "module:class" of its Linen module; "": `pack.schema` composes it
     inputs: Callable[[Any], Shapes] = lambda config: ()  # config -> shapes of the module's inputs, batch 1
-    in_hash: bool = True  # of the pack; False: no code depends on it (networks that find and fit the faces of photos)
+    in_hash: bool = True  # of the pack; False: a code means the same without it
     precomputes: bool = False  # a step calls it again and again: values of its weights alone are made once
     terms: tuple[str, ...] = ()  # terms of the energy that cannot be computed without it
     edits: tuple[str, ...] = ()  # controls that cannot be edited without it

@@ -28,13 +28,24 @@ def axes_for(pack: Pack, config: EmbedConfig) -> Axes | None:
     if not any(stage.optimiser == "principal_adam" for stage in config.stages):
         return None
     generator = pack.configs.generator
-    w = np.asarray(_codes(pack.weights["generator"], config=generator), np.float64)
+    w = random_codes(pack)
     if not np.isfinite(w).all():
         return Axes(vectors=jnp.eye(generator.w_dim), scale=jnp.ones(generator.w_dim))
-    variances, vectors = np.linalg.eigh(np.cov(w, rowvar=False))
-    spread = np.sqrt(np.maximum(variances, 0.0))
+    spread, vectors = principal_axes(w)
     spread = np.maximum(spread / max(float(spread.mean()), 1e-12), _LEAST)
     return Axes(vectors=jnp.asarray(vectors, jnp.float32), scale=jnp.asarray(spread ** _POWER, jnp.float32))
+
+
+def random_codes(pack: Pack) -> np.ndarray:
+    """w [N, D] float64: codes of z ~ N(0, I), the same in each call. Not finite where the mapping network is not."""
+    generator = pack.configs.generator
+    return np.asarray(_codes(pack.weights["generator"], config=generator), np.float64)
+
+
+def principal_axes(w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Codes w [N, D] -> their deviation along each principal axis [D], rising, and the axes as columns [D, D]."""
+    variances, vectors = np.linalg.eigh(np.cov(w, rowvar=False))
+    return np.sqrt(np.maximum(variances, 0.0)), vectors
 
 
 @kept(static_argnames="config")

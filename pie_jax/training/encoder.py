@@ -30,6 +30,7 @@ from pie_jax.imaging import psnr, resize_area
 from pie_jax.nn.layers import apply, initialise, to_w_plus
 from pie_jax.pack import Pack, PackConfigs, load_pack, update_part
 from pie_jax.pack.inference import encode, encoder_view, map_z, perceptual_features, synthesise
+from pie_jax.portrait.axes import principal_axes, random_codes
 from pie_jax.training.core import command, loop
 from pie_jax.training.data.augment import degrade
 from pie_jax.training.data.family_data import FamilyData
@@ -46,8 +47,7 @@ LOSS_FLAGS = ("code", "pixels", "perceptual", "closeness", "mixed", "spread")
 OPTIMISER = clipped_adam()
 SCALES = 3
 _DEGRADED = 0.2  # strength of what is done to portraits before they are seen
-_CODES = 8192  # whose principal axes are taken
-_LEFT_OUT = 1e-4  # of their variance, at most
+_LEFT_OUT = 1e-4  # of the variance of codes, at most
 _HELD_OUT = 64  # codes of the generator, and the last rows of the family
 
 
@@ -63,15 +63,15 @@ class EncoderLossConfig:
     spread: float = 0.15  # how far layers go off, in deviations of codes
 
 
-def principal_axes(w: np.ndarray) -> np.ndarray:
+def largest_axes(w: np.ndarray) -> np.ndarray:
     """[K, D]: the fewest principal axes of codes w [N, D] that hold all but a ten thousandth of their variance.
 
     Each is as long as the deviation of the codes along it.
     """
-    variances, vectors = np.linalg.eigh(np.cov(np.asarray(w, np.float64), rowvar=False))
-    variances, vectors = np.maximum(variances[::-1], 0.0), vectors[:, ::-1]
-    count = 1 + int(np.searchsorted(np.cumsum(variances) / variances.sum(), 1.0 - _LEFT_OUT))
-    return (vectors[:, :count] * np.sqrt(variances[:count])).T.astype(np.float32)
+    spread, vectors = (each[..., ::-1] for each in principal_axes(w))
+    held = np.cumsum(np.square(spread)) / np.sum(np.square(spread))
+    count = 1 + int(np.searchsorted(held, 1.0 - _LEFT_OUT))
+    return (vectors[:, :count] * spread[:count]).T.astype(np.float32)
 
 
 def draw_codes(key: Array, configs: PackConfigs, weights: Weights, count: int, axes: Array,
@@ -171,7 +171,7 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     pack = load_pack(arguments.pack)
     pack.require("generator")
     generator = pack.configs.generator
-    axes = principal_axes(_codes(pack))
+    axes = largest_axes(random_codes(pack))
     config = read_fields(arguments, EncoderConfig(num_layers=generator.num_layers, w_dim=generator.w_dim,
                                                   axes=len(axes)), FLAGS)
     config = dataclasses.replace(config, resolution=min(config.resolution, generator.resolution))
@@ -197,13 +197,6 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
                                           family=family.count() if family else 0,
                                           photos=len(photos) if photos is not None else 0))
     return result
-
-
-def _codes(pack: Pack) -> np.ndarray:
-    """w [N, D] as the mapping gives them."""
-    config = pack.configs.generator
-    return np.asarray(map_z(config, pack.weights["generator"], jax.random.normal(jax.random.key(0),
-                                                                                 (_CODES, config.z_dim))))
 
 
 def _run(arguments, configs: PackConfigs, losses: EncoderLossConfig, pack: Pack, axes: np.ndarray,

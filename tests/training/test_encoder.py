@@ -118,7 +118,7 @@ def test_the_axes_are_those_in_which_codes_differ_and_their_unit_is_the_deviatio
     rng = np.random.default_rng(0)
     spread = np.zeros((5, 5))
     spread[0, 1], spread[1, 3] = 3.0, 0.5  # two directions hold all there is
-    axes = encoder.principal_axes(rng.normal(size=(20_000, 5)) @ spread + 7.0)
+    axes = encoder.largest_axes(rng.normal(size=(20_000, 5)) @ spread + 7.0)
     np.testing.assert_allclose(np.abs(axes), [[0, 3, 0, 0, 0], [0, 0, 0, 0.5, 0]], atol=0.05)
 
 
