@@ -19,10 +19,12 @@ def program(x):
     return jnp.sum(squares[::-1] * squares)
 
 x = jnp.ones(2**24)
-for i in range(6):
+faults = []
+for i in range(16):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     jax.block_until_ready(program(x))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(sorted(faults)[8])  # the first calls of each of JAX's threads find no memory that is free
 """
 
 
