@@ -26,7 +26,7 @@ if (folder := runtime.cache_folder()) is not None:  # what tests compile is not 
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder.parent / "tests"))
     runtime._use_cache(pathlib.Path(os.environ["JAX_COMPILATION_CACHE_DIR"]))
 runtime.choose_bounds(runtime.Backend(platform="cpu").bounds)  # no command in this process measures others
-
+gc.set_threshold(100_000, 20, 50)  # tracing makes many objects that live on; to look through them as usual takes long
 
 LONG = ("training/test_few_pictures.py", "reliability/test_kill.py", "embed/test_photo.py", "portrait/test_golden.py",
         "training/test_mouth.py", "training/test_encoder.py", "portrait/test_sharding.py", "embed/test_share.py",
