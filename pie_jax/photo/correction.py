@@ -1,11 +1,13 @@
 """What the generator's edit shows that a photo's moved and relit pixels lack.
 
-    seen:    edited = E(photo) + trust * A * 0.75 * low(G(w') - E(G(w)))
-    hidden:  edited = G(w')                                                  as far as trust * A goes
+    seen:      edited = E(photo) + trust * A * 0.75 * low(G(w') - E(G(w)))
+    hidden:    edited = G(w')                                                as far as trust * A goes
+    outlines:  edited = G(w')                                                where trust is nearly all
 
 E moves and relights pixels, G(w) is the portrait as the generator gives it back, G(w') the generator's edit of it. A is
 where both show the same part of the person: well within the face, and within the person's outline where the head
-keeps its pose and E moves little. Elsewhere the two may disagree on what is head, and both heads would show.
+keeps its pose and E moves little. Elsewhere the two may disagree on what is head, and half of each would show two
+heads: around a turned face all of the generator's picture is taken where the two are apart, or nothing of it.
 
 A generator that gives a photo back knows shape and light of an edit better than the fitted face, but not the photo's
 detail: where the photo shows a pixel the broad band follows the generator, and the fine one is the photo's. Both are
@@ -29,7 +31,7 @@ from pie_jax.pack import Pack
 from pie_jax.photo.composite import packed_portrait
 from pie_jax.photo.layers import Correction, Layers, edit_layers
 from pie_jax.photo.maps import centres, pack_image, sample, unpacked
-from pie_jax.photo.windows import narrowest, odd, window_mean
+from pie_jax.photo.windows import narrowest, odd, widest, window_mean
 from pie_jax.programs import kept
 
 _WAY = 0.75  # from the moved photo's broad band to the generator's
@@ -38,6 +40,9 @@ _OUTLINE = 9 / 512  # portraits: so near to the person's outline the correction 
 _MUCH = 6 / 512  # portraits: a motion after which outlines may disagree
 _WITHIN = 21 / 512  # portraits: the window that must be the face's around what is well within it
 _HIDDEN = 5 / 512  # portraits: over so much hidden parts begin
+_APART = 0.04  # of 0..1: broad bands that differ by more show other outlines
+_AROUND = 11 / 512  # portraits: the window around such a difference
+_FULL_TRUST = (0.8, 0.95)  # the trust from which other outlines begin to be the generator's, and at which they are
 _LEAST = 1 / 510  # half a level of a picture
 
 
@@ -96,7 +101,20 @@ def _correction(layers: Layers, moved, given_back, after, place, trust, keeps_po
         broad = jnp.stack([_mean(plane, _BROAD) for plane in broad])
     hidden = _mean(1.0 - motion.seen, _HIDDEN)[None]
     added = share[None] * (_WAY * broad + hidden * (edited - own - _WAY * broad))
+    low, high = _FULL_TRUST
+    outlines = jnp.clip((trust - low) / (high - low), 0.0, 1.0) * (1.0 - keeps_pose) * (1.0 - still) * (1.0 - share)
+    outlines *= _apart(own, edited) * layers.prepared.within
+    added += outlines[None] * (edited - own - added)
+    share += outlines
     return Correction(planes=jnp.where(jnp.abs(added) > _LEAST, added, 0.0), share=share)
+
+
+def _apart(one: Array, other: Array) -> jax.Array:
+    """[R, R] 0..1: where the broad bands of two images [3, R, R] differ as those of other outlines do."""
+    size = one.shape[-1]
+    difference = jnp.stack([_mean(_mean(plane, _BROAD), _BROAD) for plane in other - one])
+    differs = widest(jnp.max(jnp.abs(difference), axis=0) > _APART, odd(_AROUND * size))
+    return _mean(_mean(differs.astype(jnp.float32), _AROUND), _AROUND)
 
 
 def _mean(plane: Array, side: float) -> jax.Array:

@@ -8,7 +8,7 @@ import pytest
 
 from pie_jax.config import EmbedConfig
 from pie_jax.pack import load_pack
-from pie_jax.photo.windows import narrowest
+from pie_jax.photo.windows import narrowest, widest
 from pie_jax.portrait import Embedding, PhotoEditor
 from pie_jax.portrait.matching import generator_trust
 from pie_jax.portrait.photo_edits import _similarity
@@ -54,6 +54,21 @@ def test_a_trusted_generator_corrects_what_is_asked_and_nothing_else(pack, fitte
     outside = np.asarray(layers.prepared.matte) < 0.01
     assert outside.mean() > 0.1 and (planes[narrowest(outside, 9)] == 0).all()
     assert planes.max() > 0.02 and (planes > 0).mean() > 0.1
+
+
+def test_the_outlines_of_a_turned_head_are_the_generators_where_it_is_trusted_fully(pack, fitted, embedding):
+    layers = {}
+    for short_db in (4.0, 6.0):
+        editor = PhotoEditor(pack, fitted, size=256, embedding=with_psnr(embedding, short_db, pack), corrections=0)
+        layers[short_db] = editor.layers(editor.target(yaw=20.0))
+    motion = layers[4.0].motion
+    moved, beyond_the_face = np.hypot(*np.asarray(motion.displacement)), widest(np.asarray(motion.face) > 0, 3)
+    fully, half = (np.asarray(layers[short_db].correction.share) for short_db in (4.0, 6.0))
+    beyond_the_face = ~np.asarray(beyond_the_face) & (moved > 4)
+    assert (fully[beyond_the_face] > 0.99).mean() > 0.3 and (half[beyond_the_face] == 0).all()
+    assert (fully[moved == 0] == 0).all() and fully.max() <= 1 + 1e-6
+    planes = np.asarray(layers[4.0].correction.planes)
+    np.testing.assert_array_equal(planes[:, moved == 0], 0.0)
 
 
 def test_a_turn_scale_and_shift_is_found():
