@@ -15,6 +15,7 @@ import numpy as np
 
 from converters.readers.checkpoint import check_finite
 from pie_jax.errors import PackError
+from pie_jax.pack.schema import unflatten
 
 USED, LEFT_OUT, UNKNOWN, MISSING, WRONG = "used", "left out", "unknown", "missing", "wrong"
 _BAD = (UNKNOWN, MISSING, WRONG)
@@ -136,7 +137,7 @@ def map_tensors(tensors: Mapping[str, np.ndarray], rules: Iterable[Rule], *,
                         for name in rule.sources}
                 continue
             with np.errstate(over="ignore"):
-                _put(weights, rule.target, narrow := np.asarray(value, np.float32))
+                weights[rule.target] = narrow = np.asarray(value, np.float32)
             if value.dtype == np.float64:
                 check_finite(f"{rule.target} in float32", narrow, where=where)
     known = tuple(known)
@@ -152,7 +153,7 @@ def map_tensors(tensors: Mapping[str, np.ndarray], rules: Iterable[Rule], *,
         raise Mismatch(f"{where}: does not fit the layout {layout}: {table.summary()}; first {first.status}: "
                        f"{first.name}{f' ({first.note})' if first.note else ''}; "
                        "it is another network or another version of it", table)
-    return weights, table
+    return unflatten(weights), table
 
 
 def _left_out(name: str, array: np.ndarray, known: tuple[Ignored, ...]) -> tuple[str, str]:
@@ -166,13 +167,6 @@ def _left_out(name: str, array: np.ndarray, known: tuple[Ignored, ...]) -> tuple
 
 def _fits(shape: tuple[int, ...], due: tuple[int | None, ...]) -> bool:
     return len(shape) == len(due) and all(d is None or n == d for n, d in zip(shape, due))
-
-
-def _put(tree: dict, path: str, value: np.ndarray) -> None:
-    *folders, leaf = path.split("/")
-    for folder in folders:
-        tree = tree.setdefault(folder, {})
-    tree[leaf] = value
 
 
 def _shape(shape: tuple[int | None, ...] | None) -> str:

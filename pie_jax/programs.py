@@ -169,16 +169,25 @@ def kept_json(name: str, key: object, make: Callable[[], Any]) -> Any:
 
     It is made once for each version of the code.
     """
-    folder = _folder()
-    if folder is None:
-        return make()
-    path = folder / f"{name}-{hashlib.sha256(repr((_version(), key)).encode()).hexdigest()}"
-    data = _read(path)
+    data = recall(name, key := (_version(), key))
     if data is not None:
         return json.loads(data)
     value = make()
-    _write(path, json.dumps(value).encode())
+    keep(name, key, json.dumps(value).encode())
     return value
+
+
+def recall(name: str, key: object) -> bytes | None:
+    """What `keep` kept for a name and the `repr` of a key, whole; None: nothing, or no longer."""
+    path = _path(name, key)
+    return None if path is None else _read(path)
+
+
+def keep(name: str, key: object, data: bytes) -> None:
+    """Keep data beside the programs, for `recall`; nothing where none are kept."""
+    path = _path(name, key)
+    if path is not None:
+        _write(path, data)
 
 
 def forget() -> None:
@@ -287,6 +296,11 @@ def _folder() -> pathlib.Path | None:
     """Where traced programs are kept; None where none are."""
     cache = cache_folder()
     return None if cache is None or not keeps_programs() else cache / "traced"
+
+
+def _path(name: str, key: object) -> pathlib.Path | None:
+    folder = _folder()
+    return None if folder is None else folder / f"{name}-{hashlib.sha256(repr(key).encode()).hexdigest()}"
 
 
 def _read(path: pathlib.Path) -> bytes | None:

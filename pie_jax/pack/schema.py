@@ -84,3 +84,15 @@ def flatten(tree: Any, *, prefix: str = "") -> dict:
     return flat
 
 
+def unflatten(flat: Mapping[str, Any]) -> dict:
+    """The nested dict of "a/b/c" names, the inverse of `flatten`."""
+    tree: dict = {}
+    for path, value in flat.items():
+        *folders, leaf = path.split("/")
+        inner = tree
+        for folder in folders:
+            inner = inner.setdefault(folder, {})
+        inner[leaf] = value
+    return tree
+
+

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
+from orbax.checkpoint import v1 as ocp
 
 from pie_jax import pack as packs
+from pie_jax import programs
 from pie_jax.config import CameraConfig, EnergyConfig, VGGConfig
 from pie_jax.errors import PackError, ResourceError
 from pie_jax.face3d.morphable import MorphableModel
@@ -142,6 +144,29 @@ def test_damage_is_named(tmp_path):
         packs.load_pack(folder)
     part.rename(folder / "gone")
     with pytest.raises(PackError, match="is missing"):
+        packs.load_pack(folder)
+
+
+def test_a_small_part_is_kept_beside_the_programs(tmp_path, monkeypatch):
+    monkeypatch.setattr(programs, "_folder", lambda: tmp_path / "kept")
+    folder = tmp_path / "pack"
+    packs.update_part(folder, "morphable", morphable())
+
+    def read():
+        return np.asarray(packs.load_pack(folder).morphable.mean_shape)
+
+    first, load = read(), ocp.load
+    (kept,) = (tmp_path / "kept").iterdir()
+    monkeypatch.setattr(ocp, "load", None)
+    np.testing.assert_array_equal(read(), first)  # without Orbax
+    monkeypatch.setattr(ocp, "load", load)
+    kept.write_bytes(kept.read_bytes()[:-9])
+    np.testing.assert_array_equal(read(), first)  # a damaged one is made again
+    (part,) = (path for path in folder.iterdir() if path.is_dir() and path.name.startswith("morphable"))
+    for file in part.rglob("*"):
+        if file.is_file() and file.stat().st_size > 0:
+            file.write_bytes(file.read_bytes()[::-1])
+    with pytest.raises(PackError, match="damaged"):  # the pack's own files are what counts
         packs.load_pack(folder)
 
 
