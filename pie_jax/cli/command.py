@@ -7,7 +7,9 @@ answer at once.
 from __future__ import annotations
 
 import argparse
+import atexit
 import functools
+import gc
 import importlib
 import io
 import os
@@ -33,6 +35,7 @@ from pie_jax.errors import (
 )
 
 DEVICES = ("auto", "cpu", "gpu", "tpu")
+_COLLECT_AFTER = 10_000  # more objects than went; Python's own 700 is too often while programs are traced
 _SMALLER = "--batch"
 
 
@@ -187,11 +190,21 @@ def staged_main(package: str, *, smaller: str = _SMALLER) -> Callable[..., int]:
     return main
 
 
+@functools.cache
+def _collect_seldom() -> None:
+    """Look for garbage less often, and not at the end: most of what imports and tracing make lives until then."""
+    often, *later = gc.get_threshold()
+    if 0 < often < _COLLECT_AFTER:
+        gc.set_threshold(_COLLECT_AFTER, *later)
+    atexit.register(gc.freeze)
+
+
 def guarded(work: Callable[[], int], *, debug: bool, smaller: str = _SMALLER) -> int:
     """`work()`'s exit code; errors become one line on stderr and their own exit code, without a traceback.
 
     Call it before JAX is imported: XLA's own log lines are then kept off stderr too, unless `debug`.
     """
+    _collect_seldom()
     if not debug:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for stream in (sys.stdout, sys.stderr):  # no name of a file may stop work, whatever the terminal can show

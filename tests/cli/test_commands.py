@@ -1,5 +1,6 @@
 """`pie`: every command of the table can be reached, and what it cannot do is one line."""
 
+import gc
 import importlib
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from pie_jax.__main__ import completion, main, usage
+from pie_jax.cli import command
 from pie_jax.cli.commands import COMMANDS, GROUPS
 
 
@@ -101,3 +103,15 @@ def test_every_stage_of_the_demo_pack_is_a_command_with_its_flags(capsys):
 def test_modules_of_the_table_have_a_main():
     for entry in COMMANDS:
         assert callable(importlib.import_module(entry.module).main)
+
+
+@pytest.mark.parametrize("before, after", [(700, command._COLLECT_AFTER), (200_000, 200_000), (0, 0)])
+def test_garbage_is_looked_for_seldom_and_not_at_the_end(before, after, monkeypatch):
+    at_the_end, own = [], gc.get_threshold()
+    monkeypatch.setattr(command.atexit, "register", at_the_end.append)
+    try:
+        gc.set_threshold(before, *own[1:])
+        command._collect_seldom.__wrapped__()
+        assert gc.get_threshold() == (after, *own[1:]) and at_the_end == [gc.freeze]
+    finally:
+        gc.set_threshold(*own)
