@@ -10,6 +10,7 @@ Each program below is one that XLA:CPU turns into loops it can vectorise: joined
 
 from __future__ import annotations
 
+import concurrent.futures
 import functools
 
 import jax
@@ -62,23 +63,27 @@ def edited_photo(photo: np.ndarray, fitted: FittedPhoto, layers: Layers) -> tupl
     part = (slice(low[1], high[1]), slice(low[0], high[0]))
     region, reading = pack_image(photo[part]), _reading(layers)
     touched, field = np.asarray(_touched(layers)), np.asarray(reading[:2]) / reading.shape[-1]
-    for top in _starts(region.shape[0]):
-        for left in _starts(region.shape[1]):
-            to_places = np.column_stack([inverse, inverse @ (np.array([left, top]) - affine[:, 2])])
-            if not _touches(touched, to_places):
-                continue
-            x, y, side = _window_of(field, affine, to_places, left, top, region.shape)
-            to_window = affine - [[0.0, 0.0, x], [0.0, 0.0, y]]
-            places = to_places.astype(np.float32)
-            tile, mask = _composed(_cut(region, x, y, side), layers.prepared.matte,
-                                   _tile(reading, places, height=_TILE, width=_TILE),
-                                   _painted(layers.painting, places, height=_TILE, width=_TILE),
-                                   _added(layers.correction, places, height=_TILE, width=_TILE),
-                                   to_window.astype(np.float32), places, np.array([left - x, top - y], np.int32))
-            height, width = (min(_TILE, length) for length in region.shape)
-            here = (slice(low[1] + top, low[1] + top + height), slice(low[0] + left, low[0] + left + width))
-            changed[here] = np.asarray(mask)[:height, :width]
-            out[here] = unpack_image(np.asarray(tile))[:height, :width]
+
+    def make(top: int, left: int) -> None:
+        to_places = np.column_stack([inverse, inverse @ (np.array([left, top]) - affine[:, 2])])
+        if not _touches(touched, to_places):
+            return
+        x, y, side = _window_of(field, affine, to_places, left, top, region.shape)
+        to_window = affine - [[0.0, 0.0, x], [0.0, 0.0, y]]
+        places = to_places.astype(np.float32)
+        tile, mask = _composed(_cut(region, x, y, side), layers.prepared.matte,
+                               _tile(reading, places, height=_TILE, width=_TILE),
+                               _painted(layers.painting, places, height=_TILE, width=_TILE),
+                               _added(layers.correction, places, height=_TILE, width=_TILE),
+                               to_window.astype(np.float32), places, np.array([left - x, top - y], np.int32))
+        height, width = (min(_TILE, length) for length in region.shape)
+        here = (slice(low[1] + top, low[1] + top + height), slice(low[0] + left, low[0] + left + width))
+        changed[here] = np.asarray(mask)[:height, :width]
+        out[here] = unpack_image(np.asarray(tile))[:height, :width]
+
+    starts = [(top, left) for top in _starts(region.shape[0]) for left in _starts(region.shape[1])]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:  # one tile is cut and unpacked while another is computed
+        list(pool.map(make, *zip(*starts, strict=True)))
     return out, changed
 
 
