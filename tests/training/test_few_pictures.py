@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -108,41 +109,54 @@ def flags(tmp_path, framed, stage, run, *more):
             "--batch", "4", "--debug", *SIZES, *more]
 
 
-def test_decoded_then_adversarial(framed, tmp_path, monkeypatch):
-    monkeypatch.setattr("pie_jax.training.photograph_report.COUNTED", 16)
-    monkeypatch.setattr("pie_jax.training.generator_start.DEFAULTS", dataclasses.replace(
-        DEFAULTS, mapping_layers=2, mapping_lr_multiplier=1.0, mapping_linear_output=True))
-    assert generator.main(flags(tmp_path, framed, "decoded", "one", "--steps", "60")) == 0
-    record = read_manifest(tmp_path / "pack")["training"]["generator"]
+@pytest.fixture(scope="module")
+def trained(framed, tmp_path_factory):
+    """A folder in which a generator was decoded, its pack as "start", and then trained adversarially in one call."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pie_jax.training.photograph_report.COUNTED", 16)
+        patch.setattr("pie_jax.training.generator_start.DEFAULTS", dataclasses.replace(
+            DEFAULTS, mapping_layers=2, mapping_lr_multiplier=1.0, mapping_linear_output=True))
+        assert generator.main(flags(folder, framed, "decoded", "one", "--steps", "60")) == 0
+        shutil.copytree(folder / "pack", folder / "start")
+        assert generator.main(adversarial_flags(folder, framed, "two", 18)) == 0
+    return folder
+
+
+def adversarial_flags(folder, framed, run, steps):
+    return flags(folder, framed, "adversarial", run, "--steps", str(steps), "--augment-images", "64")
+
+
+def test_decoded_then_adversarial(trained):
+    record = read_manifest(trained / "start")["training"]["generator"]
     assert record["photographs"] == 6 and record["held_out"]["psnr_of_training_db"] > 12
-    with Image.open(tmp_path / "one" / "decoded.png") as sheet:
+    with Image.open(trained / "one" / "decoded.png") as sheet:
         assert sheet.size == (16 * SIDE, 3 * SIDE)
 
-    before = load_pack(tmp_path / "pack", parts=("generator",)).weights["generator"]["synthesis"]["b8"]["conv1"]
-    assert generator.main(flags(tmp_path, framed, "adversarial", "two", "--steps", "18", "--augment-images", "64")) == 0
-    record = read_manifest(tmp_path / "pack")["training"]["generator"]
+    before = load_pack(trained / "start", parts=("generator",)).weights["generator"]["synthesis"]["b8"]["conv1"]
+    record = read_manifest(trained / "pack")["training"]["generator"]
     assert record["start"].startswith("from the pack's generator")
     assert {"overfitting", "score_held_out", "distance_perceptual", "precision", "recall"} <= set(record["held_out"])
     assert {"certainty", "augment", "r1"} <= set(record["terms"])
-    after = load_pack(tmp_path / "pack", parts=("generator",)).weights["generator"]["synthesis"]["b8"]["conv1"]
+    after = load_pack(trained / "pack", parts=("generator",)).weights["generator"]["synthesis"]["b8"]["conv1"]
     assert 0 < np.abs(after["affine"]["bias"] - before["affine"]["bias"]).max() < 1e-4  # still warming up
-    with Image.open(tmp_path / "two" / "samples" / "0000018.png") as sheet:
+    with Image.open(trained / "two" / "samples" / "0000018.png") as sheet:
         assert sheet.size == (8 * SIDE, 2 * SIDE)
 
 
-def test_a_resumed_run_is_bit_exact(framed, tmp_path, monkeypatch):
-    monkeypatch.setattr("pie_jax.training.photograph_report.COUNTED", 8)
-    for run, ends in (("whole", (6,)), ("halves", (3, 6))):
-        for steps in ends:
-            assert generator.main(flags(tmp_path / run, framed, "adversarial", run, "--steps", str(steps),
-                                        "--warm-up", "2")) == 0
-    config = dataclasses.replace(DEFAULTS, resolution=SIDE, channel_base=64, channel_max=8, channel_min=4)
-    mapping, synthesis, _ = initial_weights(jax.random.key(0), config, None)
-    template = new_state(jax.random.key(0), config, AdversarialConfig(), mapping, synthesis, w_mean=jnp.zeros(512))
-    whole, halves = (load_checkpoint(tmp_path / run / run / "checkpoint.npz", template)[0] for run in
-                     ("whole", "halves"))
-    for a, b in zip(jax.tree.leaves((whole.weights, whole.ema, whole.extra)),
-                    jax.tree.leaves((halves.weights, halves.ema, halves.extra)), strict=True):
+def test_a_resumed_run_is_bit_exact(framed, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("pie_jax.training.photograph_report.COUNTED", 16)
+    shutil.copytree(trained / "start", tmp_path / "pack")
+    for steps in (3, 18):
+        assert generator.main(adversarial_flags(tmp_path, framed, "halves", steps)) == 0
+    pack = load_pack(trained / "start", parts=("generator",))
+    mapping, synthesis = (pack.weights["generator"][name] for name in ("mapping", "synthesis"))
+    template = new_state(jax.random.key(0), pack.configs.generator, AdversarialConfig(), mapping, synthesis,
+                         w_mean=jnp.zeros(512))
+    whole, halves = (load_checkpoint(run / "checkpoint.npz", template)[0] for run in
+                     (trained / "two", tmp_path / "halves"))
+    for a, b in zip(*(jax.tree.leaves((each.weights, each.ema, each.optimiser, each.extra))
+                      for each in (whole, halves)), strict=True):
         np.testing.assert_array_equal(a, b)
 
 

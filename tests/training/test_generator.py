@@ -65,7 +65,8 @@ def test_adversarial_from_photos_alone(tmp_path):
     photos.mkdir()
     for i in range(3):
         Image.fromarray(rng.integers(0, 256, (32, 32, 3)).astype(np.uint8)).save(photos / f"{i}.png")
-    assert generator.main(flags(tmp_path, "--stage", "adversarial", "--photos", str(photos), "--warm-up", "2")) == 0
+    more = ["--stage", "adversarial", "--photos", str(photos), "--warm-up", "2", "--steps", "1"]
+    assert generator.main(flags(tmp_path, *more)) == 0
     assert load_pack(tmp_path / "pack").configs.generator.mapping_layers == 8  # an ordinary mapping network
     images, held_out, _ = adversarial.open_photos(photos, resolution=SIDE)
     assert images.shape == (3, SIDE, SIDE, 3) and len(held_out) == 0
