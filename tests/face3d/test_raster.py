@@ -151,17 +151,24 @@ def draw(vertices, attributes, triangles, size):
     return jnp.concatenate([raster.interpolate(fragments, triangles, attributes), fragments.depth[..., None]], -1)
 
 
+@jax.jit
+def weighed(vertices, attributes, triangles, weight):
+    return jnp.sum(weight * jnp.sin(draw(vertices, attributes, triangles, 20)))
+
+
 @pytest.mark.parametrize("scene", ["mesh", "soup"])
 def test_gradients_to_vertices_and_attributes(scene):
-    vertices, triangles = ball(9, 11, 20, bump=0.1) if scene == "mesh" else soup(12, 20, 9.0)
+    vertices, triangles = mesh = ball(9, 11, 20, bump=0.1)
+    if scene == "soup":  # filled up to the size of the mesh: by vertices of no triangle, and by triangles of one point
+        vertices, triangles = (np.concatenate([each, np.zeros((len(other) - len(each), 3), each.dtype)])
+                               for each, other in zip(soup(12, 20, 9.0), mesh))
     with jax.enable_x64(True):
         attributes = jnp.asarray(RNG.uniform(0, 1, (len(vertices), 2)))
-        vertices = jnp.asarray(vertices, jnp.float64)
+        vertices, triangles = jnp.asarray(vertices, jnp.float64), jnp.asarray(triangles)
         weight = jnp.asarray(RNG.standard_normal((20, 20, 3)))
 
-        @jax.jit
         def value(v, a):
-            return jnp.sum(weight * jnp.sin(draw(v, a, triangles, 20)))
+            return weighed(v, a, triangles, weight)
 
         check_grads(value, (vertices, attributes), order=1, modes=["rev"], eps=1e-6, rtol=1e-5)
         assert float(jnp.abs(jax.grad(value)(vertices, attributes)).max()) > 0.01
@@ -216,10 +223,10 @@ def test_vmap_over_triangles():
 
 
 def test_one_image_does_not_depend_on_its_neighbours():
-    vertices, triangles = ball(30, 30, 32)
+    vertices, triangles, height, width = SCENES["fine mesh"]
     crowd = np.stack([vertices, *(vertices * np.float32([s, s, 1]) for s in (0.2, 3.0, 9.0))])
-    alone = rasterize(vertices, triangles, height=32, width=32)
-    first = rasterize(crowd, triangles, height=32, width=32)
+    alone = rasterize(vertices, triangles, height=height, width=width)
+    first = rasterize(crowd, triangles, height=height, width=width)
     np.testing.assert_array_equal(first.triangle_id[0], alone.triangle_id)
 
 
@@ -282,8 +289,8 @@ def test_wrong_arguments_are_named():
 
 
 def test_culling_keeps_one_side():
-    square = np.array([[1, 1, 2], [15, 1, 2], [1, 15, 2]], np.float32)
-    seen = [[(np.asarray(rasterize(square, np.array([t]), height=16, width=16, cull_back=cull).triangle_id) >= 0).any()
+    square = np.array([[1, 1, 2], [31, 1, 2], [1, 31, 2]], np.float32)
+    seen = [[(np.asarray(rasterize(square, np.array([t]), height=32, width=32, cull_back=cull).triangle_id) >= 0).any()
              for cull in (False, True)] for t in ((0, 1, 2), (0, 2, 1))]
     assert seen == [[True, True], [True, False]]
 

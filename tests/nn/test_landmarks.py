@@ -1,16 +1,21 @@
 """Heat maps: the building blocks, sub-pixel maxima with their gradients, and the size of the public network."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toy
 from networks import count, run
 from slow_layers import correlate, pad
 
 from pie_jax.config import LandmarkConfig
-from pie_jax.nn.landmarks import FROM_68, ConvBlock, HourGlass, LandmarkNet, soft_argmax, update_batch_stats
+from pie_jax.nn import landmarks
+from pie_jax.nn.landmarks import FROM_68, ConvBlock, HourGlass, LandmarkNet, update_batch_stats
 from pie_jax.nn.layers import initialise
 
+soft_argmax = jax.jit(landmarks.soft_argmax)
 TOY = LandmarkConfig(stacks=2, width=8, depth=2, resolution=32)
 
 
@@ -38,7 +43,7 @@ def test_soft_argmax_of_another_aspect_and_of_nothing():
     np.testing.assert_allclose(soft_argmax(maps)[0, 0], [3.5 / 20, 6.25 / 10], atol=2e-3)
     empty = jnp.full((1, 8, 8, 2), -1.0).at[0, 5, 3, 0].set(-0.5)
     np.testing.assert_allclose(soft_argmax(empty)[0], [[3.5 / 8, 5.5 / 8], [0.5 / 8, 0.5 / 8]])
-    gradient = jax.grad(lambda h: jnp.sum(soft_argmax(h)))(empty)
+    gradient = jax.jit(jax.grad(lambda h: jnp.sum(soft_argmax(h))))(empty)
     assert not np.any(gradient)
 
 
@@ -97,8 +102,9 @@ def test_block_and_hourglass_by_loops():
 
 def test_network_trains_and_keeps_one_tree():
     crops = np.random.default_rng(2).uniform(size=(2, 32, 32, 3)).astype(np.float32)
-    network = LandmarkNet(TOY)
-    weights = jax.jit(lambda key: initialise(network, key, crops))(jax.random.key(0))
+    network = LandmarkNet(dataclasses.replace(TOY, depth=1))
+    shapes = jax.eval_shape(lambda key: initialise(network, key, crops), jax.random.key(0))
+    weights = toy.random_weights(jax.random.key(0), shapes)
     maps = run(weights, crops, module=network)
     assert [m.shape for m in maps] == [(2, 8, 8, 66)] * 2
 

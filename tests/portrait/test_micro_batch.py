@@ -18,7 +18,8 @@ CONFIG = EmbedConfig(energy=ENERGY, stages=(StageConfig(space="w", steps=4, chun
 
 @pytest.fixture(scope="module")
 def pack():
-    return toy.toy_pack(jax.random.key(0), parts=("generator", "regressor", "landmarks", "perceptual"), energy=ENERGY)
+    return toy.toy_pack(jax.random.key(0), parts=("generator", "regressor", "landmarks", "perceptual"), energy=ENERGY,
+                        configs=toy.SMALLEST)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ def test_an_encoder_guesses_for_every_part(pack, portraits, monkeypatch):
 
     def guess(_, images):
         seen.append(len(images))
-        return np.zeros((len(images), toy.LAYERS, toy.W_DIM), np.float32)
+        return np.zeros((len(images), toy.SMALLEST.generator.num_layers, toy.W_DIM), np.float32)
 
     monkeypatch.setattr(inversion, "guessed_codes", guess)
     encoding = dataclasses.replace(pack, weights={**pack.weights, "encoder": {}})

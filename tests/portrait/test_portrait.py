@@ -27,11 +27,12 @@ PARTS = ("generator", "regressor", "landmarks", "recognition", "morphable", "rig
 ENERGY = EnergyConfig(terms=("synthesis",), render_resolution=16)
 CONFIG = EmbedConfig(energy=ENERGY, stages=(StageConfig(space="w", steps=12, chunk=4),
                                             StageConfig(space="w_plus", steps=8, chunk=4)))
+SIDE, LAYERS = toy.SMALLEST.generator.resolution, toy.SMALLEST.generator.num_layers
 
 
 @pytest.fixture(scope="module")
 def pack():
-    return dataclasses.replace(toy.toy_pack(jax.random.key(0), parts=PARTS, energy=ENERGY),
+    return dataclasses.replace(toy.toy_pack(jax.random.key(0), parts=PARTS, energy=ENERGY, configs=toy.SMALLEST),
                                manifest=Manifest(name="toy", parts={"generator": {"sha256": "0" * 64}}))
 
 
@@ -48,7 +49,7 @@ def embeddings(pack, portraits):
 def test_an_embedding_holds_its_evidence(pack, portraits, embeddings):
     assert len(embeddings) == 3
     for embedding in embeddings:
-        assert embedding.w_plus.shape == (toy.LAYERS, toy.W_DIM) and embedding.w_plus.dtype == np.float32
+        assert embedding.w_plus.shape == (LAYERS, toy.W_DIM) and embedding.w_plus.dtype == np.float32
         assert embedding.report["outcome"] == "finished" and embedding.report["incidents"] == []
         assert set(embedding.report["metrics"]) == {"psnr_db", "ssim", "landmark_error_px224", "identity_cosine"}
         assert set(embedding.trace) == {"energy", "synthesis"}
@@ -64,7 +65,7 @@ def test_an_embedding_holds_its_evidence(pack, portraits, embeddings):
 def test_the_first_stage_ties_the_rows(pack, portraits):
     config = dataclasses.replace(CONFIG, stages=(CONFIG.stages[0],))
     w_plus = embed_portraits(pack, portraits[:1], config=config, batch=2)[0].w_plus
-    np.testing.assert_array_equal(w_plus, np.repeat(w_plus[:1], toy.LAYERS, axis=0))
+    np.testing.assert_array_equal(w_plus, np.repeat(w_plus[:1], LAYERS, axis=0))
 
 
 def test_no_steps_give_the_mean(pack, portraits):
@@ -147,7 +148,7 @@ def test_a_bad_term_is_named_and_the_last_good_code_kept(pack, portraits):
 
 
 def test_wrong_arguments(pack, portraits):
-    for bad in (portraits[0], portraits[:, :16], portraits * 300, portraits * np.nan):
+    for bad in (portraits[0], portraits[:, :SIDE // 2], portraits * 300, portraits * np.nan):
         with pytest.raises(ValueError, match="portraits"):
             embed_portraits(pack, bad, config=CONFIG)
     with pytest.raises(ValueError, match="batch"):
@@ -223,7 +224,7 @@ def test_files_of_others_are_refused(embeddings, tmp_path, monkeypatch):
 
 def test_without_a_request_the_synthesis_comes_back(pack, embeddings):
     image = edit_portrait(pack, embeddings[0])
-    assert image.shape == (32, 32, 3) and image.dtype == np.float32 and 0 <= image.min() <= image.max() <= 1
+    assert image.shape == (SIDE, SIDE, 3) and image.dtype == np.float32 and 0 <= image.min() <= image.max() <= 1
     w_plus, params = edit_latent(pack, embeddings[0])
     np.testing.assert_array_equal(w_plus, embeddings[0].w_plus)
     assert params is embeddings[0].params
@@ -357,7 +358,8 @@ def test_like_takes_only_the_control(pack, portraits, embeddings, tmp_path):
     np.testing.assert_array_equal(same.to_vector(), pose.to_vector())
     _, read = edit_latent(pack, embeddings[0], like=(portraits[1], ("illumination",)))
     np.testing.assert_allclose(read.illumination, embeddings[1].portrait_params.illumination, atol=1e-5)
-    Image.fromarray(np.round(portraits[1] * 255).astype(np.uint8)).save(tmp_path / "photo.png")
+    enlarged = np.round(portraits[1] * 255).astype(np.uint8).repeat(4, axis=0).repeat(4, axis=1)
+    Image.fromarray(enlarged).save(tmp_path / "photo.png")
     _, photo = edit_latent(pack, embeddings[0], like=(tmp_path / "photo.png", ("illumination",)), yaw=5.0)
     np.testing.assert_allclose(photo.illumination, read.illumination, atol=2e-2)
     np.testing.assert_allclose(np.degrees(photo.rotation[1]), 5.0, atol=1e-4)
@@ -381,7 +383,7 @@ def test_bad_requests_say_what_is_near(pack, embeddings, tmp_path):
 
 def test_missing_parts_and_other_packs_are_named(pack, embeddings):
     poor = dataclasses.replace(pack, weights={"generator": pack.weights["generator"]})
-    assert edit_portrait(poor, embeddings[0]).shape == (32, 32, 3)
+    assert edit_portrait(poor, embeddings[0]).shape == (SIDE, SIDE, 3)
     with pytest.raises(PackError, match="rignet_pose"):
         edit_portrait(poor, embeddings[0], yaw=10.0)
     blind = dataclasses.replace(embeddings[0], params=None)

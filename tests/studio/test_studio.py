@@ -26,8 +26,8 @@ from pie_jax.studio.scene import (
 from pie_jax.studio.sheet import changed
 from pie_jax.studio.zbuffer import nearest_triangles
 
-RESOLUTION = 32
-COUNT = 6
+RESOLUTION = 64
+COUNT = 6  # always drawn at this size and number: by one program
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +254,7 @@ def test_light_comes_from_where_it_says(head, scenes):
         gamma = jnp.broadcast_to(light(azimuth, 10.0, 0.7, ambient=0.3), (COUNT, 27))
         seen = render_scenes(head, with_params(frontal, illumination=gamma), resolution=RESOLUTION)
         skin = np.where((np.asarray(seen.coverage) > 0.9)[..., None], np.asarray(seen.images), np.nan)
-        return np.nanmean(skin[:, :, :16]), np.nanmean(skin[:, :, 16:])
+        return np.nanmean(skin[:, :, :RESOLUTION // 2]), np.nanmean(skin[:, :, RESOLUTION // 2:])
 
     left, right = sides(60.0)
     assert right > 1.3 * left
@@ -311,7 +311,7 @@ def test_rendering_inside_jit_and_no_second_trace(head, scenes, seen):
 
 
 def test_command_writes_truth_and_the_same_person_again(tmp_path, capsys):
-    arguments = ["--count", "2", "--resolution", "32", "--seed", "4"]
+    arguments = ["--count", str(COUNT), "--resolution", str(RESOLUTION), "--seed", "4"]
     assert main([*arguments, "-o", str(tmp_path / "a"), "--sheet"]) == 0
     assert (
         main(
@@ -332,13 +332,14 @@ def test_command_writes_truth_and_the_same_person_again(tmp_path, capsys):
     )
     first, arrays = load_truth(tmp_path / "a" / "truth.npz")
     second, _ = load_truth(tmp_path / "b" / "truth.npz")
-    assert arrays["seed"].tolist() == [4, 5] and arrays["camera"] == STUDIO_CAMERA
-    assert arrays["coverage"].shape == (2, 32, 32) and arrays["landmarks"].shape == (2, 66, 2)
-    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["000004.png", "000005.png", "sheet.png", "truth.npz"]
+    assert arrays["seed"].tolist() == list(range(4, 4 + COUNT)) and arrays["camera"] == STUDIO_CAMERA
+    assert arrays["coverage"].shape == (COUNT, RESOLUTION, RESOLUTION) and arrays["landmarks"].shape == (COUNT, 66, 2)
+    pictures = [f"00000{seed}.png" for seed in range(4, 4 + COUNT)]
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == [*pictures, "sheet.png", "truth.npz"]
     np.testing.assert_array_equal(first.params.identity, second.params.identity)
     np.testing.assert_array_equal(first.hair_style, second.hair_style)
     np.testing.assert_allclose(second.params.rotation[:, 1], np.deg2rad(20), atol=1e-6)
-    np.testing.assert_allclose(second.params.expression, np.tile(expression(smile=1), (2, 1)))
+    np.testing.assert_allclose(second.params.expression, np.tile(expression(smile=1), (COUNT, 1)))
     np.testing.assert_allclose(second.params.illumination[0], light(-40.0, 10.0, 0.8), atol=1e-6)
     assert main([*arguments, "-o", str(tmp_path / "c"), "--vary", "expression"]) == 0
     third, _ = load_truth(tmp_path / "c" / "truth.npz")

@@ -128,12 +128,12 @@ def test_a_stopped_call_goes_on(photo_pack, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(photographs, "find_faces", lambda pack, photo: calls.append(photo) or original(pack, photo))
     prepare(photo_pack, [folder], tmp_path, resolution=SIDE, held_out=2)
     assert len(calls) == 8 - 5
+    with pytest.raises(PieError, match="only 6 of 9 pictures are fit, 33 are the least"):
+        prepare(photo_pack, [folder], tmp_path, resolution=SIDE, held_out=30)
 
 
 def test_folders_that_hold_too_little_are_named(photo_pack, folder, tmp_path):
     with pytest.raises(InputError, match="holds no JPEG"):
         prepare(photo_pack, [tmp_path], tmp_path / "out", resolution=SIDE, held_out=2)
-    with pytest.raises(PieError, match="only 6 of 9 pictures are fit, 33 are the least"):
-        prepare(photo_pack, [folder], tmp_path / "few", resolution=SIDE, held_out=30)
     with pytest.raises(InputError, match="holds no framed photographs"):
         Photographs.open(tmp_path, resolution=SIDE)
