@@ -162,9 +162,9 @@ def _update(state: State, inputs, settings: _Settings, *, energy: Energy, stage:
 def _run_chunk(state: State, inputs, settings: _Settings, *, energy: Energy, stage: StageConfig):
     # jit: traced once for eval_shape and switch
     update = jax.jit(partial(_update, energy=energy, stage=stage))
-    light = update
-    if _lazy_terms(energy, stage):
-        light = jax.jit(partial(_update, energy=energy, stage=stage, with_lazy_terms=False))
+    branches, lazy = [update], bool(_lazy_terms(energy, stage))
+    if lazy:
+        branches.insert(0, jax.jit(partial(_update, energy=energy, stage=stage, with_lazy_terms=False)))
     empty = jax.eval_shape(update, state, inputs, settings)[1]
 
     def skip(s, *_):
@@ -172,8 +172,10 @@ def _run_chunk(state: State, inputs, settings: _Settings, *, energy: Energy, sta
         return s, {**nothing, "step": jnp.full_like(s.step, -1)}
 
     def body(s, _):
-        which = jnp.any(_active(s, settings.steps)).astype(jnp.int32) + jnp.any(_lazy_mask(s, settings.steps, stage))
-        return jax.lax.switch(which, (skip, light, update), s, inputs, settings)
+        which = jnp.any(_active(s, settings.steps)).astype(jnp.int32)
+        if lazy:
+            which += jnp.any(_lazy_mask(s, settings.steps, stage))
+        return jax.lax.switch(which, (skip, *branches), s, inputs, settings)
 
     return jax.lax.scan(body, state, length=stage.chunk)
 
