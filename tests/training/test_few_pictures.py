@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toy
 from PIL import Image
 
 from pie_jax.config import GeneratorConfig
 from pie_jax.nn.layers import apply
 from pie_jax.nn.stylegan2 import Mapping, Synthesis
-from pie_jax.pack import load_pack, read_manifest
+from pie_jax.pack import load_pack, read_manifest, save_pack
 from pie_jax.training import decoded, generator
 from pie_jax.training.adversarial import AdversarialConfig, new_state
 from pie_jax.training.core.checkpoints import load_checkpoint
@@ -117,7 +118,10 @@ def trained(framed, tmp_path_factory):
         patch.setattr("pie_jax.training.photograph_report.COUNTED", 16)
         patch.setattr("pie_jax.training.generator_start.DEFAULTS", dataclasses.replace(
             DEFAULTS, mapping_layers=2, mapping_lr_multiplier=1.0, mapping_linear_output=True))
-        assert generator.main(flags(folder, framed, "decoded", "one", "--steps", "60")) == 0
+        judges = toy.toy_pack(jax.random.key(0), parts=("perceptual",))
+        save_pack(folder / "judges", judges, storage="float32")
+        assert generator.main(flags(folder, framed, "decoded", "one", "--steps", "60", "--judges",
+                                    str(folder / "judges"))) == 0
         shutil.copytree(folder / "pack", folder / "start")
         assert generator.main(adversarial_flags(folder, framed, "two", 18)) == 0
     return folder

@@ -209,16 +209,19 @@ def test_rig_terms_vanish_where_they_should():
     losses = rig_losses.RigLossConfig(render_rows=2, source="dfr")
 
     @jax.jit
-    def terms(weights):
-        return rig_losses.terms(jax.random.key(0), weights, rows, frozen, config=config, configs=pack.configs,
-                                losses=losses)
+    def slope_and_terms(weights):
+        def loss(weights):
+            found = rig_losses.terms(jax.random.key(0), weights, rows, frozen, config=config, configs=pack.configs,
+                                     losses=losses)
+            return found["loss"], found
 
-    found = terms(weights)
+        return jax.grad(loss, has_aux=True)(weights)
+
+    gradients, found = slope_and_terms(weights)
     assert found["reconstruction"] == 0 and found["keep"] == 0
     np.testing.assert_allclose(found["rest"], 0, atol=1e-9)  # the identity leaves F(w) alone
     assert found["control"] > 0 and found["edit"] > 0
     assert np.isclose(found["loss"], sum(v for k, v in found.items() if k != "loss"))
-    gradients = jax.grad(lambda w: terms(w)["loss"])(weights)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradients))
     assert np.abs(gradients["decoder_kernel"]).max() > 0
 
@@ -279,8 +282,9 @@ def test_layers_are_rescaled_to_a_mean_of_one_and_stay_the_same_function():
     pack = toy.toy_pack(jax.random.key(3), parts=("perceptual",))
     config, weights = pack.configs.perceptual, pack.weights["perceptual"]
     images = jax.random.uniform(jax.random.key(0), (4, 32, 32, 3))
-    before = VGG(config).apply({"params": weights}, images)
-    after = VGG(config).apply({"params": perceptual.normalise_layers(config, weights, images)}, images)
+    features = jax.jit(lambda weights, images: VGG(config).apply({"params": weights}, images))
+    before = features(weights, images)
+    after = features(perceptual.normalise_layers(config, weights, images), images)
     for name in config.layers:
         assert float(after[name].mean()) == pytest.approx(1.0, rel=1e-4)
         np.testing.assert_allclose(after[name] * before[name].mean(), before[name], rtol=1e-3, atol=1e-4)
@@ -365,8 +369,9 @@ def test_a_standardised_vgg_starts_in_standard_units():
 
     config = dataclasses.replace(toy.CONFIGS.recognition, num_classes=0, layers=("conv1_1", "conv5_3"))
     images = jax.random.uniform(jax.random.key(0), (16, 32, 32, 3))
-    weights = VGG(config).init(jax.random.key(1), images)["params"]
-    features = VGG(config).apply({"params": standardise(config, weights, images)}, images)
+    shapes = jax.eval_shape(VGG(config).init, jax.random.key(1), images)["params"]
+    weights = standardise(config, toy.random_weights(jax.random.key(1), shapes), images)
+    features = jax.jit(lambda weights, images: VGG(config).apply({"params": weights}, images))(weights, images)
     np.testing.assert_allclose(features["fc7_pre"].mean(axis=0), 0.0, atol=1e-3)
     np.testing.assert_allclose(features["fc7_pre"].std(axis=0), 1.0, atol=1e-2)
     assert abs(float(features["conv5_3"].mean()) - 0.4) < 0.1  # the mean of a normal variable's positive part
