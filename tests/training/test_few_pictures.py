@@ -1,6 +1,7 @@
 """A generator of few pictures: augmentation and its rule, the decoded start, bit-exact resume, figures."""
 
 import dataclasses
+import functools
 import json
 import shutil
 
@@ -15,7 +16,7 @@ from pie_jax.config import GeneratorConfig
 from pie_jax.nn.layers import apply
 from pie_jax.nn.stylegan2 import Mapping, Synthesis
 from pie_jax.pack import load_pack, read_manifest, save_pack
-from pie_jax.training import decoded, generator
+from pie_jax.training import decoded, generator, supervised
 from pie_jax.training.adversarial import AdversarialConfig, new_state
 from pie_jax.training.core.checkpoints import load_checkpoint
 from pie_jax.training.data.adaptive import LARGEST, adapt, augment
@@ -118,6 +119,7 @@ def trained(framed, tmp_path_factory):
         patch.setattr("pie_jax.training.photograph_report.COUNTED", 16)
         patch.setattr("pie_jax.training.generator_start.DEFAULTS", dataclasses.replace(
             DEFAULTS, mapping_layers=2, mapping_lr_multiplier=1.0, mapping_linear_output=True))
+        patch.setattr(supervised, "fit_mapping", functools.partial(supervised.fit_mapping, count=1000))  # not kept
         judges = toy.toy_pack(jax.random.key(0), parts=("perceptual",))
         save_pack(folder / "judges", judges, storage="float32")
         assert generator.main(flags(folder, framed, "decoded", "one", "--steps", "60", "--judges",

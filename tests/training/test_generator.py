@@ -1,5 +1,6 @@
 """The generator's two stages at toy sizes, on pairs and photos of noise: each runs and writes its part."""
 
+import functools
 import json
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 from pie_jax.errors import UsageError
 from pie_jax.io import write_npz
 from pie_jax.pack import load_pack, read_manifest
-from pie_jax.training import adversarial, generator
+from pie_jax.training import adversarial, generator, supervised
 from pie_jax.training.data.family_data import RESPONSE_FACTORS, RESPONSE_SCENES
 from pie_jax.training.losses.response import response
 
@@ -42,7 +43,8 @@ def flags(folder, *more):
             *SIZES, *more]
 
 
-def test_supervised_then_adversarial(family, tmp_path):
+def test_supervised_then_adversarial(family, tmp_path, monkeypatch):
+    monkeypatch.setattr(supervised, "fit_mapping", functools.partial(supervised.fit_mapping, count=1000))
     assert generator.main(flags(tmp_path, "--data", str(family))) == 0
     first = load_pack(tmp_path / "pack").weights["generator"]
     record = read_manifest(tmp_path / "pack")["training"]["generator"]
@@ -60,7 +62,8 @@ def test_supervised_then_adversarial(family, tmp_path):
     assert not np.array_equal(before, after)
 
 
-def test_adversarial_from_photos_alone(tmp_path):
+def test_adversarial_from_photos_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("pie_jax.training.photograph_report.COUNTED", 16)
     photos, rng = tmp_path / "photos", np.random.default_rng(1)
     photos.mkdir()
     for i in range(3):
