@@ -86,13 +86,18 @@ def decoded_source(images: np.ndarray, *, batch: int, seed: int) -> Callable[[in
     return make
 
 
+def can_hold_codes(config: GeneratorConfig) -> bool:
+    """Whether `gaussian_mapping` knows a mapping of that form."""
+    return config.mapping_layers == 2 and config.mapping_linear_output and config.w_dim >= 2 * SPAN
+
+
 def gaussian_mapping(config: GeneratorConfig, codes: Array, w_mean: Array) -> tuple[Weights, jax.Array]:
     """Mapping weights by which z ~ N(0, I) has the mean and covariance of codes [N, SPAN], and the mean w [D] of them.
 
     Two layers, the second linear: the first holds +-(z's first SPAN numbers), so that the difference of its leaky ramps
     is linear. ValueError when the config is not of that form.
     """
-    if config.mapping_layers != 2 or not config.mapping_linear_output or config.w_dim < 2 * SPAN:
+    if not can_hold_codes(config):
         raise ValueError("config: a mapping of codes has 2 layers, a linear output and w_dim >= 192")
     codes = np.asarray(codes, np.float64)
     middle = codes.mean(axis=0)
@@ -122,6 +127,9 @@ def train_decoded(arguments: argparse.Namespace) -> loop.RunResult:
         raise UsageError("--stage decoded: pass --photos FOLDER, framed by python -m pie_jax.training.photographs")
     pack = start_pack(arguments)
     config = pack_config(arguments, pack)
+    if not can_hold_codes(config):
+        raise UsageError("--stage decoded: the generator that it starts from has a mapping that cannot be set to codes "
+                         f"({config.mapping_layers} layers, w_dim {config.w_dim}); pass another --pack and --start")
     images, held_out, told = open_photos(pathlib.Path(arguments.photos), resolution=config.resolution)
     mapping, synthesis, origin = initial_weights(jax.random.key(arguments.seed), config, pack)
     old = pack.weights.get("generator") if pack is not None else None

@@ -83,11 +83,11 @@ def start_pack(arguments: argparse.Namespace) -> Pack | None:
 def pack_config(arguments: argparse.Namespace, pack: Pack | None) -> GeneratorConfig:
     """The GeneratorConfig asked for: the pack's at another resolution, or a new one of the flags.
 
-    A new one has the fitted two-layer mapping, unless it is to learn from photos.
+    A new one has a mapping of two layers that can be set to codes, unless it learns from photos without codes.
     """
     if pack is not None and pack.configs.generator is not None:
         return dataclasses.replace(pack.configs.generator, resolution=arguments.resolution)
-    mapping = {} if arguments.photos is not None else {
+    mapping = {} if arguments.photos is not None and arguments.stage != "decoded" else {
         "mapping_layers": 2, "mapping_lr_multiplier": 1.0, "mapping_linear_output": True}
     return dataclasses.replace(read_fields(arguments, DEFAULTS, FLAGS), **mapping)
 

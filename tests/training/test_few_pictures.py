@@ -20,7 +20,7 @@ from pie_jax.training import decoded, generator, supervised
 from pie_jax.training.adversarial import AdversarialConfig, new_state
 from pie_jax.training.core.checkpoints import load_checkpoint
 from pie_jax.training.data.adaptive import LARGEST, adapt, augment
-from pie_jax.training.generator_start import DEFAULTS, initial_weights
+from pie_jax.training.generator_start import initial_weights
 from pie_jax.training.image_distances import frechet, nearest, precision_recall
 
 SIDE = 8
@@ -117,8 +117,6 @@ def trained(framed, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pie_jax.training.photograph_report.COUNTED", 16)
-        patch.setattr("pie_jax.training.generator_start.DEFAULTS", dataclasses.replace(
-            DEFAULTS, mapping_layers=2, mapping_lr_multiplier=1.0, mapping_linear_output=True))
         patch.setattr(supervised, "fit_mapping", functools.partial(supervised.fit_mapping, count=1000))  # not kept
         judges = toy.toy_pack(jax.random.key(0), parts=("perceptual",))
         save_pack(folder / "judges", judges, storage="float32")
@@ -127,6 +125,13 @@ def trained(framed, tmp_path_factory):
         shutil.copytree(folder / "pack", folder / "start")
         assert generator.main(adversarial_flags(folder, framed, "two", 18)) == 0
     return folder
+
+
+def test_a_mapping_that_cannot_hold_codes_is_refused_before_the_training(framed, tmp_path, capsys):
+    configs = dataclasses.replace(toy.SMALLEST, generator=dataclasses.replace(toy.SMALLEST.generator, mapping_layers=8))
+    save_pack(tmp_path / "pack", toy.toy_pack(jax.random.key(0), configs=configs, parts=("generator",)))
+    assert generator.main(flags(tmp_path, framed, "decoded", "one", "--steps", "1")) == 2
+    assert "8 layers" in capsys.readouterr().err and not (tmp_path / "one").exists()
 
 
 def adversarial_flags(folder, framed, run, steps):
