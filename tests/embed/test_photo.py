@@ -14,14 +14,20 @@ from pie_jax.config import EnergyConfig
 from pie_jax.embed import main
 from pie_jax.pack import find_pack, load_pack, save_pack, update_part
 
-QUICK = ("--steps", "2,1")
+QUICK = ("--steps", "2,1", "--batch", "1")
+
+
+@pytest.fixture(scope="module")
+def photo(photo):
+    """The sample photo, so small that every portrait in this module has the least size: one program serves all."""
+    return photo.resize((256, 256))
 
 
 @pytest.fixture(scope="module")
 def pack_folder(tmp_path_factory):
     """A toy generator with the shipped pack's face model and its networks that find faces."""
     folder = tmp_path_factory.mktemp("pack") / "toy"
-    save_pack(folder, toy.toy_pack(jax.random.key(0), parts=("generator",), energy=EnergyConfig(
+    save_pack(folder, toy.toy_pack(jax.random.key(0), parts=("generator",), configs=toy.SMALLEST, energy=EnergyConfig(
         terms=("synthesis",), render_resolution=16)))
     demo = load_pack("demo", parts=("face_detector", "face_mesh", "person_matte", "morphable"))
     for part in ("face_detector", "face_mesh", "person_matte"):
@@ -82,15 +88,15 @@ def test_the_sample_photo(embed, pack_folder, photo):
 
 
 def test_every_face_gets_a_folder_of_its_own(embed, photo):
-    both = Image.new("RGB", (900, 512))
-    both.paste(photo.resize((512, 512)), (0, 0))
-    both.paste(photo.resize((300, 300)), (560, 100))
+    both = Image.new("RGB", (450, 256))
+    both.paste(photo, (0, 0))
+    both.paste(photo.resize((150, 150)), (280, 50))
     both.save("two.png")
     Image.new("RGB", (200, 240), (200, 180, 160)).save("wall.png")
     code, out, err = embed("two.png", "wall.png", "--face", "all")
     assert code == 1 and "wall.png: no face found" in err
     squares = [Embedding.load(f"out/{name}").photo.square for name in ("two", "two-2")]
-    assert squares[0].x < 450 < 550 < squares[1].x
+    assert squares[0].x < 225 < 275 < squares[1].x
     assert embed("two.png", "--face", "all")[2].count("already done") == 2
 
 
