@@ -91,13 +91,13 @@ def photo_pack():
 
 @pytest.fixture(scope="session")
 def photo():
-    """The sample photo that ships, a Pillow image."""
+    """The sample photo that ships, a Pillow image, so small that its portrait is kept with 256 px."""
     from PIL import Image
 
     from pie_jax.pack import find_pack
 
     with Image.open(pathlib.Path(find_pack("demo")) / "photo.png") as image:
-        return image.convert("RGB")
+        return image.convert("RGB").resize((368, 368), Image.Resampling.LANCZOS)
 
 
 @pytest.fixture(scope="session")

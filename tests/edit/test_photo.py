@@ -18,7 +18,7 @@ from pie_jax.pack.types import pack_hash
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, fitted):
+def folder(tmp_path_factory, photo, fitted):
     """OUT/face as embed leaves it, with a code of zeros: the generator's part is not looked at here."""
     out = tmp_path_factory.mktemp("out") / "face"
     out.mkdir()
@@ -30,7 +30,7 @@ def folder(tmp_path_factory, fitted):
               landmarks=None, portrait_landmarks=None, trace={}, config=EmbedConfig(), pack_name="demo",
               pack_hash=pack_hash(manifest), report={"metrics": {"psnr_db": 18.0}}, photo=fitted,
               ).save(out / "embedding.npz")
-    shutil.copy(demo / "photo.png", out / "photo.png")
+    photo.save(out / "photo.png")
     (out / "report.json").write_text(json.dumps({"photo": {"file": "photo.png"}, "pack": {"folder": str(demo)}}))
     return out
 

@@ -16,13 +16,18 @@ LAMPS = ((50.0, 10.0, 0.6), (-40.0, 30.0, 0.6))
 @pytest.fixture(scope="module")
 def lit_faces(photo_pack):
     """Two faces [2] turned by 11 degrees, one of dark and one of light skin, each in a lamp of `LAMPS`, and crops."""
-    params = FaceParams.zeros(leading=(2,))
-    illumination = jnp.stack([light(*lamp, ambient=0.38) for lamp in LAMPS])
-    texture = jnp.zeros((2, 80)).at[:, 0].set(jnp.array([-1.8, 0.5]))
-    params = FaceParams(**{**vars(params), "illumination": illumination, "texture": texture,
-                           "rotation": params.rotation.at[:, 1].set(0.2)})
-    crops = render(photo_pack.morphable, params, crop_camera(photo_pack.configs.camera), resolution=64).image
-    return params, crops
+    camera = crop_camera(photo_pack.configs.camera)
+
+    @jax.jit
+    def made(model):
+        params = FaceParams.zeros(leading=(2,))
+        illumination = jnp.stack([light(*lamp, ambient=0.38) for lamp in LAMPS])
+        texture = jnp.zeros((2, 80)).at[:, 0].set(jnp.array([-1.8, 0.5]))
+        params = FaceParams(**{**vars(params), "illumination": illumination, "texture": texture,
+                               "rotation": params.rotation.at[:, 1].set(0.2)})
+        return params, render(model, params, camera, resolution=64).image
+
+    return made(photo_pack.morphable)
 
 
 def found(pack, params, crops):

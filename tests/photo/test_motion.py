@@ -14,13 +14,7 @@ from pie_jax.photo.holes import holes_of
 from pie_jax.photo.maps import sample, smooth_field
 from pie_jax.photo.motion import find_motion, lids_met, source_face_of
 
-R = 128
-
-
-def motion_of(pack, source, target, *, landmarks=None, resolution=R):
-    holes, camera = holes_of(pack.morphable), pack.configs.camera
-    source_face = source_face_of(pack.morphable, holes, source, camera, resolution=resolution, landmarks=landmarks)
-    return find_motion(pack.morphable, holes, source_face, target, camera)
+R = 256
 
 
 def displacement_at(motion, place):
@@ -29,12 +23,11 @@ def displacement_at(motion, place):
 
 @pytest.fixture(scope="module")
 def moved(photo_pack):
-    return jax.jit(lambda p, q: motion_of(photo_pack, p, q))
-
-
-@pytest.fixture(scope="module")
-def moved_256(photo_pack):
-    return jax.jit(lambda p, q: motion_of(photo_pack, p, q, resolution=256))
+    """(source, target, landmarks of the source or None) -> Motion, by a program of each of the two halves."""
+    model, holes, camera = photo_pack.morphable, holes_of(photo_pack.morphable), photo_pack.configs.camera
+    face = jax.jit(lambda p, points: source_face_of(model, holes, p, camera, resolution=R, landmarks=points))
+    motion = jax.jit(lambda source_face, q: find_motion(model, holes, source_face, q, camera))
+    return lambda source, target, landmarks=None: motion(face(source, landmarks), target)
 
 
 def test_the_models_holes_are_two_eyes_and_a_mouth(photo_pack):
@@ -83,22 +76,22 @@ def test_what_the_photo_shows_almost_edge_on_is_not_read(photo_pack, moved, sour
     assert seen[np.asarray(moved(before, after).face) > 0].mean() > 0.8
 
 
-def test_no_step_of_the_motion_tears_the_skin(photo_pack, moved_256, source):
+def test_no_step_of_the_motion_tears_the_skin(photo_pack, moved, source):
     before, after = turned_far(source, 0.0, 0.45)
-    motion, camera = moved_256(before, after), photo_pack.configs.camera
-    nose = np.asarray(project_landmarks(photo_pack.morphable, after, camera, resolution=256))[27:36]
+    motion, camera = moved(before, after), photo_pack.configs.camera
+    nose = np.asarray(project_landmarks(photo_pack.morphable, after, camera, resolution=R))[27:36]
     (left, top), (right, bottom) = (edge.astype(int) for edge in (nose.min(axis=0) - 8, nose.max(axis=0) + 8))
     steps = [np.abs(np.diff(np.asarray(motion.displacement)[:, top:bottom, left:right], axis=axis)).max()
              for axis in (1, 2)]
     assert max(steps) < 2.5  # px; where the nose hides the cheek, 12 otherwise
 
 
-def test_lids_that_meet_keep_their_edge(photo_pack, moved_256, source):
+def test_lids_that_meet_keep_their_edge(photo_pack, moved, source):
     names, model, camera = photo_pack.morphable.expression_names, photo_pack.morphable, photo_pack.configs.camera
     shut = dataclasses.replace(source, expression=source.expression + 3 * np.eye(64, dtype=np.float32)[
         names.index("blink")])
-    motion = moved_256(source, shut)
-    eyes = np.asarray(project_landmarks(model, shut, camera, resolution=256))[36:48]
+    motion = moved(source, shut)
+    eyes = np.asarray(project_landmarks(model, shut, camera, resolution=R))[36:48]
     (left, top), (right, bottom) = (edge.astype(int) for edge in (eyes.min(axis=0) - 4, eyes.max(axis=0) + 4))
     steps = np.abs(np.diff(np.asarray(motion.displacement)[:, top:bottom, left:right], axis=1)).max()
     assert steps > 3  # px: a slope would smear the lids
@@ -109,7 +102,7 @@ def test_an_opened_mouth_and_raised_brows_leave_the_eyes_alone(photo_pack, moved
     change = np.zeros(64, np.float32)
     change[names.index("jaw_open")], change[names.index("brow_raise")] = 1.0, 2.0
     motion = moved(source, dataclasses.replace(source, expression=source.expression + change))
-    assert float(motion.opened) == 1 and float(np.asarray(motion.mouth).sum()) > 5
+    assert float(motion.opened) == 1 and float(np.asarray(motion.mouth).sum()) > 20
     eyes = np.asarray(project(shape(photo_pack.morphable, source), source, photo_pack.configs.camera, resolution=R))
     holes = holes_of(photo_pack.morphable)
     for region in (1, 2):
@@ -145,22 +138,21 @@ def test_lids_close_until_they_meet(photo_pack, source):
     assert met[0] == pytest.approx(0.5) and 1.0 < met[1] < 4.0 and met[2] == pytest.approx(met[1], rel=0.02)
 
 
-def test_the_mesh_is_bent_on_to_the_points_of_the_photo(photo_pack, source):
+def test_the_mesh_is_bent_on_to_the_points_of_the_photo(photo_pack, moved, source):
     camera = photo_pack.configs.camera
     own = np.asarray(project_landmarks(photo_pack.morphable, source, camera, resolution=1))
     shifted = own + np.float32([0.02, 0.0])
     turned = dataclasses.replace(source, rotation=source.rotation + np.float32([0, 0.15, 0]))
-    bend = jax.jit(lambda points: motion_of(photo_pack, source, turned, landmarks=points))
-    plain, bent = bend(own), bend(shifted)
+    plain, bent = (moved(source, turned, points) for points in (own, shifted))
     nose = own[30] * R
     away = nose + np.float32([0.02 * R, 0])
     assert float(sample(bent.face, *away)) == 1
     np.testing.assert_allclose(displacement_at(plain, nose), displacement_at(bent, away), atol=0.5)  # as before, there
 
 
-def test_around_the_face_the_way_back_undoes_the_way(moved_256, source):
+def test_around_the_face_the_way_back_undoes_the_way(moved, source):
     turned = dataclasses.replace(source, rotation=source.rotation + np.float32([0.05, 0.26, 0]))
-    forth, back = moved_256(source, turned), moved_256(turned, source)
+    forth, back = moved(source, turned), moved(turned, source)
     left = np.hypot(*np.asarray(sample(forth.displacement, *back.sources()) + back.displacement))
     around = np.asarray(back.face) == 0
     far = np.hypot(*np.asarray(back.displacement))[around]
@@ -173,7 +165,7 @@ def test_the_frame_stays_where_a_head_reaches_it(moved, source):
     turned = dataclasses.replace(beside, rotation=beside.rotation + np.float32([0.1, 0.25, 0]))
     for motion in (moved(beside, turned), moved(turned, beside)):
         across, down = np.asarray(motion.displacement)
-        assert np.abs(across).max() > 5
+        assert np.abs(across).max() > 10
         for plane in (across, down):
             assert max(np.abs(plane[[0, -1]]).max(), np.abs(plane[:, [0, -1]]).max()) < 0.7
         x, y = (np.asarray(place) for place in motion.sources())
