@@ -82,11 +82,11 @@ def shared_models() -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def photo_pack():
-    """The shipped pack, as far as photos need it."""
+    """The shipped pack, as far as photos need it; with its mouth, as commands have it, so they share programs."""
     from pie_jax.pack import load_pack
     from pie_jax.photo.fitted import PARTS
 
-    return load_pack("demo", parts=PARTS)
+    return load_pack("demo", parts=(*PARTS, "mouth"))
 
 
 @pytest.fixture(scope="session")

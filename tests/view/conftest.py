@@ -1,19 +1,23 @@
 """A gallery of two portraits, served in this process or by the command itself."""
 
+import dataclasses
 import threading
 
+import numpy as np
 import pytest
+from PIL import Image
 
 
 @pytest.fixture(scope="session")
 def gallery(photo_pack, fitted, tmp_path_factory, photo):
-    """The sample photo twice; the second time it is one that was dropped on the page."""
+    """The sample photo twice: with a portrait larger than what is shown fast, and as one dropped on the page."""
     from pie_jax.view.gallery import Gallery
 
     path = tmp_path_factory.mktemp("photos") / "me.png"
     photo.save(path)
     gallery = Gallery(photo_pack)
-    gallery.add("me.png", photo_path=path, fitted=fitted)
+    large = np.asarray(Image.fromarray(fitted.portrait).resize((512, 512)))
+    gallery.add("me.png", photo_path=path, fitted=dataclasses.replace(fitted, portrait=large))
     gallery.add("you.png", photo_path=path, fitted=fitted, dropped=True)
     return gallery
 

@@ -26,9 +26,15 @@ def photo_path(photo, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def address(photo_path):
-    with viewing([str(photo_path), "-o", str(photo_path.parent / "out"), "--stay"]) as (found, _):
+def viewer(photo_path):
+    """The address of a viewer, and its process: `test_ctrl_c_ends_the_viewer`, the last to use it, ends it."""
+    with viewing([str(photo_path), "-o", str(photo_path.parent / "out"), "--stay"]) as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def address(viewer):
+    return viewer[0]
 
 
 @pytest.fixture
@@ -184,10 +190,11 @@ def test_it_is_usable_narrow_wide_dark_and_by_names(address):
                 page.screenshot(path=str(pathlib.Path(os.environ["PIE_SCREENSHOTS"]) / f"view_{width}.png"))
 
 
-def test_ctrl_c_ends_the_viewer(photo_path):
-    with viewing([str(photo_path)]) as (_, process):
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0
+def test_ctrl_c_ends_the_viewer(viewer):
+    _, process = viewer
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
 
 
 def test_the_viewer_ends_with_its_last_page(photo_path):

@@ -5,8 +5,10 @@ import io
 import json
 import struct
 
+import jax
 import numpy as np
 import pytest
+import toy
 from PIL import Image
 
 pytest.importorskip("starlette", reason="the extra view is not installed")
@@ -94,15 +96,17 @@ def test_an_animation_goes_there_and_back(served, gallery, monkeypatch):
 
 def test_a_portrait_is_embedded_with_its_progress_told(served, gallery, monkeypatch, tmp_path):
     from pie_jax.config import PRESETS, EmbedConfig
-    from pie_jax.pack import load_pack
+    from pie_jax.pack import load_pack, save_pack
     from pie_jax.view import jobs
+
+    save_pack(tmp_path / "toy", toy.toy_pack(jax.random.key(0), parts=("generator",), configs=toy.SMALLEST))
 
     few = tuple(dataclasses.replace(stage, steps=4) for stage in PRESETS["fast"])
     monkeypatch.setattr(jobs, "EmbedConfig", lambda energy, stages: EmbedConfig(
         energy=dataclasses.replace(energy, terms=("synthesis",)), stages=few))
     told, folders = [], []
     portrait = next(iter(gallery.portraits.values()))
-    job = jobs.EmbeddingJob(load_pack("demo"), "demo", tmp_path / "out", busy=lambda: False)
+    job = jobs.EmbeddingJob(load_pack(tmp_path / "toy"), str(tmp_path / "toy"), tmp_path / "out", busy=lambda: False)
     image = Image.open(portrait.photo_path).convert("RGB")
     job.start(portrait, image, told.append, folders.append)
     job.join(3000)
