@@ -120,8 +120,11 @@ def wrong(arrays: dict[str, Any], container: str, original: Original, changed: b
     return "" if same else f"other arrays than the file's: {sorted(arrays)[:5]}"
 
 
-def work(container: str, first: int, count: int, seed: int) -> None:
-    """Read mutations `first` to `first + count` of a container; a line for each to stdout, at the end what it took."""
+def work(container: str, first: int, count: int, seed: int, seconds: float) -> None:
+    """Read mutations `first` to `first + count` of a container; a line for each to stdout, at the end what it took.
+
+    seconds: of processor time that each may take.
+    """
     import encodings
     import pkgutil
     import resource
@@ -171,7 +174,7 @@ def work(container: str, first: int, count: int, seed: int) -> None:
                 confine(Limits(stored=len(changed)), memory=False)
             else:
                 _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-                resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time() + SECONDS) + 1, hard))
+                resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time() + seconds) + 1, hard))
             start, said, arrays = time.process_time(), "", None
             armed[0] = True
             try:
@@ -191,7 +194,7 @@ def work(container: str, first: int, count: int, seed: int) -> None:
                     said = wrong(arrays, container, original, changed)
                 except Exception as error:
                     said = f"read, but not by its own library: {error}"
-            said = f"{took:.1f} s" if took > SECONDS else said
+            said = f"{took:.1f} s" if took > seconds else said
             if events:
                 said = f"{events[0]} and {len(events) - 1} more"
                 events.clear()
@@ -211,7 +214,7 @@ def _repacked(data: bytes) -> bool:
         return False
 
 
-def fuzz(container: str, *, count: int, seed: int = 0) -> dict[str, Any]:
+def fuzz(container: str, *, count: int, seed: int = 0, seconds: float = SECONDS) -> dict[str, Any]:
     """One row: how many of `count` mutations were refused, read right, stopped; and what went wrong, first of all.
 
     Where a process ends, its mutation is tried again alone: a busy machine ends processes for no fault of a file.
@@ -222,7 +225,7 @@ def fuzz(container: str, *, count: int, seed: int = 0) -> dict[str, Any]:
     start, alone = time.monotonic(), False
     while row["mutations"] < count:
         first, many = row["mutations"], 1 if alone else min(count - row["mutations"], RENEWED)
-        words = (_WORKER, container, str(first), str(many), str(seed))
+        words = (_WORKER, container, str(first), str(many), str(seed), str(seconds))
         with subprocess.Popen([sys.executable, "-m", "benchmarks.reliability.fuzz", *words], stdout=subprocess.PIPE,
                               cwd=ROOT, text=True) as process:
             watch = ended_after(process)
@@ -280,8 +283,8 @@ def main(argv: list[str] | None = None) -> int:
     """The command; exit code 1 where anything went wrong."""
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == [_WORKER]:
-        container, *numbers = argv[1:]
-        work(container, *map(int, numbers))
+        container, *numbers, seconds = argv[1:]
+        work(container, *map(int, numbers), float(seconds))
         return 0
     return _every(argv)
 

@@ -84,11 +84,12 @@ def free_port() -> int:
 def place(tmp_path_factory):
     """A toy pack of a generator alone, and a folder of six portraits."""
     folder = tmp_path_factory.mktemp("share")
-    pack = toy.toy_pack(jax.random.key(0), parts=("generator",), energy=EnergyConfig(terms=("synthesis",)))
+    pack = toy.toy_pack(jax.random.key(0), parts=("generator",), configs=toy.SMALLEST, energy=EnergyConfig(
+        terms=("synthesis",)))
     save_pack(folder / "toy", pack)
     (folder / "photos").mkdir()
     for i, image in enumerate(np.asarray(toy.portraits(jax.random.key(1), 6, pack=pack))):
-        save_png(folder / "photos" / f"{i}.png", image)
+        save_png(folder / "photos" / f"{i}.png", np.kron(image, np.ones((8, 8, 1))))  # a smaller picture is refused
     return folder
 
 
@@ -106,7 +107,7 @@ def finished(out) -> dict[str, int]:
 
 
 def test_two_processes_do_every_photo_once_and_a_lost_one_costs_its_own(place, tmp_path):
-    out, steps = tmp_path / "out", ("--steps", "500,2")
+    out, steps = tmp_path / "out", ("--steps", "1000,2")
     flags = ("--coordinator", f"127.0.0.1:{free_port()}", "--processes", 2)
     survivor, lost = (start(place, out, *steps, *flags, "--process", i) for i in range(2))
     shares = [{"0", "2", "4"}, {"1", "3", "5"}]

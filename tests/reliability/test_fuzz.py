@@ -57,5 +57,5 @@ def test_the_watch_sees_what_a_reader_must_not_do(monkeypatch, tmp_path, deed, s
         "        raise\n"
         "opened.read = read\n")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(fuzz.ROOT)]))
-    row = fuzz.fuzz("npy", count=count)
+    row = fuzz.fuzz("npy", count=count, seconds=1.0)
     assert row["wrong"] > 0 and said in " ".join(row["first_wrong"]), row
