@@ -128,7 +128,8 @@ def test_a_portrait_and_its_own_code_have_no_synthesis_error_in_bfloat16():
     pack = toy.toy_pack(jax.random.key(0), configs=CONFIGS, parts=("generator", "perceptual", "recognition"))
     policy = PRECISIONS["bfloat16"]
     latent = jnp.zeros((1, CONFIGS.generator.num_layers, toy.W_DIM))
-    portrait = inference.synthesise(CONFIGS.generator, pack.weights["generator"], latent, precision="bfloat16")
+    synthesise = jax.jit(partial(inference.synthesise, CONFIGS.generator, precision="bfloat16"))
+    portrait = synthesise(pack.weights["generator"], latent)
     described = energy.portrait_energy(pack, precision=policy)
     inputs = energy.energy_inputs(pack, energy.prepare_target(pack, portrait, precision=policy))
     terms = jax.jit(described)(inputs, latent, optimise.portrait_keys(np.arange(1)))[1]
@@ -137,7 +138,7 @@ def test_a_portrait_and_its_own_code_have_no_synthesis_error_in_bfloat16():
 
 # ----------------------------------------------------------------------------------------- embedding
 def test_an_embedding_says_what_it_was_made_in_and_old_files_load(tmp_path):
-    pack = toy.toy_pack(jax.random.key(0), configs=CONFIGS, energy=EnergyConfig(
+    pack = toy.toy_pack(jax.random.key(0), configs=CONFIGS, parts=("generator",), energy=EnergyConfig(
         terms=("synthesis",), render_resolution=16))
     portraits = toy.portraits(jax.random.key(1), 1, pack=pack)
     stages = (StageConfig(space="w_plus", steps=2, chunk=2),)

@@ -19,12 +19,14 @@ from pie_jax.pack import save_pack
 from pie_jax.portrait import Embedding, edit_portrait
 
 QUICK = ("--steps", "2,1")
+PARTS = ("generator", "regressor", "morphable", "rignet_pose", "rignet_expression", "rignet_illumination")
 
 
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pack") / "toy"
-    save_pack(folder, toy.toy_pack(jax.random.key(0), energy=EnergyConfig(terms=("synthesis",), render_resolution=16)))
+    save_pack(folder, toy.toy_pack(jax.random.key(0), parts=PARTS, energy=EnergyConfig(
+        terms=("synthesis",), render_resolution=16)))
     return folder
 
 
