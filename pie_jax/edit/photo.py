@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from pie_jax.errors import InputError
-from pie_jax.io import load_with_profile, read_json, save_picture, to_profile
+from pie_jax.io import read_json, save_picture, to_profile
+from pie_jax.io.images import WithProfile
 from pie_jax.photo.composite import edited_photo
 from pie_jax.photo.fitted import FittedPhoto
 from pie_jax.photo.layers import Layers, sources
@@ -35,12 +36,9 @@ def full_name(path: pathlib.Path) -> pathlib.Path:
     return path.with_name(f"{path.stem}_full{path.suffix}")
 
 
-def write_full(path: pathlib.Path, photo: pathlib.Path, fitted: FittedPhoto, layers: Layers, *, facts: dict) -> None:
-    """The whole photo with its edit, as large as it is and in its own colour profile.
-
-    InputError: it cannot be read. ResourceError: no space.
-    """
-    image, own, profile = load_with_profile(photo)
+def write_full(path: pathlib.Path, photo: WithProfile, fitted: FittedPhoto, layers: Layers, *, facts: dict) -> None:
+    """The whole photo with its edit, as large as it is and in its own colour profile. ResourceError: no space."""
+    image, own, profile = photo
     edited, changed = edited_photo(np.array(image), fitted, layers)
     if own is not None and profile is not None:
         try:

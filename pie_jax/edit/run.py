@@ -27,9 +27,9 @@ from pie_jax.edit.photo import explained, full_name, photo_file, shares, write_f
 from pie_jax.errors import EXIT_OK, UsageError, choose
 from pie_jax.face3d.morphable import FaceParams
 from pie_jax.face3d.render import light_ambient, light_direction
-from pie_jax.io import read_json, save_picture, save_png, to_uint8
+from pie_jax.io import load_with_profile, read_json, save_picture, save_png, to_uint8
 from pie_jax.io.film import write_film
-from pie_jax.io.images import shown
+from pie_jax.io.images import WithProfile, shown
 from pie_jax.pack import Pack, find_pack, load_pack, read_manifest
 from pie_jax.photo.composite import edited_portrait
 from pie_jax.photo.fitted import FittedPhoto
@@ -78,6 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         found = {"frames": arguments.sweep.count}
     else:
         target, asked = target_params(pack, start, **request)
+        photo = _whole_photo(arguments) if share == 1.0 and arguments.full else None  # while programs are read
         layers = photo_editor(pack, embedding, **how).layers(target) if share == 1.0 else None
         image = (edit_portrait(pack, embedding, detail=share, **how, **request) if layers is None
                  else edited_portrait(layers) / np.float32(255.0))
@@ -85,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
         if generates:
             found |= _compare(pack, start, target, asked, request, image)
         if layers is not None:
-            found |= _write_photo(path, embedding, layers, request, arguments, lines=found["lines"])
+            found |= _write_photo(path, embedding, layers, photo, request, arguments, lines=found["lines"])
         picture = _grid(pack, embedding, target, image, request, share) if arguments.grid else image
         save_picture(path, picture, metadata=_facts(embedding, request))
     if arguments.json:
@@ -155,25 +156,29 @@ def _plain(request: dict) -> dict:
     return plain
 
 
-def _write_photo(path: pathlib.Path, embedding: Embedding, layers: Layers, request: dict,
-                 arguments: argparse.Namespace, *, lines: list[str]) -> dict:
+def _whole_photo(arguments: argparse.Namespace) -> WithProfile | None:
+    """The photo beside an embedding as `load_with_profile` reads it. InputError: it cannot be read."""
+    path = photo_file(arguments.embedding)
+    if path is None:
+        print(f"note: the photo is not beside {shown(arguments.embedding)}: only its portrait is written",
+              file=sys.stderr)
+    return None if path is None else load_with_profile(path)
+
+
+def _write_photo(path: pathlib.Path, embedding: Embedding, layers: Layers, photo: WithProfile | None,
+                 request: dict, arguments: argparse.Namespace, *, lines: list[str]) -> dict:
     """The files beside the edited portrait: the whole photo, and what came from where; returns the latter.
 
-    lines: what there is to say already; the files are said last.
+    photo: of `_whole_photo`. lines: what there is to say already; the files are said last.
     """
     fitted = embedding.photo
     assert fitted is not None
     found: dict = {"sources": shares(layers), "lines": lines}
     if arguments.explain:
         save_png(path.with_name(f"{path.stem}_explained.png"), explained(fitted, layers))
-    if arguments.full:
-        photo = photo_file(arguments.embedding)
-        if photo is None:
-            print(f"note: the photo is not beside {shown(arguments.embedding)}: only its portrait is written",
-                  file=sys.stderr)
-        else:
-            write_full(full_name(path), photo, fitted, layers, facts=_facts(embedding, request))
-            found |= {"full": str(full_name(path)), "lines": [*lines, f"and {shown(full_name(path))}"]}
+    if photo is not None:
+        write_full(full_name(path), photo, fitted, layers, facts=_facts(embedding, request))
+        found |= {"full": str(full_name(path)), "lines": [*lines, f"and {shown(full_name(path))}"]}
     return found
 
 

@@ -92,7 +92,10 @@ def load_portrait(path: str | os.PathLike, *, resolution: int, notice: Notice | 
     return _square_01(image, resolution)
 
 
-def load_with_profile(path: str | os.PathLike) -> tuple[Image.Image, Image.Image | None, bytes | None]:
+WithProfile = tuple[Image.Image, Image.Image | None, bytes | None]  # what `load_with_profile` returns
+
+
+def load_with_profile(path: str | os.PathLike) -> WithProfile:
     """A photo as `load_photo` gives it; where it has an RGB colour profile, its pixels in that and the profile too."""
     path, silent = pathlib.Path(path), lambda text: None
     photo = load_photo(path, notice=silent)

@@ -20,7 +20,7 @@ from pie_jax.config import CONTROLS
 from pie_jax.edit.photo import write_full
 from pie_jax.errors import UsageError
 from pie_jax.face3d.morphable import FaceParams
-from pie_jax.io import save_picture, to_uint8
+from pie_jax.io import load_with_profile, save_picture, to_uint8
 from pie_jax.io.film import film_bytes
 from pie_jax.photo.composite import edited_portrait
 from pie_jax.photo.fitted import LARGEST
@@ -79,7 +79,7 @@ def whole_photo(gallery: Gallery, portrait: Portrait, edits: object, *, suffix: 
         path = pathlib.Path(folder) / f"edit{suffix}"
         if portrait.fitted is not None and portrait.photo_path is not None:
             layers = gallery.editor(portrait, size=LARGEST).layers(params)
-            write_full(path, portrait.photo_path, portrait.fitted, layers, facts=facts)
+            write_full(path, load_with_profile(portrait.photo_path), portrait.fitted, layers, facts=facts)
         else:
             save_picture(path, rendered(gallery, portrait, params, size=LARGEST), metadata=facts)
         return path.read_bytes()
