@@ -11,6 +11,7 @@ import ast
 import atexit
 import concurrent.futures
 import contextlib
+import contextvars
 import functools
 import hashlib
 import importlib.metadata
@@ -19,7 +20,7 @@ import os
 import pathlib
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -128,6 +129,8 @@ class Kept:
             return lambda *leaves: self._jitted(*tree.unflatten(leaves), **statics)
         name = f"{hashlib.sha256(text.encode()).hexdigest()}.{self._level}"
         _used.append(name)
+        if (noted := _noted.get()) is not None:
+            noted.append(name)
         if name in _ahead and (program := _ahead.pop(name).ready()) is not None:
             return program
         folder = _folder()
@@ -235,6 +238,21 @@ def read_ahead(command: str) -> bool:
     return bool(names)
 
 
+@contextlib.contextmanager
+def noted_for(command: str) -> Iterator[None]:
+    """What this context reads or makes inside is what the next run of `command` reads ahead."""
+    token = _noted.set(names := [])
+    try:
+        yield
+    finally:
+        _noted.reset(token)
+    folder = _folder()
+    if folder is not None and names:
+        with contextlib.suppress(PieError, OSError):
+            write_json(folder / f"{command}.json", {"programs": names})
+
+
+_noted: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("noted", default=None)
 _ahead: dict[str, _Program] = {}  # those being read, by their files' names
 _used: list[str] = []  # the names of those that this process used
 _begun: list[int] = []  # how many those were when each of its commands began

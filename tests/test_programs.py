@@ -1,6 +1,9 @@
 """Traced programs outlive the process: made once, read again, and made anew where the file or the code is another."""
 
+import concurrent.futures
+import contextvars
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -154,6 +157,17 @@ def test_the_last_runs_programs_are_read_ahead(folder, monkeypatch):
     (folder / name).unlink()  # it is in memory by now
     function, traced = made()
     assert result(function, by=2.0)[2] == 3.0 and traced == []
+
+
+def test_a_command_finds_what_another_made_for_it(folder, monkeypatch):
+    monkeypatch.setattr(programs.atexit, "register", lambda *work: None)
+    result(made()[0], by=2.0)
+    with programs.noted_for("edit"), concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pool.submit(contextvars.copy_context().run, partial(result, made()[0], by=3.0)).result()  # its threads too
+        pool.submit(partial(result, made()[0], by=4.0)).result()  # and not those of others
+    result(made()[0], by=5.0)
+    name = programs._used[1]
+    assert programs.read_ahead("edit") and list(programs._ahead) == [name]
 
 
 def test_a_compiler_without_the_older_emitters_compiles_all_the_same(monkeypatch):

@@ -11,6 +11,7 @@ Each program below is one that XLA:CPU turns into loops it can vectorise: joined
 from __future__ import annotations
 
 import concurrent.futures
+import contextvars
 import functools
 
 import jax
@@ -83,7 +84,8 @@ def edited_photo(photo: np.ndarray, fitted: FittedPhoto, layers: Layers) -> tupl
 
     starts = [(top, left) for top in _starts(region.shape[0]) for left in _starts(region.shape[1])]
     with concurrent.futures.ThreadPoolExecutor(2) as pool:  # one tile is cut and unpacked while another is computed
-        list(pool.map(make, *zip(*starts, strict=True)))
+        for tile in [pool.submit(contextvars.copy_context().run, make, *start) for start in starts]:
+            tile.result()
     return out, changed
 
 

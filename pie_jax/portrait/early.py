@@ -25,7 +25,7 @@ from pie_jax.portrait.inversion import compare
 from pie_jax.portrait.photo_edits import PhotoEditor
 from pie_jax.portrait.reading import read_portraits
 from pie_jax.portrait.synthesis import synthesise
-from pie_jax.programs import beside
+from pie_jax.programs import beside, noted_for
 
 
 def make_programs_early(pack: Pack, config: EmbedConfig, *, batch: int) -> None:
@@ -69,10 +69,11 @@ def make_edits_early(pack: Pack, *, photo: FittedPhoto | None = None) -> None:
 def _edit_photo(pack: Pack, photo: FittedPhoto) -> None:
     """Edit the portrait of a photo as the edit command edits a whole one, for the programs' sake."""
     turned = dataclasses.replace(photo.params, rotation=np.asarray(photo.params.rotation) + np.float32(0.1))
-    layers = PhotoEditor(pack, photo).layers(turned)  # what does not change is not painted
-    packed_portrait(layers)
-    sources(layers)
-    edited_photo(photo.portrait, dataclasses.replace(photo, square=whole(photo.portrait.shape[:2])), layers)
+    with noted_for("edit"):
+        layers = PhotoEditor(pack, photo).layers(turned)  # what does not change is not painted
+        packed_portrait(layers)
+        sources(layers)
+        edited_photo(photo.portrait, dataclasses.replace(photo, square=whole(photo.portrait.shape[:2])), layers)
 
 
 def _make_edits(pack: Pack) -> None:
