@@ -102,13 +102,18 @@ STARTS = ("help", "first embed", "second embed", "first edit", "second edit")
 
 
 def startup() -> str:
-    """Seconds of whole commands: the first start compiles, the second finds what was compiled."""
-    last = {(row["what"], row["commit"]): row for row in rows_of("startup.jsonl")}
+    """Seconds of whole commands: the first start compiles, the second finds what was compiled.
+
+    Of the two commits that were measured last, in turns.
+    """
+    rows = rows_of("startup.jsonl")
+    commits = list(dict.fromkeys(row["commit"] for row in rows[::-1]))[:2]
+    last = {(row["what"], row["commit"]): row for row in rows if row["commit"] in commits}
     parts = ("wall_s", "cpu_s", "import_s", "trace_s", "compile_s")
-    rows = [(row["what"], row["commit"], *(f"{row[key]:.1f}" if key in row else "" for key in parts),
-             str(row.get("programs", ""))) for row in sorted(last.values(), key=lambda row: STARTS.index(row["what"]))]
+    lines = [(row["what"], row["commit"], *(f"{row[key]:.1f}" if key in row else "" for key in parts),
+              f"{row['programs']:.0f}" if "programs" in row else "") for row in last.values()]
     return markdown(("command", "commit", "seconds", "processor seconds", "import", "trace", "compile", "programs"),
-                    rows)
+                    sorted(lines, key=lambda line: STARTS.index(line[0])))
 
 
 def _bounds_runs(kind: str) -> dict[tuple, list[dict]]:
