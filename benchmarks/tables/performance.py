@@ -45,7 +45,8 @@ def steps_torch() -> str:
         for peer in ("eager_fused", "eager_best", "compile"):
             torch_ms = [run.get((case, peer), {}).get("ms") for case in ("step", "step", "synthesis")]
             cells.append("; ".join(f"{b / a:.1f}" if a and b else "-" for a, b in zip(jax_ms, torch_ms, strict=True)))
-        rows.append((_place(run["step", "pie_jax"]), *cells))
+        row = run["step", "pie_jax"]
+        rows.append((f"{_place(row)}, {row['batch']} portrait{'s' if row['batch'] > 1 else ''}", *cells))
     return markdown(("step; mean step of `quick`; synthesis", "eager, fused weights", "eager, best form",
                      "`torch.compile`"), rows)
 
