@@ -1,7 +1,7 @@
 """The arrays of one part in an Orbax folder: written whole, read whole, and what Orbax says of a failure kept short.
 
-To import Orbax and have it read a few arrays takes most of a second. So a small part that was read and found right is
-kept once more, beside the programs, and read from there for as long as its folder stays what it is.
+Importing Orbax takes longer than reading a small part. So a small part that was read and found right is kept once
+more, beside the programs. It is read from there for as long as its folder stays what it is.
 """
 
 from __future__ import annotations

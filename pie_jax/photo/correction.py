@@ -7,7 +7,8 @@
 E moves and relights pixels, G(w) is the portrait as the generator gives it back, G(w') the generator's edit of it. A is
 where both show the same part of the person: well within the face, and within the person's outline where the head
 keeps its pose and E moves little. Elsewhere the two may disagree on what is head, and half of each would show two
-heads: around a turned face all of the generator's picture is taken where the two are apart, or nothing of it.
+heads. So around a turned face, where the two are apart, the generator's picture is taken whole or not at all; only
+between the two trusts of `_FULL_TRUST` are they mixed.
 
 A generator that gives a photo back knows shape and light of an edit better than the fitted face, but not the photo's
 detail: where the photo shows a pixel the broad band follows the generator, and the fine one is the photo's. Both are
