@@ -34,6 +34,7 @@ from pie_jax.runtime import Backend, backend, cache_folder, keeps_programs, made
 
 _Class = TypeVar("_Class", bound=type)
 _DIGEST = 32  # bytes of SHA-256 before the data in a file
+_LENGTH = 8  # bytes of a program's length before it
 _PLATFORMS = {"gpu": "cuda"}
 _MOST = 64  # programs of one function
 _LEVEL = "xla_backend_optimization_level"
@@ -139,8 +140,12 @@ class Kept:
         if program is not None:
             return program
 
+        results = []
+
         def flat(*leaves):
-            return self._function(*tree.unflatten(leaves), **statics)
+            outputs, result = jax.tree.flatten(self._function(*tree.unflatten(leaves), **statics))
+            results.append(result)
+            return outputs
 
         flat.__name__ = self._function.__name__
         try:
@@ -148,10 +153,10 @@ class Kept:
                 platform = _PLATFORMS.get(chosen.platform, chosen.platform)
                 exported = jax.export.export(jax.jit(flat), platforms=[platform])(
                     *(jax.ShapeDtypeStruct(*each) for each in types))
-            _write(folder / name, bytes(exported.serialize()))
+                _write(folder / name, _joined(exported, results[0], platform))
         except ImportError:  # it is written with flatbuffers
             return lambda *leaves: self._jitted(*tree.unflatten(leaves), **statics)
-        return _made_ready(exported, self._level)
+        return _made_ready(exported, lambda: results[0], self._level)
 
 
 def compiled(lowered: jax.stages.Lowered, *, level: int) -> jax.stages.Compiled:
@@ -218,7 +223,8 @@ class _Program:
 def read_ahead(command: str) -> bool:
     """Load the programs that the last run of a command used, in threads beside what this run does first.
 
-    Call it after `runtime.configure`. A program that is another by now, or is not used after all, costs nothing else.
+    Call it after `runtime.configure`; the classes that programs return need not be imported by then. A program that is
+    not used after all costs nothing else.
     Only the first command of a process reads and is noted: later ones find most programs in memory.
     Returns whether there was such a run.
     """
@@ -226,7 +232,8 @@ def read_ahead(command: str) -> bool:
     if folder is None:
         return False
     note = folder / f"{command}.json"
-    names = read_json(note).get("programs")
+    found = read_json(note)
+    names = found.get("programs") if found.get("version") == _version() else None
     names = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
     _begun.append(len(_used))
     if len(_begun) > 1:
@@ -249,7 +256,7 @@ def noted_for(command: str) -> Iterator[None]:
     folder = _folder()
     if folder is not None and names:
         with contextlib.suppress(PieError, OSError):
-            write_json(folder / f"{command}.json", {"programs": names})
+            write_json(folder / f"{command}.json", {"version": _version(), "programs": names})
 
 
 _noted: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("noted", default=None)
@@ -289,7 +296,18 @@ def _note_used(note: pathlib.Path, known: list[str]) -> None:
     used = _used[first:later[0] if later else None]
     if used and set(used) != set(known):
         with contextlib.suppress(PieError, OSError):
-            write_json(note, {"programs": list(dict.fromkeys(used))})
+            write_json(note, {"version": _version(), "programs": list(dict.fromkeys(used))})
+
+
+def _joined(exported: jax.export.Exported, result: Any, platform: str) -> bytes:
+    """A program whose outputs are flat, and the tree that they make: one after the other, for `_loaded`.
+
+    Apart, because the program can be read before the classes in the tree are imported.
+    """
+    program = bytes(exported.serialize())
+    shaped = jax.export.export(jax.jit(lambda *leaves: result.unflatten(leaves)), platforms=[platform])(
+        *(jax.ShapeDtypeStruct(each.shape, each.dtype) for each in exported.out_avals))
+    return len(program).to_bytes(_LENGTH, "little") + program + bytes(shaped.serialize())
 
 
 def _loaded(path: pathlib.Path) -> Callable | None:
@@ -297,17 +315,21 @@ def _loaded(path: pathlib.Path) -> Callable | None:
     data, level = _read(path), path.suffix[1:]
     if data is None or not level.isdigit():  # an older version's name has none
         return None
-    return _made_ready(jax.export.deserialize(bytearray(data)), int(level))
+    end = _LENGTH + int.from_bytes(data[:_LENGTH], "little")
+    return _made_ready(jax.export.deserialize(bytearray(data[_LENGTH:end])),
+                       lambda: jax.export.deserialize(bytearray(data[end:])).out_tree, int(level))
 
 
-def _made_ready(exported: jax.export.Exported, level: int) -> Callable:
+def _made_ready(exported: jax.export.Exported, result: Callable[[], Any], level: int) -> Callable:
+    """`exported` compiled; it is called with flat arrays and returns the tree that `result` is asked for at first."""
     args, _ = jax.tree.unflatten(exported.in_tree, exported.in_avals)
 
     def call(*leaves):
         return exported.call(*leaves)
 
     call.__name__ = exported.fun_name
-    return compiled(jax.jit(call).lower(*args), level=level)
+    program, tree = compiled(jax.jit(call).lower(*args), level=level), functools.cache(result)
+    return lambda *leaves: tree().unflatten(program(*leaves))
 
 
 def _folder() -> pathlib.Path | None:

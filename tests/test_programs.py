@@ -188,3 +188,20 @@ def test_a_level_of_the_users_own_is_for_all(monkeypatch, flags, named):
 
     programs.compiled(Lowered(), level=3)
     assert [options and options["xla_backend_optimization_level"] for options in given] == [named]
+
+
+def test_a_program_can_be_read_before_the_classes_that_it_returns_are_imported(folder):
+    assert result(made()[0], by=2.0)[1] == ("a", "b")
+    (path,) = folder.iterdir()
+    data = programs._read(path)
+    end = programs._LENGTH + int.from_bytes(data[:programs._LENGTH], "little")
+    program, shaped = (jax.export.deserialize(bytearray(part)) for part in (data[programs._LENGTH:end], data[end:]))
+    assert program.out_tree == jax.tree.structure([0, 0])
+    assert isinstance(jax.tree.unflatten(shaped.out_tree, [1, 2])[0], Pair)
+
+
+def test_a_note_of_other_code_is_not_read(folder, monkeypatch):
+    with programs.noted_for("edit"):
+        result(made()[0], by=2.0)
+    monkeypatch.setattr(programs, "_version", lambda: "another")
+    assert not programs.read_ahead("edit") and not programs._ahead

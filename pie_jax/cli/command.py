@@ -143,10 +143,11 @@ def assignment(what: str, text: str) -> tuple[str, float]:
     return name.strip(), number(f"{what} {name.strip()}", value)
 
 
-def configure(device: str, *, autotune: str | None = None) -> None:
+def configure(device: str, *, autotune: str | None = None, ahead: str | None = None) -> None:
     """Set JAX up for a command: compilation cache and device. Raises ResourceError where there is no such device.
 
     autotune: what `nn.autotune.choose_bounds` is told; None for a command that runs no networks.
+    ahead: whose programs are read in threads from now on (see `programs.read_ahead`).
     """
     from pie_jax import runtime
 
@@ -155,6 +156,10 @@ def configure(device: str, *, autotune: str | None = None) -> None:
         print("note: compiled programs are not kept, so every command compiles anew: "
               f"{runtime.cache_folder() or 'there is no home folder'} cannot be written; set "
               "JAX_COMPILATION_CACHE_DIR to a folder that can", file=sys.stderr)
+    if ahead is not None:
+        from pie_jax.programs import read_ahead
+
+        read_ahead(ahead)
     if autotune is not None:
         from pie_jax.nn.autotune import choose_bounds
 
@@ -171,10 +176,11 @@ def guarded_main(main: Callable[[list[str]], int | None]) -> Callable[..., int]:
     return wrapped
 
 
-def staged_main(package: str, *, smaller: str = _SMALLER) -> Callable[..., int]:
+def staged_main(package: str, *, smaller: str = _SMALLER, ahead: bool = False) -> Callable[..., int]:
     """The `main(argv)` of a command whose package has `arguments.parse` and `run.run`; it returns the exit code.
 
     smaller: what to set where memory is too little.
+    ahead: JAX is set up before `run` is imported, and programs are read in threads beside that.
     `run`, and JAX with it, is imported only after the arguments are found good.
     """
     def main(argv: Sequence[str] | None = None) -> int:
@@ -183,7 +189,13 @@ def staged_main(package: str, *, smaller: str = _SMALLER) -> Callable[..., int]:
 
         def work() -> int:
             arguments = importlib.import_module(f"{package}.arguments").parse(words)
-            return importlib.import_module(f"{package}.run").run(arguments)
+            if not ahead:
+                return importlib.import_module(f"{package}.run").run(arguments)
+            configure(arguments.device, autotune=arguments.autotune, ahead=package.removeprefix("pie_jax."))
+            try:
+                return importlib.import_module(f"{package}.run").run(arguments)
+            finally:  # an error does not wait for what is being read
+                importlib.import_module("pie_jax.programs").stop_making()
 
         return guarded(work, debug="--debug" in words, smaller=smaller)
 

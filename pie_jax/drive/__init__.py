@@ -2,4 +2,4 @@
 
 from pie_jax.cli.command import staged_main
 
-main = staged_main("pie_jax.drive")
+main = staged_main("pie_jax.drive", ahead=True)

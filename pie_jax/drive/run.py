@@ -12,7 +12,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pie_jax.cli import command
 from pie_jax.cli.progress import Progress
 from pie_jax.drive.source import Source, open_source
 from pie_jax.drive.track import smoothed, track
@@ -26,7 +25,6 @@ from pie_jax.photo.composite import edited_portrait
 from pie_jax.photo.fitted import PARTS, FittedPhoto, open_photo
 from pie_jax.portrait import Embedding, PhotoEditor
 from pie_jax.portrait.request import photo_params_of
-from pie_jax.programs import read_ahead
 
 _SEGMENT = 240  # frames of a part that is done or not
 
@@ -37,8 +35,6 @@ def run(arguments: argparse.Namespace) -> int:
     out = pathlib.Path(arguments.out)
     if (out.suffix == ".png") != source.still:
         raise UsageError("-o: a photo gives a .png, a video or a folder gives .mp4 or a folder of frames")
-    command.configure(arguments.device, autotune=arguments.autotune)
-    read_ahead("drive")
     pack = load_pack(find_pack(arguments.pack), parts=(*PARTS, "mouth"))
     pack.require(*PARTS)
     own = _photo(pack, pathlib.Path(arguments.photo))

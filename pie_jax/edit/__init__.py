@@ -2,4 +2,4 @@
 
 from pie_jax.cli.command import staged_main
 
-main = staged_main("pie_jax.edit")
+main = staged_main("pie_jax.edit", ahead=True)

@@ -17,7 +17,7 @@ import numpy as np
 
 from pie_jax import __version__
 from pie_jax.arrays import Absent
-from pie_jax.cli import command, figures
+from pie_jax.cli import figures
 from pie_jax.cli.progress import Progress
 from pie_jax.config import CONTROLS
 from pie_jax.edit.animation import read_keyframes, sweep
@@ -40,7 +40,6 @@ from pie_jax.portrait.latent_edits import check_pack
 from pie_jax.portrait.matching import generator_trust, photo_detail, start_params
 from pie_jax.portrait.photo_edits import photo_editor, turn_warnings
 from pie_jax.portrait.request import AXES, expression_names, params_of, photo_params_of, target_params
-from pie_jax.programs import read_ahead
 
 _SWEEP_RATE = 12.5  # frames a second of a sweep that -o writes
 _FILM_PX = 512  # of a film, where none is asked for
@@ -50,8 +49,6 @@ _GROUND = np.float32(0.6)
 def run(arguments: argparse.Namespace) -> int:
     """Make the edit and write it; the exit code. Raises PieError."""
     embedding = Embedding.load(arguments.embedding)
-    command.configure(arguments.device, autotune=arguments.autotune)
-    read_ahead("edit")
     folder = find_pack(arguments.pack or _pack_of(arguments.embedding) or embedding.pack_name)
     share = photo_detail(read_manifest(folder), embedding, arguments.detail)
     generates = share < 1.0 or generator_trust(read_manifest(folder), embedding) > 0.0

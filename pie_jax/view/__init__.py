@@ -2,4 +2,4 @@
 
 from pie_jax.cli.command import staged_main
 
-main = staged_main("pie_jax.view")
+main = staged_main("pie_jax.view", ahead=True)

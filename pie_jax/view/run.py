@@ -13,14 +13,12 @@ import webbrowser
 
 import uvicorn
 
-from pie_jax.cli import command
 from pie_jax.cli.progress import Progress
 from pie_jax.cli.signals import StopRequest
 from pie_jax.errors import EXIT_OK, PieError, ResourceError, UsageError
 from pie_jax.io import is_picture, load_photo, shown
 from pie_jax.pack import find_pack, load_pack
 from pie_jax.photo.fitted import LARGEST, fit_photo, frame_photo
-from pie_jax.programs import read_ahead
 from pie_jax.view.gallery import FAST, Gallery
 from pie_jax.view.jobs import EmbeddingJob
 from pie_jax.view.pictures import rendered
@@ -35,8 +33,6 @@ _POLL_SECONDS = 0.2
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until the last page is closed, or Ctrl-C; the exit code. Raises PieError."""
-    command.configure(arguments.device, autotune=arguments.autotune)
-    read_ahead("view")
     with Progress() as progress, tempfile.TemporaryDirectory(prefix="pie_view_") as uploads:
         gallery = Gallery(load_pack(find_pack(arguments.pack)))
         gallery.pack.require("morphable")
