@@ -204,4 +204,5 @@ def test_a_note_of_other_code_is_not_read(folder, monkeypatch):
     with programs.noted_for("edit"):
         result(made()[0], by=2.0)
     monkeypatch.setattr(programs, "_version", lambda: "another")
+    monkeypatch.setattr(programs.atexit, "register", lambda *call: None)
     assert not programs.read_ahead("edit") and not programs._ahead
