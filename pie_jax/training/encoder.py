@@ -34,7 +34,7 @@ from pie_jax.portrait.axes import principal_axes, random_codes
 from pie_jax.training.core import command, loop
 from pie_jax.training.data.augment import degrade
 from pie_jax.training.data.family_data import FamilyData
-from pie_jax.training.regressor import read_photos
+from pie_jax.training.data.photo_folder import read_photos
 from pie_jax.training.supervised import clipped_adam
 
 if TYPE_CHECKING:

@@ -2,9 +2,11 @@
 
 `python -m pie_jax.training.regressor --pack DIR` for any pack with a morphable model. The images come from the pack's
 generator, from a folder of photos (`--photos`), or both; every one is compared with the rendering of its own FaceParams
-over the pixels the face covers, its landmarks (of the pack's landmark network, where it has one) with the projected
-ones, and the coefficients are held near zero, with the weights of Deep3DFaceRecon (arXiv 1903.08527). `--studio` adds
-studio portraits, whose FaceParams are known and compared one by one, `--family` the pairs of the demo generator.
+over the pixels the face covers, its landmarks with the projected ones, and the coefficients are held near zero, with
+the weights of Deep3DFaceRecon (arXiv 1903.08527). Landmarks are those of the pack's landmark network, where it has
+one, and for photos those of its face mesh. `--studio` adds studio portraits, whose FaceParams are known and compared
+one by one, `--family` the pairs of the demo generator. `--keep` holds what the pack's regressor says of all but photos
+(learning without forgetting, arXiv 1606.09282).
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import optax
 from pie_jax.cli.command import Parser
 from pie_jax.cli.flags import add_fields, read_fields
 from pie_jax.config import RegressorConfig, to_dict
-from pie_jax.errors import InputError, PieError, UsageError
+from pie_jax.errors import UsageError
 from pie_jax.face3d.morphable import PARAMETERS, VECTOR_SLICES, FaceParams
 from pie_jax.imaging import face_crop
 from pie_jax.nn.layers import apply, initialise
@@ -33,6 +35,7 @@ from pie_jax.training.core import command, loop
 from pie_jax.training.data import codes
 from pie_jax.training.data.augment import degrade
 from pie_jax.training.data.family_data import family_portraits
+from pie_jax.training.data.photo_folder import PhotoFaces, holds_out, read_photos, with_points
 from pie_jax.training.data.studio_data import StudioData, add_data_arguments, open_data
 from pie_jax.training.dfr import explained, group_errors, normalisation
 from pie_jax.training.losses import face_losses
@@ -62,6 +65,7 @@ class RegressorLossConfig:
     reflectance: float = 5.0
     truth: float = 1.0  # studio portraits: FaceParams in deviations
     truth_points: float = 4e-3  # studio portraits: projected landmarks, squared pixels of a 224 px crop
+    keep: float = 0.0  # all but photos: both errors of studio portraits, from what the regressor said at the start
     render_rows: int = 8  # rows of a batch that are rendered
     resolution: int = 64  # of those renderings
 
@@ -90,7 +94,7 @@ def self_supervised(model: MorphableModel, vectors: Array, crops_01: Array, land
 
 def supervised(model: MorphableModel, vectors: Array, truth: Array, std: Array, importance: Array | None,
                camera: CameraConfig, losses: RegressorLossConfig) -> dict[str, jax.Array]:
-    """Terms (scalars, weighted) of FaceParams vectors [B, 257] against the studio's truth.
+    """Terms (scalars, weighted) of FaceParams vectors [B, 257] against the studio's truth [B, 257].
 
     std, importance [257]: deviations of the truth, and how much each component shows.
     """
@@ -104,57 +108,74 @@ def supervised(model: MorphableModel, vectors: Array, truth: Array, std: Array, 
 def make_step(configs: PackConfigs, losses: RegressorLossConfig, *, peak: float, painted: int = 0) -> Callable:
     """The step of `loop.run`.
 
-    batch: any of {"studio": {"images", "params", "landmarks"}, "photos": uint8 portraits [B, H, W, 3]}; `painted` more
-    portraits are drawn from frozen["generator"]. frozen: {"morphable", "generator"?, "landmarks"?}, and "importance"
-    [257] where there are studio rows.
+    batch: any of {"studio": {"images", "params", "landmarks"}, "photos": {"images" uint8 [B, H, W, 3], "points"?}};
+    `painted` more portraits are drawn from frozen["generator"]. frozen: {"morphable", "generator"?, "landmarks"?},
+    "importance" [257] where there are studio rows, and {"before", "importance"} with `losses.keep`, where the
+    statistics of normalisation stay as they are, too.
     """
     from pie_jax.nn.regressor import Regressor, update_batch_stats
 
     network, camera = Regressor(configs.regressor), configs.camera
 
-    def portraits_of(key, rows, frozen):
-        """Lists of portraits in 0..1: [studio], [everything else]."""
-        studio = [rows["studio"]["images"].astype(jnp.float32) / 255.0] if "studio" in rows else []
-        others = [rows["photos"].astype(jnp.float32) / 255.0] if "photos" in rows else []
-        if painted:
-            z = jax.random.normal(key, (painted, configs.generator.z_dim))
-            w = map_z(configs.generator, frozen["generator"], z)
-            w_plus = jnp.broadcast_to(w[:, None], (painted, configs.generator.num_layers, configs.generator.w_dim))
-            others.append(codes.paint(configs, frozen, w_plus, resolution=codes.synthesis_resolution(configs)))
-        return studio, [jax.lax.stop_gradient(x) for x in others]
+    def paint(key, frozen):
+        z = jax.random.normal(key, (painted, configs.generator.z_dim))
+        w = map_z(configs.generator, frozen["generator"], z)
+        w_plus = jnp.broadcast_to(w[:, None], (painted, configs.generator.num_layers, configs.generator.w_dim))
+        return codes.paint(configs, frozen, w_plus, resolution=codes.synthesis_resolution(configs))
 
     def crop_all(portraits, resolution):
         return jnp.concatenate([face_crop(x, camera, resolution=resolution) for x in portraits])
 
+    def marks_of(portraits, points, frozen):
+        """Landmarks in 0..1 of the crops of lists of portraits, or None; points: those known, None where not."""
+        if all(known is None for known in points) and "landmarks" not in frozen:
+            return None
+        return jnp.concatenate([
+            face_losses.portrait_to_crop(known, camera) if known is not None
+            else jax.lax.stop_gradient(find_landmarks(configs, frozen, x)) for x, known in zip(portraits, points)])
+
     def loss(weights, key, rows, frozen):
-        z_key, degrade_key = jax.random.split(key)
-        studio, others = portraits_of(z_key, rows, frozen)
-        seen = [degrade(degrade_key, x) for x in studio] + others
-        crops = crop_all(seen, configs.regressor.resolution)
-        vectors, sown = apply(network, weights, crops, train=True, mutable=["batch_stats"])
-        count = sum(x.shape[0] for x in studio)
-        found = {}
+        z_key, *degrade_keys = jax.random.split(key, 3)
+        studio, photos, drawn = [], [], []
+        if "studio" in rows:
+            studio = [degrade(degrade_keys[0], rows["studio"]["images"].astype(jnp.float32) / 255.0)]
+        if "photos" in rows:
+            photos = [degrade(degrade_keys[1], rows["photos"]["images"].astype(jnp.float32) / 255.0)]
+        if painted:
+            drawn = [jax.lax.stop_gradient(paint(z_key, frozen))]
+        crops = crop_all(studio + photos + drawn, configs.regressor.resolution)
+        statistics = None
+        if losses.keep > 0:
+            vectors = apply(network, weights, crops)
+        else:
+            vectors, sown = apply(network, weights, crops, train=True, mutable=["batch_stats"])
+            statistics = sown["batch_stats"]
+        known, shown = (sum(x.shape[0] for x in part) for part in (studio, photos))
+        found, std = {}, jax.lax.stop_gradient(weights["output_std"])
         if studio:
-            std = jax.lax.stop_gradient(weights["output_std"])
-            found |= supervised(frozen["morphable"], vectors[:count], rows["studio"]["params"], std,
+            found |= supervised(frozen["morphable"], vectors[:known], rows["studio"]["params"], std,
                                 frozen["importance"], camera, losses)
-        if others:
-            marks = None
-            if "landmarks" in frozen:
-                marks = jnp.concatenate([jax.lax.stop_gradient(find_landmarks(configs, frozen, x)) for x in others])
-            found |= self_supervised(frozen["morphable"], vectors[count:], crop_all(others, losses.resolution), marks,
-                                     camera, losses)
+        if photos or drawn:
+            points = [rows["photos"].get("points") for _ in photos] + [None for _ in drawn]
+            found |= self_supervised(frozen["morphable"], vectors[known:], crop_all(photos + drawn, losses.resolution),
+                                     marks_of(photos + drawn, points, frozen), camera, losses)
         elif losses.render_rows > 0:
             found |= self_supervised(frozen["morphable"], vectors, crop_all(studio, losses.resolution), None, camera,
                                      losses)
-        return sum(found.values()), (found, sown["batch_stats"])
+        if losses.keep > 0:
+            others = np.r_[:known, known + shown:vectors.shape[0]]
+            before = jax.lax.stop_gradient(apply(network, frozen["before"], crops[others]))
+            kept = supervised(frozen["morphable"], vectors[others], before, std, frozen["importance"], camera, losses)
+            found["kept"] = losses.keep * jnp.asarray(sum(kept.values()))
+        return sum(found.values()), (found, statistics)
 
     def step(state, rows, frozen):
         (value, (found, statistics)), gradients = jax.value_and_grad(loss, has_aux=True)(
             state.weights, loop.step_key(state), rows, frozen)
         state = loop.apply_gradients(state, gradients, optimiser=OPTIMISER,
                                      learning_rate=loop.cosine(state.fraction, peak=peak, warm_up=0.03))
-        state = dataclasses.replace(state, weights=update_batch_stats(state.weights, statistics))
+        if statistics is not None:
+            state = dataclasses.replace(state, weights=update_batch_stats(state.weights, statistics))
         return state, {"loss": value} | found
 
     return step
@@ -168,41 +189,18 @@ def default_scale() -> dict[str, np.ndarray]:
     return {"output_mean": np.zeros(PARAMETERS, np.float32), "output_std": std}
 
 
-def read_photos(folder: str, *, resolution: int, limit: int) -> np.ndarray:
-    """Up to `limit` aligned photos of a folder as uint8 [N, R, R, 3]; unreadable ones are skipped. InputError: none.
-
-    Of a folder of `training.photographs` those that are kept and not held out.
-    """
-    from pie_jax.io import is_picture, load_portrait
-    from pie_jax.training.data.photographs import SPLIT, training_paths
-
-    photos = []
-    paths = sorted(pathlib.Path(folder).rglob("*")) if pathlib.Path(folder).is_dir() else []
-    if (pathlib.Path(folder) / SPLIT).is_file():
-        paths = training_paths(pathlib.Path(folder))
-    for path in paths:
-        if len(photos) >= limit or not is_picture(path):
-            continue
-        try:
-            portrait = load_portrait(path, resolution=resolution, notice=lambda text: None)
-            photos.append((portrait * 255 + 0.5).astype(np.uint8))
-        except PieError:
-            continue
-    if not photos:
-        raise InputError(f"{folder}: no readable photos; give a folder of aligned portraits")
-    return np.stack(photos)
-
-
 def train(arguments: argparse.Namespace) -> loop.RunResult:
     """Train and write the part. Needs a morphable model and at least one source of images."""
     camera = command.camera_of(arguments)
     config = read_fields(arguments, DEFAULTS, FLAGS)
     pack = pack_with_model(arguments)
     before = pack.configs.regressor  # a convolutional network: its weights serve any resolution
+    if arguments.keep and not arguments.warm:
+        raise UsageError("--keep: needs --warm, there is nothing to keep otherwise")
     if arguments.warm and before is not None and dataclasses.replace(before, resolution=config.resolution) != config:
         raise UsageError(f"--warm: the pack's regressor is another network ({pack.configs.regressor}); pass its sizes")
     configs = dataclasses.replace(pack.configs, regressor=config, camera=camera, rignets=())
-    losses = dataclasses.replace(read_fields(arguments, RegressorLossConfig(), ("render_rows",)),
+    losses = dataclasses.replace(read_fields(arguments, RegressorLossConfig(), ("render_rows", "keep")),
                                  resolution=min(64, config.resolution))
     data = open_data(arguments.data) if arguments.studio else None
     family = None
@@ -212,12 +210,14 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
         family = family_portraits(pathlib.Path(arguments.family))
     photos = None
     if arguments.photos is not None:
-        photos = read_photos(arguments.photos, resolution=2 * config.resolution, limit=20_000)
+        photos = with_points(pack, read_photos(arguments.photos, resolution=2 * config.resolution, limit=20_000))
     painted = arguments.painted
     if painted is None:
         painted = 0 if "generator" not in pack.weights else arguments.batch // 4 if data else arguments.batch
     if data is None and photos is None and not painted:
         raise UsageError("regressor: nothing to learn from; pass --studio or --photos, or train the pack's generator")
+    if arguments.keep and data is None and not painted:
+        raise UsageError("--keep: there are photos alone; it holds studio portraits (--studio) and --painted ones")
     if painted:
         pack.require("generator")
     result = _run(arguments, configs, losses, pack, data, family, photos, painted)
@@ -230,7 +230,7 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
 
 
 def _run(arguments, configs: PackConfigs, losses, pack: Pack, data: StudioData | None,
-         family: StudioData | None, photos, painted: int) -> loop.RunResult:
+         family: StudioData | None, photos: PhotoFaces | None, painted: int) -> loop.RunResult:
     from pie_jax.nn.regressor import Regressor
 
     config = configs.regressor
@@ -242,7 +242,9 @@ def _run(arguments, configs: PackConfigs, losses, pack: Pack, data: StudioData |
         pack.require(PART)
         weights = pack.weights[PART]
     frozen = {"morphable": pack.morphable}
-    if data is not None:
+    if arguments.keep:
+        frozen["before"] = weights
+    if data is not None or arguments.keep:
         frozen["importance"] = jnp.asarray(face_losses.importance(pack.morphable, weights["output_std"]))
     frozen |= {name: pack.weights[name] for name in ("generator", "landmarks") if name in pack.weights}
 
@@ -255,50 +257,73 @@ def _run(arguments, configs: PackConfigs, losses, pack: Pack, data: StudioData |
             drawn = family.batch(arguments.seed, step, of_family)
             found["studio"] = jax.tree.map(lambda a, b: np.concatenate([a, b]), found["studio"], drawn)
         if photos is not None:
-            rng = np.random.default_rng((arguments.seed, step, 1))
-            found["photos"] = photos[rng.integers(0, len(photos), arguments.batch)]
+            found["photos"] = photos.batch(arguments.seed, step, arguments.batch)
         return found
 
     return loop.run(arguments.run, loop.new_state(key, weights, OPTIMISER),
                     make_step(configs, losses, peak=arguments.rate, painted=painted), frozen=frozen,
                     steps=arguments.steps, minutes=arguments.minutes, restart=arguments.restart, batch_fn=batch,
                     batch_size=arguments.batch * ((data is not None) + (photos is not None)) + painted,
-                    evaluate=evaluation(configs, pack, data) if data else None, name=PART,
+                    evaluate=evaluation(configs, pack, data, held_out_photos(arguments, pack)), name=PART,
                     description={"config": to_dict(config), "losses": to_dict(losses), "batch": arguments.batch,
                                  "painted": painted, "seed": arguments.seed, "rate": arguments.rate,
                                  "warm": arguments.warm, "studio": data is not None, "family": family is not None,
-                                 "photos": arguments.photos})
+                                 "photos": arguments.photos} | ({"keep": arguments.keep} if arguments.keep else {}))
 
 
-def evaluation(configs: PackConfigs, pack: Pack, data: StudioData) -> Callable[[TrainState], dict[str, Any]]:
-    """state -> held-out metrics on studio people never trained on."""
+def held_out_photos(arguments: argparse.Namespace, pack: Pack) -> PhotoFaces | None:
+    """Those of --photos that `training.photographs` held out, where the pack finds their points; None: no such ones."""
+    if arguments.photos is None or not holds_out(arguments.photos):
+        return None
+    photos = with_points(pack, read_photos(arguments.photos, resolution=2 * arguments.resolution, limit=256,
+                                           held_out=True))
+    return photos if photos.points is not None else None
+
+
+def evaluation(configs: PackConfigs, pack: Pack, data: StudioData | None,
+               photos: PhotoFaces | None) -> Callable[[TrainState], dict[str, Any]] | None:
+    """state -> held-out metrics on studio people and photos never trained on; None where there are neither."""
     from pie_jax.pack.inference import regress
 
-    tail = data.tail(256)
-    std = normalisation(np.asarray(data.params[:data.training_rows]))["output_std"]
+    if data is None and photos is None:
+        return None
     look = jax.jit(lambda weights, images: regress(configs, {PART: weights}, images.astype(jnp.float32) / 255.0))
     project = jax.jit(lambda model, vectors: face_losses.projected_landmarks(
         model, FaceParams.from_vector(vectors), configs.camera))
-    true_points = np.asarray(project(pack.morphable, tail["params"]))
-    weight = face_losses.importance(pack.morphable, std)
+
+    def read(state, images):
+        return np.concatenate([np.asarray(look(state.ema, images[i:i + 32])) for i in range(0, len(images), 32)])
+
+    def off(vectors, true_points):
+        """Mean distance of the landmarks, widths of the crop."""
+        return np.linalg.norm(np.asarray(project(pack.morphable, vectors)) - true_points, axis=-1).mean(axis=-1)
+
+    def of_studio(state):
+        vectors, truth = read(state, tail["images"]), tail["params"]
+        degrees = np.degrees(np.abs(vectors - truth)[:, VECTOR_SLICES["rotation"]]).mean(axis=0)
+        return explained(vectors, truth, std, importance=weight) | {
+            "pitch_error_degrees": float(degrees[0]), "yaw_error_degrees": float(degrees[1]),
+            "landmark_error_px_of_128": float(off(vectors, true_points).mean() * configs.camera.crop_size * 128)}
+
+    if data is not None:
+        tail = data.tail(256)
+        std = normalisation(np.asarray(data.params[:data.training_rows]))["output_std"]
+        true_points = np.asarray(project(pack.morphable, tail["params"]))
+        weight = face_losses.importance(pack.morphable, std)
 
     def evaluate(state):
-        vectors = np.concatenate([np.asarray(look(state.ema, tail["images"][i:i + 32]))
-                                  for i in range(0, len(true_points), 32)])
-        points = np.asarray(project(pack.morphable, vectors))
-        px = np.linalg.norm(points - true_points, axis=-1).mean() * configs.camera.crop_size * 128
-        rotation = VECTOR_SLICES["rotation"]
-        degrees = np.degrees(np.abs(vectors - tail["params"])[:, rotation]).mean(axis=0)
-        return explained(vectors, tail["params"], std, importance=weight) | {
-            "pitch_error_degrees": float(degrees[0]), "yaw_error_degrees": float(degrees[1]),
-            "landmark_error_px_of_128": float(px)}
+        found = of_studio(state) if data is not None else {}
+        if photos is not None:
+            found["photo_error_px_of_224"] = float(np.median(off(
+                read(state, photos.images), face_losses.portrait_to_crop(photos.points, configs.camera))) * 224)
+        return found
 
     return evaluate
 
 
 def pack_with_model(arguments: argparse.Namespace) -> Pack:
     """The pack's generator, landmark network and morphable model; with --studio the studio's head where it has none."""
-    pack = load_pack(arguments.pack, parts=("generator", "landmarks", "morphable", PART))
+    pack = load_pack(arguments.pack, parts=("generator", "landmarks", "morphable", "face_detector", "face_mesh", PART))
     if pack.morphable is None and arguments.studio:
         from pie_jax.studio.head import build_head
 
@@ -324,7 +349,9 @@ def parser() -> Parser:
         "stage_sizes": "blocks of each stage (ResNet-50: 3,4,6,3)", "bottleneck": "bottleneck blocks (ResNet-50)",
         "width": "channels of the first stage (ResNet-50: 64)", "resolution": "side of the face crop"})
     result.add_argument("--stages", dest="stage_sizes", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    add_fields(result, RegressorLossConfig(), ("render_rows",), help={"render_rows": "rendered rows of a batch"})
+    add_fields(result, RegressorLossConfig(), ("render_rows", "keep"), help={
+        "render_rows": "rendered rows of a batch",
+        "keep": "with --warm: weight of what the pack's regressor says of studio and painted portraits"})
     return result
 
 
