@@ -233,23 +233,29 @@ def _run(arguments, configs: PackConfigs, losses: EncoderLossConfig, pack: Pack,
 def evaluation(configs: PackConfigs, losses: EncoderLossConfig, frozen: dict[str, Weights],
                family: FamilyData | None) -> Callable[[TrainState], dict[str, Any]]:
     """state -> dB of what the code of the last round gives, of held-out codes and of held-out family portraits."""
-    @jax.jit
-    def decibels(ema, frozen, portraits):
-        w_plus = encode(configs, {**frozen, PART: ema}, portraits)
-        return jnp.mean(psnr(jnp.clip(synthesise(configs.generator, frozen["generator"], w_plus), 0, 1), portraits))
+    def decibels(ema, frozen, portrait):
+        w_plus = encode(configs, {**frozen, PART: ema}, portrait[None])
+        return psnr(jnp.clip(synthesise(configs.generator, frozen["generator"], w_plus), 0, 1)[0], portrait)
 
     @jax.jit
-    def painted(ema, frozen):
+    def of_codes(ema, frozen):
+        def one(code):
+            return decibels(ema, frozen, jnp.clip(synthesise(configs.generator, frozen["generator"], code[None])[0],
+                                                  0.0, 1.0))
         codes = draw_codes(jax.random.key(2**31 - 1), configs, frozen["generator"], _HELD_OUT // 4, ema["axes"],
                            losses)
-        return jnp.clip(synthesise(configs.generator, frozen["generator"], codes), 0.0, 1.0)
+        return jnp.mean(jax.lax.map(one, codes))  # one after the other: a batch at 1024 px needs much memory
+
+    @jax.jit
+    def of_portraits(ema, frozen, portraits):
+        return jnp.mean(jax.lax.map(lambda portrait: decibels(ema, frozen, portrait), portraits))
 
     def evaluate(state: TrainState) -> dict[str, Any]:
-        found = {"own_db": float(decibels(state.ema, frozen, painted(state.ema, frozen)))}
+        found = {"own_db": float(of_codes(state.ema, frozen))}
         if family is not None:
             last = 2 * family.count()
             images = np.asarray(family.images[last - _HELD_OUT:last:4])
-            found["family_db"] = float(decibels(state.ema, frozen, _at(images, configs.generator.resolution)))
+            found["family_db"] = float(of_portraits(state.ema, frozen, _at(images, configs.generator.resolution)))
         return found
 
     return evaluate

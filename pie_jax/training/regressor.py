@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 PART = "regressor"
 DEFAULTS = RegressorConfig(stage_sizes=(2, 2, 2, 2), bottleneck=False, width=24, resolution=64)
 FLAGS = ("stage_sizes", "bottleneck", "width", "resolution")
+LOSS_FLAGS = ("landmark", "render_rows", "keep")
 OPTIMISER = optax.chain(optax.clip_by_global_norm(5.0), optax.scale_by_adam(b1=0.9, b2=0.99))
 SPREAD = {"identity": 1.0, "expression": 1.0, "texture": 1.0, "rotation": 0.25, "illumination": 0.25,
           "translation": 0.25}
@@ -200,7 +201,7 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     if arguments.warm and before is not None and dataclasses.replace(before, resolution=config.resolution) != config:
         raise UsageError(f"--warm: the pack's regressor is another network ({pack.configs.regressor}); pass its sizes")
     configs = dataclasses.replace(pack.configs, regressor=config, camera=camera, rignets=())
-    losses = dataclasses.replace(read_fields(arguments, RegressorLossConfig(), ("render_rows", "keep")),
+    losses = dataclasses.replace(read_fields(arguments, RegressorLossConfig(), LOSS_FLAGS),
                                  resolution=min(64, config.resolution))
     data = open_data(arguments.data) if arguments.studio else None
     family = None
@@ -349,7 +350,8 @@ def parser() -> Parser:
         "stage_sizes": "blocks of each stage (ResNet-50: 3,4,6,3)", "bottleneck": "bottleneck blocks (ResNet-50)",
         "width": "channels of the first stage (ResNet-50: 64)", "resolution": "side of the face crop"})
     result.add_argument("--stages", dest="stage_sizes", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    add_fields(result, RegressorLossConfig(), ("render_rows", "keep"), help={
+    add_fields(result, RegressorLossConfig(), LOSS_FLAGS, help={
+        "landmark": "weight of the landmarks of photos and painted portraits",
         "render_rows": "rendered rows of a batch",
         "keep": "with --warm: weight of what the pack's regressor says of studio and painted portraits"})
     return result
