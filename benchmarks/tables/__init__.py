@@ -41,6 +41,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "parity": performance.parity,
     "steps-times": performance.steps_times,
     "step-memory": performance.step_memory,
+    "encoder-training": performance.encoder_training,
     "raster": performance.raster,
     "startup": performance.startup,
     "bounds-cost": performance.bounds_cost,

@@ -84,6 +84,21 @@ def step_memory() -> str:
          f"{row['peak_mb']:.0f}", f"{row['cpu_ms'] / row['batch']:.0f}", f"{row['load']}") for row in last.values()])
 
 
+def encoder_training() -> str:
+    """Time and memory of training an encoder; what its default steps take where 10^14 operations are done a second."""
+    from pie_jax.training import encoder
+
+    defaults = encoder.parser()
+    portraits = defaults.get_default("default_steps") * defaults.get_default("batch")
+    return markdown(("case", "commit", "portraits a step", "working memory, MB", "peak of the process, MB",
+                     "processor s a portrait", "10^12 operations a portrait", "resumed bit for bit",
+                     f"hours for {portraits} portraits at 10^14 operations a second", "load"), [
+        (_place(row), row["commit"], f"{row['batch']}", f"{row['temporary_mb']:.0f}", f"{row['peak_mb']:.0f}",
+         f"{row['cpu_ms'] / row['batch'] / 1e3:.1f}", f"{row['tflop_portrait']:.2f}", "yes" if row["resumed"] else "no",
+         f"{row['tflop_portrait'] * portraits / 100 / 3600:.1f}", f"{row['load']}")
+        for row in rows_of("encoder_training.jsonl")])
+
+
 def raster() -> str:
     """Rasterizing alone and rendering with shading, forward and with the gradient; rasterizing beside PyTorch."""
     found: dict[tuple, dict[str, dict]] = {}
