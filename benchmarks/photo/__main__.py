@@ -81,6 +81,8 @@ def main(argv: Sequence[str]) -> int:
         for name in FOLDERS:
             for row in portraits.detect(pack, folder / name, arguments.detect):
                 keep(row)
+            for row in portraits.guesses(pack, folder / name, arguments.count):
+                keep(row)
         for row in _use(pack, arguments, folder / FOLDERS[0], judge):
             keep(row)
     sheets.save()
@@ -138,6 +140,10 @@ def summarise(found: Sequence[dict]) -> dict:
                     "outside_changed": sum(row["outside_changed"] for row in edited),
                     "identity_after": {name: _median(edited, f"identity_{name}") for name in portraits.REQUESTS},
                     "fit_px224": _median(edited, "fit_px224")}
+    guessed = [row for row in found if row["kind"] == "guess"]
+    if guessed:
+        figures["guess_px224"] = {name: _median([row for row in guessed if row["folder"] == name], "guess_px224")
+                                  for name in FOLDERS}
     seen = [row for row in found if row["kind"] == "detect"]
     if seen:
         figures |= {"detect_rate": round(float(np.mean([row["found"] for row in seen])), 4),

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
 from benchmarks.photo.measure import found_landmarks, psnr, to_image
+from pie_jax.arrays import Array, Weights
+from pie_jax.errors import NoFaceError
 from pie_jax.face3d.morphable import FaceParams
 from pie_jax.io import is_picture, load_photo
-from pie_jax.pack import Pack
+from pie_jax.pack import Pack, PackConfigs
+from pie_jax.pack.inference import regress
 from pie_jax.photo.composite import edited_photo, edited_portrait
 from pie_jax.photo.detect import find_faces
 from pie_jax.photo.fit import fit_photos
@@ -22,6 +28,7 @@ from pie_jax.photo.fitted import FittedPhoto, open_photo
 from pie_jax.photo.layers import Layers, moved_matte
 from pie_jax.portrait import PhotoEditor
 from pie_jax.portrait.request import AXES, expression_names
+from pie_jax.training.losses.face_losses import portrait_to_crop, projected_landmarks
 
 REQUESTS = {"yaw15": {"yaw": 15.0}, "smile": {"expression": {"smile": 1.5}},
             "jaw_open": {"expression": {"jaw_open": 1.5}}, "light": {"light": (60.0, 20.0, 0.65)}}
@@ -49,6 +56,29 @@ def detect(pack: Pack, folder: pathlib.Path, count: int) -> Iterator[dict]:
         found = [a for a in apart if a < 0.5]
         yield {"kind": "detect", "folder": folder.name, "picture": path.stem, "found": bool(found),
                "points_of_eyes": min(found) if found else None}
+
+
+def guesses(pack: Pack, folder: pathlib.Path, count: int) -> Iterator[dict]:
+    """A row for each picture whose face is found: how far the points of the regressor's first guess are from its own.
+
+    Mean distance of the 66 points, px of a 224 px face crop, before any fit.
+    """
+    for path in pictures(folder, count):
+        try:
+            photo = open_photo(pack, path)
+        except NoFaceError:
+            continue
+        camera = pack.configs.camera
+        vector = _read(pack.weights["regressor"], photo.portrait[None], pack.configs)
+        points = projected_landmarks(pack.morphable, FaceParams.from_vector(vector), camera)[0]
+        truth = portrait_to_crop(photo.landmarks, camera)
+        yield {"kind": "guess", "folder": folder.name, "picture": path.stem,
+               "guess_px224": 224.0 * float(np.linalg.norm(np.asarray(points) - truth, axis=-1).mean())}
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _read(weights: Weights, portraits: Array, configs: PackConfigs) -> jax.Array:
+    return regress(configs, {"regressor": weights}, portraits.astype(jnp.float32) / 255.0)
 
 
 def edits(pack: Pack, path: pathlib.Path, judge: Callable[[np.ndarray], np.ndarray]) -> dict:

@@ -7,8 +7,10 @@ from PIL import Image
 from benchmarks.photo import nobody, pairs
 from benchmarks.photo.__main__ import summarise
 from benchmarks.photo.measure import psnr
-from benchmarks.photo.portraits import detect, edits, pictures
+from benchmarks.photo.portraits import detect, edits, guesses, pictures
+from pie_jax.pack import load_pack
 from pie_jax.photo.detect import find_faces
+from pie_jax.photo.fitted import PARTS
 from pie_jax.portrait import edit_photo
 
 
@@ -52,5 +54,8 @@ def test_a_pair_is_measured(photo_pack, photo, fitted, tmp_path):
     assert [path.name for path in pictures(tmp_path, 1)] == [f"x{pairs.NEUTRAL}"]
     found, = detect(photo_pack, tmp_path, 1)
     assert found["found"] and found["points_of_eyes"] < 0.03
+    regressing = load_pack("demo", parts=(*PARTS, "regressor"))
+    guess, = (row for row in guesses(regressing, tmp_path, 1))
+    assert guess["picture"] == f"x{pairs.NEUTRAL[:-4]}" and 0 < guess["guess_px224"] < 20
     row = edits(photo_pack, tmp_path / f"x{pairs.NEUTRAL}", lambda image: np.ones(4) / 2)
     assert row["outside_changed"] == 0 and row["there_and_back_db"] > 20 and row["identity_smile"] == 1
