@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from pie_jax.arrays import Array, check_shape
 from pie_jax.config import EncoderConfig
-from pie_jax.nn.layers import Conv
+from pie_jax.nn.layers import Conv, weight_of
 
 _GROUPS = 8  # of channels that are normalised together: rounds differ too much for the statistics of batches
 
@@ -67,5 +67,5 @@ class Encoder(nn.Module):
         if not config.common_only:
             own += nn.Dense(config.num_layers * config.axes, kernel_init=nn.initializers.zeros, name="own")(x).reshape(
                 own.shape)
-        axes = jax.lax.stop_gradient(self.param("axes", nn.initializers.orthogonal(), (config.axes, config.w_dim)))
-        return w_plus + (common[:, None] + own) @ axes, own
+        axes = weight_of(self, "axes", nn.initializers.orthogonal(), (config.axes, config.w_dim))
+        return w_plus + (common[:, None] + own) @ jax.lax.stop_gradient(axes), own

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from pie_jax.arrays import Array, check_shape
 from pie_jax.config import RegressorConfig
 from pie_jax.face3d.morphable import PARAMETERS
-from pie_jax.nn.layers import BatchNorm, Conv, update_batch_stats
+from pie_jax.nn.layers import BatchNorm, Conv, update_batch_stats, weight_of
 
 __all__ = ["Regressor", "update_batch_stats"]
 
@@ -88,6 +88,6 @@ class Regressor(nn.Module):
                 x = ResidualBlock(config.width * 2**stage, stride, config.bottleneck, name=f"layer{stage + 1}_{i}")(
                     x, train)
         x = nn.Dense(PARAMETERS, name="head")(jnp.mean(x.astype(face_crop_01.dtype), axis=(1, 2)))
-        mean = jax.lax.stop_gradient(self.param("output_mean", nn.initializers.zeros, (PARAMETERS,)))
-        std = jax.lax.stop_gradient(self.param("output_std", nn.initializers.ones, (PARAMETERS,)))
+        mean = jax.lax.stop_gradient(weight_of(self, "output_mean", nn.initializers.zeros, (PARAMETERS,)))
+        std = jax.lax.stop_gradient(weight_of(self, "output_std", nn.initializers.ones, (PARAMETERS,)))
         return x * std[None] + mean[None]

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from pie_jax.arrays import Array, check_shape
 from pie_jax.config import DFRConfig, RigNetConfig
 from pie_jax.face3d.morphable import PARAMETERS, FaceParams, control_vector, with_control
+from pie_jax.nn.layers import weight_of
 
 __all__ = ["DFR", "RigNet", "rig_input"]
 
@@ -73,9 +74,9 @@ class RigNet(nn.Module):
     def _linear(self, name: str, x: Array, features: int, *, scale: float = 1.0) -> jax.Array:
         """x [B, L, I] -> [B, L, features], its own matrix for every layer."""
         layers, fan_in = x.shape[1:]
-        kernel = self.param(f"{name}_kernel", nn.initializers.normal(scale / math.sqrt(fan_in)),
-                            (layers, fan_in, features))
-        bias = self.param(f"{name}_bias", nn.initializers.zeros, (layers, features))
+        kernel = weight_of(self, f"{name}_kernel", nn.initializers.normal(scale / math.sqrt(fan_in)),
+                           (layers, fan_in, features))
+        bias = weight_of(self, f"{name}_bias", nn.initializers.zeros, (layers, features))
         return jnp.einsum("bli,lio->blo", x, kernel) + bias[None]
 
 
@@ -99,6 +100,6 @@ class DFR(nn.Module):
         x = nn.Dense(PARAMETERS, name=f"fc{len(config.hidden)}")(x)
         if config.residual:
             x = x + nn.Dense(PARAMETERS, use_bias=False, kernel_init=nn.initializers.zeros, name="residual")(flat)
-        mean = jax.lax.stop_gradient(self.param("output_mean", nn.initializers.zeros, (PARAMETERS,)))
-        std = jax.lax.stop_gradient(self.param("output_std", nn.initializers.ones, (PARAMETERS,)))
+        mean = jax.lax.stop_gradient(weight_of(self, "output_mean", nn.initializers.zeros, (PARAMETERS,)))
+        std = jax.lax.stop_gradient(weight_of(self, "output_std", nn.initializers.ones, (PARAMETERS,)))
         return x * std[None] + mean[None]

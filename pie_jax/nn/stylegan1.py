@@ -45,6 +45,7 @@ from pie_jax.nn.layers import (
     scaled_normal,
     to_w_plus,
     truncate,
+    weight_of,
 )
 
 __all__ = ["Mapping", "Synthesis", "to_w_plus", "truncate"]
@@ -69,16 +70,16 @@ class StyledConv(nn.Module):
         """x [B, H, W, I], w [B, D] -> [B, R, R, O]."""
         config, inputs = self.config, x.shape[-1]
         channels = config.channels(self.resolution)
-        bias = self.param("bias", nn.initializers.zeros, (channels,)).reshape(1, 1, 1, -1)
-        strength = self.param("noise_strength", nn.initializers.zeros, (channels,))
-        const = self.param("noise_const", scaled_normal(1.0), (self.resolution, self.resolution))
+        bias = weight_of(self, "bias", nn.initializers.zeros, (channels,)).reshape(1, 1, 1, -1)
+        strength = weight_of(self, "noise_strength", nn.initializers.zeros, (channels,))
+        const = weight_of(self, "noise_const", scaled_normal(1.0), (self.resolution, self.resolution))
         style = EqualizedDense(2 * channels, name="style")(w)
 
         # The convolution alone is in `dtype`; what is done to each of its pixels has the styles' type.
         x = x.astype(self.dtype)
         biased = False
         if self.convolve != "none":
-            weight = self.param("weight", scaled_normal(1.0), (3, 3, inputs, channels))
+            weight = weight_of(self, "weight", scaled_normal(1.0), (3, 3, inputs, channels))
             weight = (weight * (SQRT2 / math.sqrt(9 * inputs))).astype(self.dtype)
             if self.convolve == "up":
                 x = nearest_up_conv(x, weight)
@@ -107,7 +108,7 @@ class SynthesisBlock(nn.Module):
         config, resolution = self.config, self.resolution
         convolve = "up"
         if x is None:
-            const = self.param("const", nn.initializers.ones, (4, 4, config.channels(4)))
+            const = weight_of(self, "const", nn.initializers.ones, (4, 4, config.channels(4)))
             x = jnp.broadcast_to(const[None], (w_plus.shape[0], *const.shape))
             convolve = "none"
         x = StyledConv(config, resolution, convolve, self.dtype, name="conv0")(x, w_plus[:, 0])
@@ -149,7 +150,7 @@ class RGB(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> jax.Array:
-        weight = self.param("weight", scaled_normal(1.0), (1, 1, x.shape[-1], 3))
-        bias = self.param("bias", nn.initializers.zeros, (3,))
+        weight = weight_of(self, "weight", scaled_normal(1.0), (1, 1, x.shape[-1], 3))
+        bias = weight_of(self, "bias", nn.initializers.zeros, (3,))
         weight = (weight[0, 0] * (1.0 / math.sqrt(x.shape[-1]))).astype(self.dtype)
         return jnp.matmul(x, weight, preferred_element_type=jnp.float32) + bias.reshape(1, 1, 1, 3)

@@ -45,6 +45,7 @@ from pie_jax.nn.layers import (
     to_w_plus,
     truncate,
     upsample,
+    weight_of,
 )
 from pie_jax.nn.mapping import Mapping
 
@@ -81,7 +82,7 @@ class SynthesisBlock(nn.Module):
         if key is not None:
             noises = jax.random.normal(key, (2, w_plus.shape[0], resolution, resolution, 1))
         if x is None:
-            const = self.param("const", scaled_normal(1.0), (4, 4, channels))
+            const = weight_of(self, "const", scaled_normal(1.0), (4, 4, channels))
             x = jnp.broadcast_to(const[None], (w_plus.shape[0], 4, 4, channels))
         else:
             before = x

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 
 from pie_jax.arrays import Array, check_shape
 from pie_jax.config import VGGConfig
-from pie_jax.nn.layers import Conv
+from pie_jax.nn.layers import Conv, weight_of
 
 __all__ = ["CONVOLUTIONS", "VGG", "layers_needed", "resize"]
 
@@ -114,7 +114,7 @@ class VGG(nn.Module):
     def _weighed(self, name: str, x: Array) -> jax.Array:
         """x [B, H, W, C] as unit vectors times sqrt(C head): LPIPS is the mean square of a difference of such."""
         channels = x.shape[-1]
-        head = self.param(f"head_{name}", nn.initializers.constant(1.0 / channels), (channels,))
+        head = weight_of(self, f"head_{name}", nn.initializers.constant(1.0 / channels), (channels,))
         squared = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
         # a pixel where all channels are 0 stays 0: the root, of slope infinity there, is taken of 1
         length = jnp.sqrt(jnp.where(squared > 0, squared, 1.0))
@@ -132,6 +132,6 @@ class Flat(nn.Module):
         if size == 0:
             raise ValueError(f"images: too small for fc6, the last map is {list(x.shape[1:3])}; needs at least 32 px")
         scale = math.sqrt(2.0 / size)
-        kernel = self.param("kernel", nn.initializers.normal(scale), (*x.shape[1:], self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        kernel = weight_of(self, "kernel", nn.initializers.normal(scale), (*x.shape[1:], self.features))
+        bias = weight_of(self, "bias", nn.initializers.zeros, (self.features,))
         return jnp.matmul(x.reshape(x.shape[0], size), kernel.reshape(size, self.features)) + bias[None]

@@ -19,6 +19,7 @@ from pie_jax.nn.layers.convolution import (
     space_to_depth_padding,
 )
 from pie_jax.nn.layers.precompute import precomputed, precomputed_conv
+from pie_jax.nn.layers.weight import weight_of
 
 _FEW = 4  # input channels up to which a strided convolution works on 2x2 blocks: a 3-channel one is 7 times too slow
 
@@ -46,7 +47,7 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> jax.Array:
         k, stride = self.kernel_size, self.stride
-        stored = self.param("kernel", nn.initializers.he_normal(), (k, k, x.shape[-1], self.features))
+        stored = weight_of(self, "kernel", nn.initializers.he_normal(), (k, k, x.shape[-1], self.features))
         kernel = stored.astype(x.dtype)
         if k == 1:
             y = jnp.matmul(x[:, ::stride, ::stride], kernel[0, 0])
@@ -61,7 +62,7 @@ class Conv(nn.Module):
             adjoint = _as(x, precomputed(self, "adjoint", lambda: adjoint_kernel(stored))) if stride == 1 else None
             y = conv(x, kernel, padding=self.padding, stride=stride, adjoint=adjoint)
         if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros, (self.features,)).reshape(1, 1, 1, -1)
+            y = y + weight_of(self, "bias", nn.initializers.zeros, (self.features,)).reshape(1, 1, 1, -1)
         return y.astype(x.dtype)
 
 
@@ -80,11 +81,11 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> jax.Array:
         shape = (x.shape[-1],)
-        scale = self.param("scale", nn.initializers.ones, shape)
-        bias = self.param("bias", nn.initializers.zeros, shape)
+        scale = weight_of(self, "scale", nn.initializers.ones, shape)
+        bias = weight_of(self, "bias", nn.initializers.zeros, shape)
         # Buffers, not parameters: the optimiser sees a gradient of zero.
-        mean = jax.lax.stop_gradient(self.param("mean", nn.initializers.zeros, shape))
-        var = jax.lax.stop_gradient(self.param("var", nn.initializers.ones, shape))
+        mean = jax.lax.stop_gradient(weight_of(self, "mean", nn.initializers.zeros, shape))
+        var = jax.lax.stop_gradient(weight_of(self, "var", nn.initializers.ones, shape))
         if train:
             axes = tuple(range(x.ndim - 1))
             mean = jnp.mean(x, axis=axes)

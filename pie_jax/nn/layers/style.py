@@ -18,6 +18,7 @@ from pie_jax.nn.layers.activation import lean_activation
 from pie_jax.nn.layers.convolution import conv
 from pie_jax.nn.layers.precompute import precomputed, precomputed_conv, precomputed_up_conv
 from pie_jax.nn.layers.resampling import down_conv, downsample
+from pie_jax.nn.layers.weight import weight_of
 
 SQRT2 = math.sqrt(2.0)
 _LARGE = 512  # px of a map from which fewer maps are kept; below it a search's results stay what they were, bit for bit
@@ -69,8 +70,8 @@ class EqualizedDense(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> jax.Array:
         fan_in = x.shape[-1]
-        weight = self.param("weight", scaled_normal(1.0 / self.lr_multiplier), (fan_in, self.features))
-        bias = self.param("bias", nn.initializers.constant(self.bias_init / self.lr_multiplier), (self.features,))
+        weight = weight_of(self, "weight", scaled_normal(1.0 / self.lr_multiplier), (fan_in, self.features))
+        bias = weight_of(self, "bias", nn.initializers.constant(self.bias_init / self.lr_multiplier), (self.features,))
         # The scale goes on the output, which is smaller than the weights.
         y = jnp.matmul(x, weight) * (self.gain * self.lr_multiplier / math.sqrt(fan_in))
         return y + (bias * self.lr_multiplier).reshape((1,) * (y.ndim - 1) + (-1,))
@@ -91,7 +92,7 @@ class EqualizedConv(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> jax.Array:
         k, channels = self.kernel_size, x.shape[-1]
-        weight = self.param("weight", scaled_normal(1.0), (k, k, channels, self.features))
+        weight = weight_of(self, "weight", scaled_normal(1.0), (k, k, channels, self.features))
         weight = (weight * (1.0 / math.sqrt(k * k * channels))).astype(self.dtype)
         x = x.astype(self.dtype)
         if k == 1:
@@ -99,7 +100,7 @@ class EqualizedConv(nn.Module):
         else:
             x = down_conv(x, weight) if self.down else conv(x, weight)
         if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros, (self.features,))
+            bias = weight_of(self, "bias", nn.initializers.zeros, (self.features,))
             x = x + bias.astype(self.dtype).reshape(1, 1, 1, -1)
         clamp = None if self.clamp is None else self.clamp * self.gain
         if self.activate:
@@ -126,10 +127,10 @@ class ModulatedConv(nn.Module):
     def __call__(self, x: Array, w: Array, noise: Array | None = None) -> jax.Array:
         """x [B, H, W, I], w [B, D], noise [B or 1, R, R, 1] instead of the stored one -> [B, R, R, O]."""
         channels = x.shape[-1]
-        weight = self.param("weight", scaled_normal(1.0), (3, 3, channels, self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        strength = self.param("noise_strength", nn.initializers.zeros, ())
-        const = self.param("noise_const", scaled_normal(1.0), (self.resolution, self.resolution))
+        weight = weight_of(self, "weight", scaled_normal(1.0), (3, 3, channels, self.features))
+        bias = weight_of(self, "bias", nn.initializers.zeros, (self.features,))
+        strength = weight_of(self, "noise_strength", nn.initializers.zeros, ())
+        const = weight_of(self, "noise_const", scaled_normal(1.0), (self.resolution, self.resolution))
         style = EqualizedDense(channels, bias_init=1.0, name="affine")(w)
 
         def power():
@@ -163,8 +164,8 @@ class ToRGB(nn.Module):
     def __call__(self, x: Array, w: Array) -> jax.Array:
         """x [B, H, W, C], w [B, D] -> [B, H, W, 3] float32."""
         batch, height, width, channels = x.shape
-        weight = self.param("weight", scaled_normal(1.0), (1, 1, channels, 3))
-        bias = self.param("bias", nn.initializers.zeros, (3,))
+        weight = weight_of(self, "weight", scaled_normal(1.0), (1, 1, channels, 3))
+        bias = weight_of(self, "bias", nn.initializers.zeros, (3,))
         style = EqualizedDense(channels, bias_init=1.0, name="affine")(w) * (1.0 / math.sqrt(channels))
         # Modulating the tiny [C, 3] matrix saves a pass over the activations.
         kernel = (style[:, :, None] * weight[0]).astype(self.dtype)
