@@ -10,8 +10,11 @@ import os
 import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Threads of these two wait for each other in loops, for long where processes share few cores.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 if "XLA_FLAGS" not in os.environ:
-    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+    os.environ["XLA_FLAGS"] = ("--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1 "
+                               "--xla_cpu_multi_thread_eigen=false")
     if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones end a process that names this flag
         os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
