@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -104,6 +105,7 @@ def portrait_terms(configs: PackConfigs, weights: dict[str, Weights], shown: Arr
     return terms
 
 
+@functools.lru_cache(maxsize=4)
 def make_step(configs: PackConfigs, losses: EncoderLossConfig, *, peak: float, painted: int) -> Callable:
     """The step of `loop.run`: batch {"family"?: {"images" uint8, "z"}, "photos"?: uint8}, all [B, R, R, 3].
 

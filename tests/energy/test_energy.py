@@ -243,7 +243,7 @@ def test_edited_portraits_without_the_detail_that_no_reader_sees(source):
     """Where the finer blocks add little, so does the energy of full portraits."""
     generator = dataclasses.replace(toy.GENERATOR, resolution=16)
     pack = toy.toy_pack(jax.random.key(0), configs=dataclasses.replace(
-        CONFIGS, **toy.layers_for(generator), recognition=None))
+        CONFIGS, **toy.layers_for(generator), recognition=None, perceptual=None))
     pack.weights["generator"]["synthesis"]["b16"]["torgb"]["weight"] *= 0.01
     target = energy.prepare_target(pack, toy.portraits(jax.random.key(1), 2, pack=pack))
     latent = jnp.asarray(0.5 * np.random.default_rng(2).normal(size=(2, generator.num_layers, toy.W_DIM)), jnp.float32)

@@ -67,8 +67,10 @@ def pack_without(pack, part):
 
 def guess(pack, portraits, **knobs):
     """`encode` as one program."""
-    return jax.jit(lambda weights, portraits: encode(pack.configs, weights, portraits, **knobs))(
-        pack.weights, portraits)
+    return _encode(pack.configs, pack.weights, portraits, **knobs)
+
+
+_encode = jax.jit(encode, static_argnums=0, static_argnames="rounds")
 
 
 def test_a_guess_is_nearer_than_the_mean_and_a_second_round_is_another(trained):
