@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.errors import ScopeParamNotFoundError, ScopeParamShapeError
 from slow_layers import FIR, correlate, each_channel, insert_zeros, pad, slow_up_conv
 
 from pie_jax.nn import layers
@@ -197,3 +198,13 @@ def test_layers_are_hashable_by_value():
     for _ in range(2):
         run(weights, x, module=layers.EqualizedDense(2))
     assert run._cache_size() == 1
+
+
+def test_a_weight_that_is_missing_or_of_another_shape_is_named(arrays):
+    x, weight = arrays
+    conv = layers.Conv(5, padding=1, use_bias=True, name="conv1")
+    weights = {"kernel": weight, "bias": jnp.zeros(4)}
+    with pytest.raises(ScopeParamShapeError, match="bias"):
+        conv.apply({"params": weights}, x)
+    with pytest.raises(ScopeParamNotFoundError, match="bias"):
+        conv.apply({"params": {"kernel": weight}}, x)

@@ -11,11 +11,12 @@ from pie_jax.pack.inference import map_z
 from pie_jax.portrait import embed_portraits
 from pie_jax.portrait.axes import axes_for
 
+CONFIGS = dataclasses.replace(toy.SMALLEST, recognition=None)
 STAGE = StageConfig(space="w_plus", steps=4, chunk=2, optimiser="principal_adam", learning_rate=0.1)
 
 
 def test_axes_are_those_of_the_codes():
-    pack = toy.toy_pack(jax.random.key(0), configs=toy.SMALLEST)
+    pack = toy.toy_pack(jax.random.key(0), configs=CONFIGS)
     config = EmbedConfig(energy=pack.configs.energy, stages=(STAGE,))
     axes = axes_for(pack, config)
     vectors, scale = np.asarray(axes.vectors), np.asarray(axes.scale)
@@ -29,7 +30,7 @@ def test_axes_are_those_of_the_codes():
 
 
 def test_a_search_along_them_lowers_the_energy():
-    pack, early = toy.toy_pack(jax.random.key(0), configs=toy.SMALLEST), []
+    pack, early = toy.toy_pack(jax.random.key(0), configs=CONFIGS), []
     config = EmbedConfig(energy=pack.configs.energy, stages=(dataclasses.replace(STAGE, steps=20),))
     portraits = toy.portraits(jax.random.key(1), 1, pack=pack)
 
@@ -46,13 +47,13 @@ def test_a_search_along_them_lowers_the_energy():
 
 
 def test_a_mapping_network_that_is_not_finite_is_named():
-    pack = toy.toy_pack(jax.random.key(0), configs=toy.SMALLEST)
+    pack = toy.toy_pack(jax.random.key(0), configs=CONFIGS)
     bad = jax.tree.map(lambda a: a.at[0].set(np.nan), pack.weights["generator"]["mapping"])
     pack = dataclasses.replace(pack, weights=pack.weights | {"generator": pack.weights["generator"] | {"mapping": bad}})
     config = EmbedConfig(energy=pack.configs.energy, stages=PRESETS["fast"])
     axes = axes_for(pack, config)
     np.testing.assert_array_equal(axes.vectors, np.eye(pack.configs.generator.w_dim))
-    portrait = toy.portraits(jax.random.key(1), 1, pack=toy.toy_pack(jax.random.key(0), configs=toy.SMALLEST))
+    portrait = toy.portraits(jax.random.key(1), 1, pack=toy.toy_pack(jax.random.key(0), configs=CONFIGS))
     few = tuple(dataclasses.replace(stage, steps=2) for stage in PRESETS["fast"])
     embedding = embed_portraits(pack, portrait, config=dataclasses.replace(config, stages=few))[0]
     assert np.isfinite(embedding.w_plus).all()  # begun at the mean code, which needs no mapping
