@@ -111,8 +111,8 @@ def test_the_rasterizer_draws_the_same_in_turns_of_any_size():
 
 @pytest.mark.parametrize("lazy", [1, 2])
 def test_a_scanned_chunk_is_its_single_steps(lazy):
-    """The energy of a toy pack without recognition: 7 of 12 steps, in one program and step by step."""
-    pack = toy.toy_pack(jax.random.key(0), configs=dataclasses.replace(toy.SMALLEST, recognition=None))
+    """The whole energy of a toy pack: 7 of 12 steps, in one program and step by step."""
+    pack = toy.toy_pack(jax.random.key(0), configs=toy.SMALLEST)
     described = energy.portrait_energy(pack)
     target = energy.prepare_target(pack, toy.portraits(jax.random.key(1), 2, pack=pack))
     inputs = energy.energy_inputs(pack, target)
