@@ -14,8 +14,7 @@ from pie_jax.arrays import Array
 def weight_of(module: nn.Module, name: str, initialiser: Callable[..., Array], shape: tuple[int, ...]) -> Array:
     """`module.param(name, initialiser, shape)`, traced in less time.
 
-    Linen traces the initialiser in every call of a network, to compare shapes: that was a tenth of what it takes to
-    make the program of a step.
+    Linen traces the initialiser in every call of a network, only to compare shapes.
     """
     if not module.has_variable("params", name):
         return module.param(name, initialiser, shape)
