@@ -152,14 +152,17 @@ def make_step(configs: PackConfigs, losses: RegressorLossConfig, *, peak: float,
             vectors, sown = apply(network, weights, crops, train=True, mutable=["batch_stats"])
             statistics = sown["batch_stats"]
         known, shown = (sum(x.shape[0] for x in part) for part in (studio, photos))
+        judged = photos if losses.keep > 0 else photos + drawn  # by pixels and landmarks; what is kept is not
         found, std = {}, jax.lax.stop_gradient(weights["output_std"])
         if studio:
             found |= supervised(frozen["morphable"], vectors[:known], rows["studio"]["params"], std,
                                 frozen["importance"], camera, losses)
-        if photos or drawn:
-            points = [rows["photos"].get("points") for _ in photos] + [None for _ in drawn]
-            found |= self_supervised(frozen["morphable"], vectors[known:], crop_all(photos + drawn, losses.resolution),
-                                     marks_of(photos + drawn, points, frozen), camera, losses)
+        if judged:
+            points = [rows["photos"].get("points") for _ in photos] + [None] * (len(judged) - len(photos))
+            count = sum(x.shape[0] for x in judged)
+            found |= self_supervised(frozen["morphable"], vectors[known:known + count],
+                                     crop_all(judged, losses.resolution), marks_of(judged, points, frozen), camera,
+                                     losses)
         elif losses.render_rows > 0:
             found |= self_supervised(frozen["morphable"], vectors, crop_all(studio, losses.resolution), None, camera,
                                      losses)
