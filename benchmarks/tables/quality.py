@@ -35,9 +35,27 @@ def _compared(names: Sequence[str]) -> dict:
 
 def presets(first: str, second: str) -> str:
     """Two presets side by side, over the people that both embedded."""
+    return _side_by_side(_compared((first, second)), first, second)
+
+
+def packs() -> str:
+    """`fast` with the pack that ships beside the pack of the other rows, over the people that both embedded."""
+    from benchmarks.quality.presets import compare
+    from pie_jax.pack import load_pack
+
+    names = "now", "before"
+    of_pack = dict(zip(names, (load_pack("demo", parts=()).hash[:12], pack_hash())))
+    found: dict[str, dict[int, dict]] = {name: {} for name in names}
+    for row in rows_of("quality/portraits.jsonl"):
+        for name in names:
+            if (row["preset"], row["pack"], row["of"]) == ("fast", of_pack[name], _summary()["of"]):
+                found[name][row["seed"]] = row
+    return _side_by_side(compare(found, names), *names)
+
+
+def _side_by_side(compared: dict, first: str, second: str) -> str:
     from benchmarks.quality.presets import COMPARED
 
-    compared = _compared((first, second))
     rows = []
     for name, (unit, _) in COMPARED.items():
         each = compared[name]

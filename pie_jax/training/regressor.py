@@ -6,7 +6,8 @@ over the pixels the face covers, its landmarks with the projected ones, and the 
 the weights of Deep3DFaceRecon (arXiv 1903.08527). Landmarks are those of the pack's landmark network, where it has
 one, and for photos those of its face mesh. `--studio` adds studio portraits, whose FaceParams are known and compared
 one by one, `--family` the pairs of the demo generator. `--keep` holds what the pack's regressor says of all but photos
-(learning without forgetting, arXiv 1606.09282).
+(learning without forgetting, arXiv 1606.09282), and `--share` says how far its weights then go to what was learned
+(WiSE-FT, arXiv 2109.01903).
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from pie_jax.training.dfr import explained, group_errors, normalisation
 from pie_jax.training.losses import face_losses
 
 if TYPE_CHECKING:
-    from pie_jax.arrays import Array
+    from pie_jax.arrays import Array, Weights
     from pie_jax.config import CameraConfig
     from pie_jax.face3d.morphable import MorphableModel
     from pie_jax.training.core.loop import TrainState
@@ -199,8 +200,10 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     config = read_fields(arguments, DEFAULTS, FLAGS)
     pack = pack_with_model(arguments)
     before = pack.configs.regressor  # a convolutional network: its weights serve any resolution
-    if arguments.keep and not arguments.warm:
-        raise UsageError("--keep: needs --warm, there is nothing to keep otherwise")
+    if (arguments.keep or arguments.share < 1.0) and not arguments.warm:
+        raise UsageError("--keep, --share: need --warm, a regressor to start from")
+    if not 0.0 < arguments.share <= 1.0:
+        raise UsageError(f"--share: expected more than 0, and 1 at most, got {arguments.share}")
     if arguments.warm and before is not None and dataclasses.replace(before, resolution=config.resolution) != config:
         raise UsageError(f"--warm: the pack's regressor is another network ({pack.configs.regressor}); pass its sizes")
     configs = dataclasses.replace(pack.configs, regressor=config, camera=camera, rignets=())
@@ -228,7 +231,9 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     if result.outcome != "interrupted":
         counts = {"painted": painted, "portraits": len(data) if data else 0,
                   "photos": len(photos) if photos is not None else 0, "family": len(family) if family else 0}
-        update_part(arguments.pack, PART, result.state.ema, config=config,
+        if arguments.warm:
+            counts["before"] = pack.manifest.get("training", {}).get(PART)
+        update_part(arguments.pack, PART, on_the_way(pack, result.state.ema, arguments.share), config=config,
                     record=command.record(result, arguments, module=PART, losses=to_dict(losses), **counts))
     return result
 
@@ -268,11 +273,19 @@ def _run(arguments, configs: PackConfigs, losses, pack: Pack, data: StudioData |
                     make_step(configs, losses, peak=arguments.rate, painted=painted), frozen=frozen,
                     steps=arguments.steps, minutes=arguments.minutes, restart=arguments.restart, batch_fn=batch,
                     batch_size=arguments.batch * ((data is not None) + (photos is not None)) + painted,
-                    evaluate=evaluation(configs, pack, data, held_out_photos(arguments, pack)), name=PART,
+                    evaluate=evaluation(configs, pack, data, held_out_photos(arguments, pack), share=arguments.share),
+                    name=PART,
                     description={"config": to_dict(config), "losses": to_dict(losses), "batch": arguments.batch,
                                  "painted": painted, "seed": arguments.seed, "rate": arguments.rate,
                                  "warm": arguments.warm, "studio": data is not None, "family": family is not None,
                                  "photos": arguments.photos} | ({"keep": arguments.keep} if arguments.keep else {}))
+
+
+def on_the_way(pack: Pack, weights: Weights, share: float) -> Weights:
+    """`share` of the way from the pack's regressor to `weights`."""
+    if share == 1.0:
+        return weights
+    return jax.tree.map(lambda before, after: before + share * (after - before), pack.weights[PART], weights)
 
 
 def held_out_photos(arguments: argparse.Namespace, pack: Pack) -> PhotoFaces | None:
@@ -284,8 +297,8 @@ def held_out_photos(arguments: argparse.Namespace, pack: Pack) -> PhotoFaces | N
     return photos if photos.points is not None else None
 
 
-def evaluation(configs: PackConfigs, pack: Pack, data: StudioData | None,
-               photos: PhotoFaces | None) -> Callable[[TrainState], dict[str, Any]] | None:
+def evaluation(configs: PackConfigs, pack: Pack, data: StudioData | None, photos: PhotoFaces | None, *,
+               share: float) -> Callable[[TrainState], dict[str, Any]] | None:
     """state -> held-out metrics on studio people and photos never trained on; None where there are neither."""
     from pie_jax.pack.inference import regress
 
@@ -296,7 +309,8 @@ def evaluation(configs: PackConfigs, pack: Pack, data: StudioData | None,
         model, FaceParams.from_vector(vectors), configs.camera))
 
     def read(state, images):
-        return np.concatenate([np.asarray(look(state.ema, images[i:i + 32])) for i in range(0, len(images), 32)])
+        weights = on_the_way(pack, state.ema, share)
+        return np.concatenate([np.asarray(look(weights, images[i:i + 32])) for i in range(0, len(images), 32)])
 
     def off(vectors, true_points):
         """Mean distance of the landmarks, widths of the crop."""
@@ -349,6 +363,8 @@ def parser() -> Parser:
     result.add_argument("--painted", type=int, default=None, metavar="N",
                         help="images of the pack's generator a step (default: --batch, a quarter of it with --studio)")
     result.add_argument("--warm", action="store_true", help="start from the regressor that the pack has")
+    result.add_argument("--share", type=float, default=1.0,
+                        help="with --warm: how far the pack's weights go to what was learned")
     add_fields(result, DEFAULTS, FLAGS, help={
         "stage_sizes": "blocks of each stage (ResNet-50: 3,4,6,3)", "bottleneck": "bottleneck blocks (ResNet-50)",
         "width": "channels of the first stage (ResNet-50: 64)", "resolution": "side of the face crop"})

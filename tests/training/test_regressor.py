@@ -77,7 +77,9 @@ def test_a_regressor_is_trained_further_on_photos(pack, tmp_path, capsys):
     argv = ["--pack", str(tmp_path / "pack"), "--run", str(tmp_path / "run"), "--steps", "2", "--batch", "2",
             "--photos", str(tmp_path / "photos"), "--painted", "2", "--render-rows", "1", "--keep", "2", *SIZES]
     assert regressor.main(argv) == 2
-    assert "--keep: needs --warm" in capsys.readouterr().err
+    assert "--keep, --share: need --warm" in capsys.readouterr().err
+    assert regressor.main([*argv, "--warm", "--share", "1.5"]) == 2
+    assert "--share: expected" in capsys.readouterr().err
     assert regressor.main([*argv, "--warm", "--painted", "0"]) == 2
     assert "--keep: there are photos alone" in capsys.readouterr().err
     assert regressor.main([*argv, "--warm", "--debug"]) == 0
@@ -85,4 +87,11 @@ def test_a_regressor_is_trained_further_on_photos(pack, tmp_path, capsys):
     assert {"colour", "landmark", "prior", "kept"} <= set(record["terms"]) and record["photos"] == 2
     assert record["losses"]["keep"] == 2.0
     trained = load_pack(tmp_path / "pack", parts=("regressor",)).weights["regressor"]
-    np.testing.assert_array_equal(trained["bn1"]["var"], pack.weights["regressor"]["bn1"]["var"])
+    before = pack.weights["regressor"]
+    np.testing.assert_array_equal(trained["bn1"]["var"], before["bn1"]["var"])
+    save_pack(tmp_path / "pack", pack, storage="float32")
+    assert regressor.main([*argv, "--warm", "--share", "0.25", "--debug"]) == 0  # the same run
+    halted = load_pack(tmp_path / "pack", parts=("regressor",)).weights["regressor"]
+    gone = [np.asarray(each["conv1"]["kernel"] - before["conv1"]["kernel"]) for each in (halted, trained)]
+    np.testing.assert_allclose(gone[0], 0.25 * gone[1], atol=1e-7)
+    assert np.abs(gone[1]).max() > 1e-5
