@@ -30,6 +30,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "presets-encoder": functools.partial(quality.presets, "fast", "search"),
     "presets-instant": functools.partial(quality.presets, "instant", "search"),
     "presets-quick": functools.partial(quality.presets, "quick-search", "search"),
+    "packs": quality.packs,
     "fidelity": quality.fidelity,
     "edits": quality.edits,
     "mouth": quality.mouth,
