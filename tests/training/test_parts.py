@@ -18,11 +18,14 @@ from pie_jax.training import dfr, landmarks, perceptual, recognition, regressor,
 from pie_jax.training.data import augment, codes, studio_data
 from pie_jax.training.losses import face_losses, rig_losses
 
+LAYERS = toy.SMALLEST.generator.num_layers
+
 
 @pytest.fixture(scope="module")
 def pack_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("packs") / "toy"
-    pack = toy.toy_pack(jax.random.key(0), parts=("generator", "regressor", "landmarks", "dfr", "morphable"))
+    pack = toy.toy_pack(jax.random.key(0), parts=("generator", "regressor", "landmarks", "dfr", "morphable"),
+                        configs=toy.SMALLEST)
     save_pack(folder, pack, storage="float32")
     return folder
 
@@ -83,12 +86,12 @@ def test_codes_are_made_once_and_belong_to_their_pack(pack_folder, codes_folder)
     assert len(pool) == 40 and pool.held_out == 10
     rows = pool.batch(0, 3, 8)
     np.testing.assert_array_equal(rows["params_vector"], pool.batch(0, 3, 8)["params_vector"])
-    w_plus = np.asarray(codes.w_plus_of(pool.rows(np.arange(40)), num_layers=toy.LAYERS))
+    w_plus = np.asarray(codes.w_plus_of(pool.rows(np.arange(40)), num_layers=LAYERS))
     for i in (0, 7, 39):
         cross = int(pool.cross[i])
         np.testing.assert_array_equal(w_plus[i, :cross], np.broadcast_to(pool.w_a[i], (cross, toy.W_DIM)))
-        np.testing.assert_array_equal(w_plus[i, cross:], np.broadcast_to(pool.w_b[i], (toy.LAYERS - cross, toy.W_DIM)))
-    assert 0 < np.mean(np.array(pool.cross) < toy.LAYERS) < 1
+        np.testing.assert_array_equal(w_plus[i, cross:], np.broadcast_to(pool.w_b[i], (LAYERS - cross, toy.W_DIM)))
+    assert 0 < np.mean(np.array(pool.cross) < LAYERS) < 1
     with pytest.raises(PieError, match="another pack, count or seed"):
         codes.open_codes(codes_folder, pack, count=41, seed=0, quiet=True)
 
@@ -194,8 +197,8 @@ def test_response_of_a_perfect_and_of_a_half_hearted_rig():
 
 
 def test_rig_terms_vanish_where_they_should():
-    pack = toy.toy_pack(jax.random.key(0), parts=("dfr", "rignet_pose", "morphable"))
-    config = RigNetConfig(control="pose", num_layers=toy.LAYERS, w_dim=toy.W_DIM, width=4)
+    pack = toy.toy_pack(jax.random.key(0), parts=("dfr", "rignet_pose", "morphable"), configs=toy.SMALLEST)
+    config = RigNetConfig(control="pose", num_layers=LAYERS, w_dim=toy.W_DIM, width=4)
     weights = jax.tree.map(jnp.zeros_like, pack.weights["rignet_pose"])  # the identity
     rng = np.random.default_rng(0)
     rows = {"w_a": rng.normal(size=(4, toy.W_DIM)), "w_b": rng.normal(size=(4, toy.W_DIM)),
@@ -203,7 +206,7 @@ def test_rig_terms_vanish_where_they_should():
             "landmarks": np.full((4, 66, 2), 0.5),
             "images": np.zeros((4, 16, 16, 3))}
     rows = {name: jnp.asarray(value, jnp.float32) for name, value in rows.items()}
-    rows["cross"] = jnp.full((4,), toy.LAYERS, jnp.int32)
+    rows["cross"] = jnp.full((4,), LAYERS, jnp.int32)
     frozen = {"dfr": pack.weights["dfr"], "morphable": pack.morphable, "std": jnp.ones(257),
               "w_std": jnp.ones(toy.W_DIM)}
     losses = rig_losses.RigLossConfig(render_rows=2, source="dfr")

@@ -18,7 +18,8 @@ SIZES = ["--stage-sizes", ",".join(map(str, toy.CONFIGS.regressor.stage_sizes)),
 
 @pytest.fixture(scope="module")
 def pack():
-    return toy.toy_pack(jax.random.key(0), parts=("generator", "regressor", "landmarks", "morphable"))
+    return toy.toy_pack(jax.random.key(0), parts=("generator", "regressor", "landmarks", "morphable"),
+                        configs=toy.SMALLEST)
 
 
 @pytest.fixture(scope="module")
