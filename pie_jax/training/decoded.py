@@ -37,15 +37,15 @@ CODE_RATE = 10.0  # of the codes, in rates of the network
 _SHOWN = 16
 
 
-def codes_to_w(codes: Array, w_mean: Array) -> jax.Array:
-    """codes [B, SPAN] -> w [B, D] about w_mean [D], along fixed orthonormal directions."""
-    return w_mean[None] + SPREAD * codes @ code_directions(dim=w_mean.shape[0], span=SPAN)
+def codes_to_w(codes: Array, w_mean: Array, directions: Array) -> jax.Array:
+    """codes [B, SPAN] -> w [B, D] about w_mean [D], along the orthonormal columns of directions [D, SPAN]."""
+    return w_mean[None] + SPREAD * codes @ directions.T
 
 
 def decoded_step(config: GeneratorConfig, judges: Pack | None, optimiser: optax.GradientTransformation, *, peak: float,
                  perceptual: float) -> Callable:
     """The step of `loop.run`: weights {"synthesis", "codes" [2N, SPAN]}; batch {"row" int32, "image" uint8}; frozen
-    {"w_mean", "perceptual"}. Terms: loss, value, gradient, perceptual, prior."""
+    {"w_mean", "directions", "perceptual"}. Terms: loss, value, gradient, perceptual, prior."""
     synthesis = Synthesis(config)
 
     def step(state: TrainState, batch: dict[str, Array], frozen: dict[str, Array]):
@@ -54,7 +54,7 @@ def decoded_step(config: GeneratorConfig, judges: Pack | None, optimiser: optax.
 
         def loss(weights):
             codes = weights["codes"][batch["row"]]
-            w_plus = to_w_plus(codes_to_w(codes, frozen["w_mean"]), config.num_layers)
+            w_plus = to_w_plus(codes_to_w(codes, frozen["w_mean"], frozen["directions"]), config.num_layers)
             image = jax.lax.optimization_barrier(apply(synthesis, weights["synthesis"], w_plus))
             found = reconstruction_loss(image, target, blank, region=0.0, pair=0.0)
             terms = {"value": found["value"], "gradient": found["gradient"], "perceptual": jnp.zeros(()),
@@ -136,13 +136,15 @@ def train_decoded(arguments: argparse.Namespace) -> loop.RunResult:
     w_mean = jnp.zeros(config.w_dim) if old is None else jnp.asarray(old["w_mean"])
     judges = load_pack(arguments.judges, parts=("perceptual",))
     judges = judges if "perceptual" in judges.weights else None
-    frozen = {"w_mean": w_mean, "perceptual": {} if judges is None else judges.weights["perceptual"]}
+    directions = code_directions(dim=config.w_dim, span=SPAN).T  # made once, not in each step
+    frozen = {"w_mean": w_mean, "directions": directions,
+              "perceptual": {} if judges is None else judges.weights["perceptual"]}
     faster = optax.masked(optax.scale(CODE_RATE), {"codes": True, "synthesis": False})
     optimiser = optax.chain(clipped_adam(), faster)
     weights = {"synthesis": synthesis, "codes": jnp.zeros((2 * len(images), SPAN))}
     state = loop.new_state(jax.random.key(arguments.seed + 1), weights, optimiser)
     paint = jax.jit(lambda weights, codes: apply(Synthesis(config), weights["synthesis"], to_w_plus(
-        codes_to_w(codes, w_mean), config.num_layers)))
+        codes_to_w(codes, w_mean, directions), config.num_layers)))
     run_folder = pathlib.Path(arguments.run)
 
     def evaluate(state):

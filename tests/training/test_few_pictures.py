@@ -70,7 +70,8 @@ def test_mapping_of_codes_has_their_mean_and_covariance():
     w_mean = jnp.asarray(rng.standard_normal(512), jnp.float32)
     weights, middle = decoded.gaussian_mapping(config, codes, w_mean)
     w = np.asarray(apply(Mapping(config), weights, jax.random.normal(jax.random.key(0), (8000, 512))))
-    true = np.asarray(decoded.codes_to_w(jnp.asarray(codes, jnp.float32), w_mean))
+    directions = decoded.code_directions(dim=512, span=decoded.SPAN).T
+    true = np.asarray(decoded.codes_to_w(jnp.asarray(codes, jnp.float32), w_mean, directions))
     np.testing.assert_allclose(middle, true.mean(axis=0), atol=1e-4)
     np.testing.assert_allclose(w.mean(axis=0), middle, atol=0.1)
     found, wanted = np.cov(w, rowvar=False), np.cov(true, rowvar=False)
