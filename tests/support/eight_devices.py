@@ -26,7 +26,7 @@ def embedded(pack: Pack, portraits: np.ndarray, **where) -> list[Embedding]:
 
 
 def farthest(some: list[Embedding], others: list[Embedding]) -> float:
-    """The largest difference between codes, over how far the codes have moved."""
+    """The largest difference between the codes of a portrait, over how far those of different portraits lie apart."""
     a, b = (np.stack([e.w_plus for e in found]) for found in (some, others))
     return float(np.abs(a - b).max() / np.abs(b - b.mean(0)).max())
 
