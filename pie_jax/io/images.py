@@ -15,15 +15,14 @@ import pathlib
 import re
 import stat
 import warnings
-import zlib
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms, ImageFile, ImageOps, PngImagePlugin
 
 from pie_jax.errors import InputError
 from pie_jax.io.atomic import replace_file
+from pie_jax.io.png import large_png
 from pie_jax.io.text import cause_of, shown
 
 _EXTRA = {"AVIF": (".avif",), "HEIF": (".heic", ".heif")}  # read where Pillow, or the extra `heif`, reads them
@@ -356,11 +355,10 @@ def encode_png(image: np.ndarray | Image.Image, *, metadata: dict | None = None,
     notes.add_text("Comment", "Synthetic picture of a face, made by pie_jax")
     if metadata:
         notes.add_itxt("pie_jax", json.dumps(metadata, sort_keys=True))
+    if effort is None and image.mode == "RGB" and image.width * image.height >= _LARGE:
+        return large_png(np.asarray(image), notes=notes, profile=profile)
     buffer = io.BytesIO()
-    how: dict[str, Any] = {"compress_level": 6 if effort is None else effort}
-    if effort is None and image.width * image.height >= _LARGE:
-        how |= {"compress_level": 1, "compress_type": zlib.Z_RLE}
-    image.save(buffer, "PNG", pnginfo=notes, icc_profile=profile, **how)
+    image.save(buffer, "PNG", pnginfo=notes, icc_profile=profile, compress_level=6 if effort is None else effort)
     return buffer.getvalue()
 
 
