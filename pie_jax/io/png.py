@@ -36,11 +36,11 @@ def large_png(pixels: np.ndarray, *, notes: PngImagePlugin.PngInfo, profile: byt
         PngImagePlugin.putchunk(buffer, b"iCCP", b"ICC Profile\0\0" + zlib.compress(profile))
     for name, data, *_ in notes.chunks:
         PngImagePlugin.putchunk(buffer, name, data)
-    PngImagePlugin.putchunk(buffer, b"IDAT", _ZLIB_HEADER, *deflated, struct.pack(">I", zlib.adler32(rows)))
+    PngImagePlugin.putchunk(buffer, b"IDAT", _ZLIB_HEADER, *deflated, struct.pack(">I", zlib.adler32(rows.data)))
     PngImagePlugin.putchunk(buffer, b"IEND")
     return buffer.getvalue()
 
 
 def _deflated(rows: np.ndarray, flush: int) -> bytes:
     deflate = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS, 9, zlib.Z_RLE)
-    return deflate.compress(rows) + deflate.flush(flush)
+    return deflate.compress(rows.data) + deflate.flush(flush)
