@@ -1,6 +1,6 @@
 """Time and memory of training an encoder for a generator of public size.
 
-    python -m benchmarks.encoder_training --random 1024 --batch 2 --cores 1 --out benchmarks/results/encoder.jsonl
+    python -m benchmarks.encoder_training --random 1024 --batch 2 --cores 1 --out FILE
 
 The pack has random weights (`benchmarks.random_pack`), encoder and losses are the defaults of `pie train encoder`: two
 rounds, each judged by code, pixels and perceptual features. A row says

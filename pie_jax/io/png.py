@@ -1,4 +1,4 @@
-"""Large pictures as PNG, deflated in parts by several threads: Pillow has one, and tries five filters on every row."""
+"""Large pictures as PNG, deflated in parts by two threads. Pillow has one, and tries five filters on a row."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def large_png(pixels: np.ndarray, *, notes: PngImagePlugin.PngInfo, profile: byt
     parts = np.array_split(rows, min(_PARTS, height))
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
         deflated = list(pool.map(_deflated, parts, [zlib.Z_FULL_FLUSH] * (len(parts) - 1) + [zlib.Z_FINISH]))
-    buffer = io.BytesIO(_SIGNATURE)
-    buffer.seek(len(_SIGNATURE))
+    buffer = io.BytesIO()
+    buffer.write(_SIGNATURE)
     PngImagePlugin.putchunk(buffer, b"IHDR", struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0))
     if profile is not None:
         PngImagePlugin.putchunk(buffer, b"iCCP", b"ICC Profile\0\0" + zlib.compress(profile))

@@ -112,8 +112,8 @@ def make_step(configs: PackConfigs, losses: RegressorLossConfig, *, peak: float,
 
     batch: any of {"studio": {"images", "params", "landmarks"}, "photos": {"images" uint8 [B, H, W, 3], "points"?}};
     `painted` more portraits are drawn from frozen["generator"]. frozen: {"morphable", "generator"?, "landmarks"?},
-    "importance" [257] where there are studio rows, and {"before", "importance"} with `losses.keep`, where the
-    statistics of normalisation stay as they are, too.
+    "importance" [257] where there are studio rows or something is kept. With `losses.keep`, state.extra["before"] has
+    the weights that the run began with, and the statistics of normalisation stay as they are, too.
     """
     from pie_jax.nn.regressor import Regressor, update_batch_stats
 
@@ -136,7 +136,7 @@ def make_step(configs: PackConfigs, losses: RegressorLossConfig, *, peak: float,
             face_losses.portrait_to_crop(known, camera) if known is not None
             else jax.lax.stop_gradient(find_landmarks(configs, frozen, x)) for x, known in zip(portraits, points)])
 
-    def loss(weights, key, rows, frozen):
+    def loss(weights, before, key, rows, frozen):
         z_key, *degrade_keys = jax.random.split(key, 3)
         studio, photos, drawn = [], [], []
         if "studio" in rows:
@@ -169,14 +169,14 @@ def make_step(configs: PackConfigs, losses: RegressorLossConfig, *, peak: float,
                                      losses)
         if losses.keep > 0:
             others = np.r_[:known, known + shown:vectors.shape[0]]
-            before = jax.lax.stop_gradient(apply(network, frozen["before"], crops[others]))
-            kept = supervised(frozen["morphable"], vectors[others], before, std, frozen["importance"], camera, losses)
+            said = jax.lax.stop_gradient(apply(network, before, crops[others]))
+            kept = supervised(frozen["morphable"], vectors[others], said, std, frozen["importance"], camera, losses)
             found["kept"] = losses.keep * jnp.asarray(sum(kept.values()))
         return sum(found.values()), (found, statistics)
 
     def step(state, rows, frozen):
         (value, (found, statistics)), gradients = jax.value_and_grad(loss, has_aux=True)(
-            state.weights, loop.step_key(state), rows, frozen)
+            state.weights, state.extra.get("before"), loop.step_key(state), rows, frozen)
         state = loop.apply_gradients(state, gradients, optimiser=OPTIMISER,
                                      learning_rate=loop.cosine(state.fraction, peak=peak, warm_up=0.03))
         if statistics is not None:
@@ -233,7 +233,7 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
                   "photos": len(photos) if photos is not None else 0, "family": len(family) if family else 0}
         if arguments.warm:
             counts["before"] = pack.manifest.get("training", {}).get(PART)
-        update_part(arguments.pack, PART, on_the_way(pack, result.state.ema, arguments.share), config=config,
+        update_part(arguments.pack, PART, on_the_way(result.state, arguments.share), config=config,
                     record=command.record(result, arguments, module=PART, losses=to_dict(losses), **counts))
     return result
 
@@ -251,8 +251,6 @@ def _run(arguments, configs: PackConfigs, losses, pack: Pack, data: StudioData |
         pack.require(PART)
         weights = pack.weights[PART]
     frozen = {"morphable": pack.morphable}
-    if arguments.keep:
-        frozen["before"] = weights
     if data is not None or arguments.keep:
         frozen["importance"] = jnp.asarray(face_losses.importance(pack.morphable, weights["output_std"]))
     frozen |= {name: pack.weights[name] for name in ("generator", "landmarks") if name in pack.weights}
@@ -269,7 +267,8 @@ def _run(arguments, configs: PackConfigs, losses, pack: Pack, data: StudioData |
             found["photos"] = photos.batch(arguments.seed, step, arguments.batch)
         return found
 
-    return loop.run(arguments.run, loop.new_state(key, weights, OPTIMISER),
+    extra = {"before": weights} if arguments.warm else {}  # in the checkpoint: the pack's may be another by then
+    return loop.run(arguments.run, loop.new_state(key, weights, OPTIMISER, extra=extra),
                     make_step(configs, losses, peak=arguments.rate, painted=painted), frozen=frozen,
                     steps=arguments.steps, minutes=arguments.minutes, restart=arguments.restart, batch_fn=batch,
                     batch_size=arguments.batch * ((data is not None) + (photos is not None)) + painted,
@@ -281,11 +280,11 @@ def _run(arguments, configs: PackConfigs, losses, pack: Pack, data: StudioData |
                                  "photos": arguments.photos} | ({"keep": arguments.keep} if arguments.keep else {}))
 
 
-def on_the_way(pack: Pack, weights: Weights, share: float) -> Weights:
-    """`share` of the way from the pack's regressor to `weights`."""
+def on_the_way(state: TrainState, share: float) -> Weights:
+    """`share` of the way from the weights that a run began with to those that it learned."""
     if share == 1.0:
-        return weights
-    return jax.tree.map(lambda before, after: before + share * (after - before), pack.weights[PART], weights)
+        return state.ema
+    return jax.tree.map(lambda before, after: before + share * (after - before), state.extra["before"], state.ema)
 
 
 def held_out_photos(arguments: argparse.Namespace, pack: Pack) -> PhotoFaces | None:
@@ -309,7 +308,7 @@ def evaluation(configs: PackConfigs, pack: Pack, data: StudioData | None, photos
         model, FaceParams.from_vector(vectors), configs.camera))
 
     def read(state, images):
-        weights = on_the_way(pack, state.ema, share)
+        weights = on_the_way(state, share)
         return np.concatenate([np.asarray(look(weights, images[i:i + 32])) for i in range(0, len(images), 32)])
 
     def off(vectors, true_points):

@@ -35,6 +35,5 @@ __all__ = [
     "BatchNorm", "Conv", "EqualizedConv", "EqualizedDense", "ModulatedConv", "PRECOMPUTED", "SQRT2", "ToRGB",
     "adjoint_kernel", "apply", "binomial_blur", "conv", "down_conv", "downsample", "fir", "initialise", "instance_norm",
     "leaky_relu", "nearest_up_conv", "normalize_second_moment", "precompute", "precomputed", "scaled_normal",
-    "to_w_plus", "truncate", "up_conv", "update_batch_stats", "upsample",
-    "weight_of",
+    "to_w_plus", "truncate", "up_conv", "update_batch_stats", "upsample", "weight_of",
 ]
