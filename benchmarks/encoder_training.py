@@ -77,7 +77,7 @@ def measure(pack, *, batch: int, runs: int, sizes: dict | None = None) -> dict:
         if i == 3:
             again = program(program(halfway, {}, frozen)[0], {}, frozen)[0]
             resumed = all(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (again.weights, state.weights))))
-    held_out = encoder.evaluation(configs, losses, frozen, None)(state)
+    held_out = encoder.evaluation(configs, losses, frozen, None, None)(state)
     analysis, ms = program.memory_analysis(), 1e3 * statistics.median(wall[1:])
     return {"benchmark": "encoder_training", "pack": pack.name, "resolution": generator.resolution,
             "encoder_px": config.resolution, "rounds": config.rounds, "batch": batch,

@@ -144,6 +144,10 @@ def summarise(found: Sequence[dict]) -> dict:
     if guessed:
         figures["guess_px224"] = {name: _median([row for row in guessed if row["folder"] == name], "guess_px224")
                                   for name in FOLDERS}
+    fitted = {name: rows for name, rows in (("photographs", guessed), ("made people", made)) if rows}
+    if fitted:
+        figures["own_points"] = {name: round(float(np.mean([row["landmarks_by"] == "landmarks" for row in rows])), 3)
+                                 for name, rows in fitted.items()}
     seen = [row for row in found if row["kind"] == "detect"]
     if seen:
         figures |= {"detect_rate": round(float(np.mean([row["found"] for row in seen])), 4),

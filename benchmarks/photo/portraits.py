@@ -24,9 +24,10 @@ from pie_jax.pack.inference import regress
 from pie_jax.photo.composite import edited_photo, edited_portrait
 from pie_jax.photo.detect import find_faces
 from pie_jax.photo.fit import fit_photos
-from pie_jax.photo.fitted import FittedPhoto, open_photo
+from pie_jax.photo.fitted import FittedPhoto, frame_photo, open_photo
 from pie_jax.photo.layers import Layers, moved_matte
 from pie_jax.portrait import PhotoEditor
+from pie_jax.portrait.face_points import fit_face
 from pie_jax.portrait.request import AXES, expression_names
 from pie_jax.training.losses.face_losses import portrait_to_crop, projected_landmarks
 
@@ -61,18 +62,20 @@ def detect(pack: Pack, folder: pathlib.Path, count: int) -> Iterator[dict]:
 def guesses(pack: Pack, folder: pathlib.Path, count: int) -> Iterator[dict]:
     """A row for each picture whose face is found: how far the points of the regressor's first guess are from its own.
 
-    Mean distance of the 66 points, px of a 224 px face crop, before any fit.
+    Mean distance of the 66 points that the face mesh finds, px of a 224 px face crop, before any fit; and by whose
+    points the photo is then fitted.
     """
     for path in pictures(folder, count):
+        image = load_photo(path, notice=lambda text: None)
         try:
-            photo = open_photo(pack, path)
+            square, landmarks = frame_photo(pack, image)
         except NoFaceError:
             continue
-        camera = pack.configs.camera
+        photo, camera = fit_face(pack, image, square, landmarks), pack.configs.camera
         vector = _read(pack.weights["regressor"], photo.portrait[None], pack.configs)
         points = projected_landmarks(pack.morphable, FaceParams.from_vector(vector), camera)[0]
-        truth = portrait_to_crop(photo.landmarks, camera)
-        yield {"kind": "guess", "folder": folder.name, "picture": path.stem,
+        truth = portrait_to_crop(square.from_photo(landmarks), camera)
+        yield {"kind": "guess", "folder": folder.name, "picture": path.stem, "landmarks_by": photo.landmarks_by,
                "guess_px224": 224.0 * float(np.linalg.norm(np.asarray(points) - truth, axis=-1).mean())}
 
 

@@ -18,8 +18,8 @@ from benchmarks.quality.portraits import Portrait, Truth
 from pie_jax.pack import Pack
 from pie_jax.photo.align import whole
 from pie_jax.photo.detect import find_faces
-from pie_jax.photo.fitted import fit_photo
 from pie_jax.portrait import PhotoEditor, edit_portrait, embed_portraits
+from pie_jax.portrait.face_points import fit_face
 from pie_jax.portrait.request import AXES
 from pie_jax.studio.drawing import render_scenes
 from pie_jax.studio.family import scenes_of_seeds
@@ -44,9 +44,9 @@ def measure(pack: Pack, head, *, count: int, resolution: int) -> Iterator[tuple]
         if not faces:
             yield {"kind": "studio", "seed": seed, "edit": "", "found": False}, ()
             continue
-        photo = fit_photo(pack, to_image(person.image), whole((resolution, resolution)), faces[0].landmarks)
+        photo = fit_face(pack, to_image(person.image), whole((resolution, resolution)), faces[0].landmarks)
         shrunk = np.asarray(to_image(person.image).resize((small, small), Image.Resampling.LANCZOS), np.float32)
-        embedding = embed_portraits(pack, shrunk[None] / 255.0)[0]
+        embedding = embed_portraits(pack, shrunk[None] / 255.0, landmarks=[photo.landmarks])[0]
         for name, edits in EDITS.items():
             for edit in edits:
                 row, shown = _row(pack, head, person, photo, embedding, name, edit)
@@ -65,6 +65,7 @@ def _row(pack, head, person, photo, embedding, name: str, edit: Edit):
     painted = edit_portrait(pack, embedding, detail=0.0, **edit.request)
     large = np.asarray(to_image(painted).resize((resolution, resolution), Image.Resampling.BICUBIC)) / 255.0
     row = {"kind": "studio", "seed": person.seed, "edit": edit.name, "of": name, "found": True,
+           "landmarks_by": photo.landmarks_by,
            "unedited_db": unedited, "gain_db": _region_psnr(edited, truth, name) - unedited,
            "over_generator_db": _region_psnr(edited, truth, name) - _region_psnr(large, framed, name)}
     return row, (person.image, edited, truth.image)

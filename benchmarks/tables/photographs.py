@@ -20,6 +20,7 @@ _PHOTO_LINES = (
     ("detect_points_of_eyes", "points off, in distances of the eyes"),
     ("false_accepts", "faces found in {without_a_face} pictures without one"),
     ("guess_px224", "points of the regressor's first guess off, px of 224"),
+    ("own_points", "share that is fitted by the points of the pack's own network"),
     ("fit_px224", "points of the fit off, px of 224"), ("fit_seconds", "fit of one photo, s"),
     ("fit_seconds_of_16", "fit of a photo in a batch of 16, s"), ("edit_ms_512", "edit at 512 px, ms"),
     ("edit_ms_1024", "edit at 1024 px, ms"), ("embed_seconds", "embed of a photo of 12 megapixels, s"),

@@ -59,7 +59,7 @@ def write_results(pack: Pack, photo: Photo, portrait: np.ndarray, embedding: Emb
         fitted = embedding.photo
         report["photo"] |= {"file": f"photo{photo.path.suffix.lower()}", "size": list(fitted.size),
                             "square": [round(v, 2) for v in dataclasses.astuple(fitted.square)],
-                            "fit_px224": round(fitted.residual_px, 2)}
+                            "fit_px224": round(fitted.residual_px, 2), "landmarks_by": fitted.landmarks_by}
         replace_file(folder / report["photo"]["file"], photo.path.read_bytes())
     facts = {"version": __version__, "pack": embedding.pack_name, "pack_hash": embedding.pack_hash}
     embedding.save(folder / "embedding.npz")

@@ -44,6 +44,7 @@ from pie_jax.photo.align import whole
 from pie_jax.photo.squares import SquareReader
 from pie_jax.portrait import Checkpoint, EmbedProgress, embed_portraits
 from pie_jax.portrait.early import make_edits_early, make_programs_early
+from pie_jax.portrait.face_points import fit_face
 from pie_jax.portrait.micro_batch import micro_batch_of
 from pie_jax.programs import read_ahead, stop_making
 from pie_jax.runtime import keeps_programs, local_devices
@@ -172,6 +173,7 @@ class Work:
             label = f"{settled + 1}/{len(self.photos)} {label}"
         self.progress.start(label)
         embed = partial(embed_portraits, pack, portraits, config=self.config, batch=self.batch, devices=self.devices,
+                        landmarks=[photo and photo.landmarks for photo in photographs],
                         micro_batch=self.arguments.micro_batch, progress=self._progress)
         try:
             embeddings = embed(resume=starts)
@@ -216,7 +218,7 @@ class Work:
         square, landmarks = fitted.frame_photo(
             pack, image, align=self.arguments.align, face=photo.face, landmarks=photo.landmarks,
             where=shown(photo.path), tell=lambda text: self.progress.note(f"note: {text}"))
-        photograph = fitted.fit_photo(pack, image, square, landmarks)
+        photograph = fit_face(pack, image, square, landmarks, known=photo.landmarks is not None)
         if square == whole(image.size):
             return load_portrait(photo.path, resolution=resolution, notice=silent), photograph
         return SquareReader(image).read(square, resolution, mirror=True), photograph

@@ -22,7 +22,7 @@ from pie_jax.pack.store import (
     update_configs,
     update_part,
 )
-from pie_jax.pack.types import Manifest, Pack, PackConfigs, has_encoder, pack_hash
+from pie_jax.pack.types import Manifest, Pack, PackConfigs, has_encoder, own_psnr_db, pack_hash
 
 __all__ = [
     "PARTS",
@@ -38,6 +38,7 @@ __all__ = [
     "has_encoder",
     "is_network",
     "load_pack",
+    "own_psnr_db",
     "pack_hash",
     "manifest_hash",
     "read_manifest",

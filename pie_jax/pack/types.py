@@ -103,6 +103,11 @@ class Pack:
         """`has_encoder` of the manifest; of a pack that no manifest describes, whether there is one."""
         return has_encoder(self.manifest) if self.manifest.get("parts") else "encoder" in self.weights
 
+    @property
+    def own_psnr_db(self) -> float | None:
+        """`own_psnr_db` of the manifest."""
+        return own_psnr_db(self.manifest)
+
     def require(self, *parts: str) -> None:
         """PackError naming the first of `parts` that the pack lacks."""
         for part in parts:
@@ -116,6 +121,11 @@ def has_encoder(manifest: Mapping) -> bool:
     """Whether a pack has an encoder of its very generator: what that of another guesses means nothing here."""
     parts, record = manifest.get("parts", {}), manifest.get("training", {}).get("encoder", {})
     return "encoder" in parts and record.get("generator") == parts.get("generator", {}).get("sha256")
+
+
+def own_psnr_db(manifest: Mapping) -> float | None:
+    """How near a pack's generator comes to its own held-out people; None where the pack records no such figure."""
+    return manifest.get("training", {}).get("generator", {}).get("held_out", {}).get("psnr_db")
 
 
 def pack_hash(manifest: Mapping) -> str:

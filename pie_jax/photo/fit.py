@@ -41,6 +41,7 @@ class Fit:
 
     params: FaceParams
     residual_px: np.ndarray  # [B] mean distance of the points, px of a 224 px crop
+    difference: np.ndarray | None = None  # [B] mean absolute difference of the face's pixels, in 0..1; None: not seen
 
 
 def fit_photos(pack: Pack, portraits: Array, landmarks: Array) -> Fit:
@@ -52,17 +53,18 @@ def fit_photos(pack: Pack, portraits: Array, landmarks: Array) -> Fit:
     camera = pack.configs.camera
     points = _crop_points(camera, landmarks)
     crops = face_crop(jnp.asarray(portraits), camera, resolution=_RENDER)
-    params, residual = _fit(pack.morphable, crops, points, camera=crop_camera(camera))
-    return Fit(params=jax.tree.map(np.asarray, params), residual_px=np.asarray(residual))
+    params, residual, difference = _fit(pack.morphable, crops, points, camera=crop_camera(camera))
+    return Fit(params=jax.tree.map(np.asarray, params), residual_px=np.asarray(residual),
+               difference=np.asarray(difference))
 
 
 @kept(static_argnames="camera")
 def _fit(model: MorphableModel, crops: Array, points: Array, *, camera: CameraConfig):
     start = _start(model, points, camera)
     shaped = _descend(start, partial(_shape_loss, model, points, camera), _SHAPE_SCALES)
-    illumination, texture = find_light(model, crops, camera, shaped)
+    illumination, texture, difference = find_light(model, crops, camera, shaped)
     return (dataclasses.replace(shaped, illumination=illumination, texture=texture),
-            _residual(model, shaped, points, camera))
+            _residual(model, shaped, points, camera), difference)
 
 
 def fit_as(pack: Pack, landmarks: Array, identity: Array) -> Fit:

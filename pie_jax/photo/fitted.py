@@ -40,13 +40,15 @@ class FittedPhoto:
     square: Square  # where the portrait lies in the photo
     size: tuple[int, int]  # of the photo: width, height
     residual_px: float  # mean distance of the fitted points, px of a 224 px face crop
+    landmarks_by: str = "face_mesh"  # which part found them, or "user"
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """All of it as arrays, the inverse of `from_arrays`."""
         square = np.array(dataclasses.astuple(self.square), np.float64)
         return {"portrait": self.portrait, "params": np.asarray(self.params.to_vector(), np.float32),
                 "landmarks": np.asarray(self.landmarks, np.float32), "matte": self.matte, "square": square,
-                "size": np.array(self.size, np.int64), "residual_px": np.array(self.residual_px, np.float32)}
+                "size": np.array(self.size, np.int64), "residual_px": np.array(self.residual_px, np.float32),
+                "landmarks_by": np.array(self.landmarks_by)}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> FittedPhoto:
@@ -60,7 +62,8 @@ class FittedPhoto:
         width, height = (int(v) for v in arrays["size"])
         return cls(portrait=portrait, params=FaceParams.from_vector(params), landmarks=arrays["landmarks"], matte=matte,
                    square=Square(x=x, y=y, side=side, angle=angle), size=(width, height),
-                   residual_px=float(arrays["residual_px"]))
+                   residual_px=float(arrays["residual_px"]),
+                   landmarks_by=str(arrays.get("landmarks_by", cls.landmarks_by)))
 
 
 def nearest_in_photo(fitted: FittedPhoto, resolution: int) -> np.ndarray:
@@ -133,21 +136,29 @@ def open_photo(pack: Pack, path: str | os.PathLike, *, align: bool = True, face:
     return fit_photo(pack, image, square, found)
 
 
-def fit_photo(pack: Pack, photo: Image.Image, square: Square, landmarks: np.ndarray) -> FittedPhoto:
+def fit_photo(pack: Pack, photo: Image.Image, square: Square, landmarks: np.ndarray, *, by: str = "face_mesh",
+              own: np.ndarray | None = None) -> FittedPhoto:
     """Fit the face of an RGB photo, its points [66, 2] in px of the photo, in its square.
+
+    by: which part found the points. own: other points [66, 2], in 0..1 of the square, by the pack's own network; those
+    whose fit shows the face's pixels better are taken.
 
     PackError: the pack has no morphable model or no matte.
     """
     pack.require("morphable", "person_matte")
     resolution = int(2 ** np.clip(np.ceil(np.log2(square.side)), np.log2(_SMALLEST), np.log2(LARGEST)))
     portrait = SquareReader(photo).read(square, resolution, mirror=True)
-    points = square.from_photo(landmarks).astype(np.float32)
-    fit = fit_photos(pack, portrait[None], points[None])
+    found = {by: square.from_photo(landmarks).astype(np.float32)}
+    if own is not None:
+        found["landmarks"] = np.asarray(own, np.float32)
+    fit = fit_photos(pack, np.repeat(portrait[None], len(found), axis=0), np.stack(list(found.values())))
+    best = 0 if fit.difference is None else int(np.argmin(fit.difference))
+    by, points = list(found.items())[best]
     config = pack.configs.of("person_matte")
     matte = _matte(pack.weights["person_matte"], portrait, config=config)
-    return FittedPhoto(portrait=_to_bytes(portrait), params=jax.tree.map(lambda a: a[0], fit.params),
+    return FittedPhoto(portrait=_to_bytes(portrait), params=jax.tree.map(lambda a: a[best], fit.params),
                        landmarks=points, matte=_to_bytes(np.asarray(matte)), square=square, size=photo.size,
-                       residual_px=float(fit.residual_px[0]))
+                       residual_px=float(fit.residual_px[best]), landmarks_by=by)
 
 
 @kept(static_argnames="config")

@@ -27,8 +27,11 @@ _OTHER = 0.01  # deviation of each number of gamma that no lamp explains
 _COLOURED = np.array([0.05] + 3 * [0.03] + 5 * [0.02], np.float32)  # deviation of one channel from white, by number
 
 
-def find_light(model: MorphableModel, crops: Array, camera: CameraConfig, params: FaceParams) -> tuple[Array, Array]:
+def find_light(model: MorphableModel, crops: Array, camera: CameraConfig,
+               params: FaceParams) -> tuple[Array, Array, Array]:
     """Illumination [B, 27] and texture [B, 80], in standard deviations, of faces in crops [B, R, R, 3], sRGB in 0..1.
+
+    Third, [B]: the mean absolute difference that is left between the face's pixels and the model's, in 0..1.
 
     camera: of the crops. params [B]: their pose, shape and expression are read. Where a crop shows no face, light is
     the mean of the priors' lamps and texture is 0. Source: Gauss-Newton with Cauchy's weights, as in Zhang 1997,
@@ -59,9 +62,11 @@ def _solved(basis, skin, cover, colours):
     middle = jnp.concatenate([middle, jnp.zeros(texture_size)])
     share = _PIXELS / _ERROR**2 / jnp.maximum(cover.sum(), 1.0)
 
+    def shaded(found):
+        return basis @ _bands(found[:ILLUMINATION]).T, skin[..., 0] + skin[..., 1:] @ found[ILLUMINATION:]
+
     def step(found, _):
-        irradiance = basis @ _bands(found[:ILLUMINATION]).T
-        albedo = skin[..., 0] + skin[..., 1:] @ found[ILLUMINATION:]
+        irradiance, albedo = shaded(found)
         error = colours - irradiance * albedo  # [P, 3]
         weight = share * cover / (1.0 + jnp.sum(jnp.square(error), axis=-1) / _ERROR**2)
         by_light = (albedo[:, :, None, None] * jnp.eye(3)[None, :, :, None] * basis[:, None, None, :]).reshape(
@@ -73,7 +78,9 @@ def _solved(basis, skin, cover, colours):
         return found + jax.scipy.linalg.solve(normal, towards, assume_a="pos"), None
 
     found, _ = jax.lax.scan(step, middle, None, length=_STEPS)
-    return found[:ILLUMINATION], found[ILLUMINATION:]
+    irradiance, albedo = shaded(found)
+    left = jnp.sum(cover * jnp.mean(jnp.abs(colours - irradiance * albedo), axis=-1)) / jnp.maximum(cover.sum(), 1.0)
+    return found[:ILLUMINATION], found[ILLUMINATION:], left
 
 
 def _bands(gamma):

@@ -16,7 +16,7 @@ import numpy as np
 from pie_jax import energy as energies
 from pie_jax import optimise
 from pie_jax.arrays import Array, Device, check_shape
-from pie_jax.config import DEFAULT_PRESET, PRECISIONS, EmbedConfig, preset_stages
+from pie_jax.config import DEFAULT_PRESET, PRECISIONS, CameraConfig, EmbedConfig, preset_stages
 from pie_jax.errors import PackError
 from pie_jax.face3d.morphable import FaceParams
 from pie_jax.imaging import psnr, ssim
@@ -50,6 +50,7 @@ class EmbedProgress:
 
 def embed_portraits(pack: Pack | str | os.PathLike, portraits: Array | Sequence, *, config: EmbedConfig | None = None,
                     batch: int = 1, micro_batch: int | None = None, devices: Sequence[Device] | None = None,
+                    landmarks: Sequence[Array | None] | None = None,
                     resume: Sequence[Checkpoint | None] | None = None,
                     progress: Callable[[EmbedProgress], None] | None = None) -> list[Embedding]:
     """Find for each portrait the code w_plus whose synthesis gives it back and can be edited (PIE, arXiv 2009.09485).
@@ -71,6 +72,8 @@ def embed_portraits(pack: Pack | str | os.PathLike, portraits: Array | Sequence,
         in every batch. A batch is cut into parts of one size, and the last part is filled up. Default: on a CPU as
         many as gain time, elsewhere the whole batch.
       devices: share every batch out over these, rounded up to as many on each; default: the default device alone.
+      landmarks: for each portrait the 66 points [66, 2] of its face, in 0..1 of the portrait, or None for those that
+        the pack's own network finds; default: None for all.
       resume: for each portrait a Checkpoint of the same config and micro-batch to go on from, or None. The result is
         the same, bit for bit, as without the interruption.
       progress: called before compiling and after each chunk of steps. What it raises ends the run.
@@ -95,8 +98,11 @@ def embed_portraits(pack: Pack | str | os.PathLike, portraits: Array | Sequence,
                             f"({PARTS['encoder'].command})")
     images = _stack(portraits, loaded.configs.generator.resolution)
     starts = list(resume) if resume is not None else [None] * len(images)
-    if len(starts) != len(images):
-        raise ValueError(f"resume: expected {len(images)} entries, got {len(starts)}")
+    points = list(landmarks) if landmarks is not None else [None] * len(images)
+    for name, given in (("resume", starts), ("landmarks", points)):
+        if len(given) != len(images):
+            raise ValueError(f"{name}: expected {len(images)} entries, got {len(given)}")
+    points = _in_crops(points, loaded.configs.camera)
     if batch < 1:
         raise ValueError(f"batch: expected 1 or more, got {batch}")
     mesh, count = None, len(devices) if devices else 1
@@ -114,8 +120,8 @@ def embed_portraits(pack: Pack | str | os.PathLike, portraits: Array | Sequence,
         stage, indices = max(place, 0), [i for i, p in enumerate(places) if p == place]
         for first in range(0, len(indices), batch):
             chosen = indices[first:first + batch]
-            run = _BatchRun(loaded, images[chosen], [starts[i] for i in chosen], config=config, indices=tuple(chosen),
-                            batch=batch, micro_batch=each, mesh=mesh, progress=progress)
+            run = _BatchRun(loaded, images[chosen], points[chosen], [starts[i] for i in chosen], config=config,
+                            indices=tuple(chosen), batch=batch, micro_batch=each, mesh=mesh, progress=progress)
             for i, embedding in zip(chosen, run.embeddings(stage, load_seconds / len(images)), strict=True):
                 results[i] = embedding
     return [results[i] for i in range(len(images))]
@@ -141,17 +147,29 @@ def _stack(portraits, resolution: int) -> np.ndarray:
     return np.stack(images) if images else np.zeros((0, resolution, resolution, 3), np.float32)
 
 
+def _in_crops(landmarks: Sequence[Array | None], camera: CameraConfig) -> np.ndarray:
+    """[B, 66, 2]: points in 0..1 of portraits as points in 0..1 of their face crops; NaN where there are none."""
+    found = np.full((len(landmarks), 66, 2), np.nan, np.float32)
+    for i, points in enumerate(landmarks):
+        if points is not None:
+            check_shape("landmarks", points, (66, 2))
+            found[i] = (np.asarray(points) - (camera.crop_x, camera.crop_y)) / camera.crop_size
+    return found
+
+
 class _BatchRun:
     """One batch through all stages, in parts of `micro_batch` portraits on all devices together.
 
     Rows beyond `indices` repeat the last portrait and are dropped at the end.
     """
 
-    def __init__(self, pack: Pack, images: np.ndarray, starts: list[Checkpoint | None], *, config: EmbedConfig,
-                 indices: tuple[int, ...], batch: int, micro_batch: int, mesh: Mesh | None, progress):
+    def __init__(self, pack: Pack, images: np.ndarray, landmarks: np.ndarray, starts: list[Checkpoint | None], *,
+                 config: EmbedConfig, indices: tuple[int, ...], batch: int, micro_batch: int, mesh: Mesh | None,
+                 progress):
         fill = -len(images) % micro_batch
         self.pack, self.config, self.indices, self.progress = pack, config, indices, progress
-        self.images = np.concatenate([images, np.repeat(images[-1:], fill, axis=0)])
+        self.images, self.landmarks = (np.concatenate([rows, np.repeat(rows[-1:], fill, axis=0)])
+                                       for rows in (images, landmarks))
         self.starts = starts + [starts[-1]] * fill
         self.batch, self.micro_batch = batch, micro_batch
         self.parts = [slice(i, i + micro_batch) for i in range(0, len(self.images), micro_batch)]
@@ -172,9 +190,7 @@ class _BatchRun:
         stages = self.config.stages
         self._tell("compile", first_stage, 0, None, lambda: [])
         began = time.perf_counter()
-        targets = jax.block_until_ready([energies.prepare_target(
-            self.pack, self.place(self.images[part]), precision=PRECISIONS[self.config.precision])
-            for part in self.parts])
+        targets = jax.block_until_ready([self._target(part) for part in self.parts])
         starts = [start for start in self.starts if start is not None]  # all of a batch, or none
         resumed = bool(starts)
         latent = None if resumed else self._start()
@@ -212,6 +228,15 @@ class _BatchRun:
             self._note_incidents(index, result.incidents)
             outcomes = [a if a != "finished" else b for a, b in zip(outcomes, result.outcomes)]
         return self._finish(latent, targets, outcomes, load_seconds)
+
+    def _target(self, part: slice) -> energies.Target:
+        target = energies.prepare_target(self.pack, self.place(self.images[part]),
+                                         precision=PRECISIONS[self.config.precision])
+        known = self.landmarks[part]
+        if target.landmarks is None or np.isnan(known).all():
+            return target
+        points = np.where(np.isnan(known), np.asarray(target.landmarks), known)
+        return dataclasses.replace(target, landmarks=self.place(points))
 
     def _start(self) -> np.ndarray:
         """The latent [B, L, D] that the first stage begins with."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from pie_jax.arrays import Absent
 from pie_jax.face3d.morphable import FaceParams
+from pie_jax.pack import own_psnr_db
 from pie_jax.portrait.embedding import Embedding
 
 _FAIR, _POOR = 4.0, 8.0  # dB below what the pack's own people reach
@@ -17,7 +18,7 @@ def match(manifest: Mapping, numbers: Mapping) -> dict | None:
     {"psnr_db", "own_psnr_db", "verdict": "good", "fair" or "poor"}; None where the pack records no figure of its own. A
     poor match is a picture outside of what the generator was trained on: its edits say little about the photo.
     """
-    own = manifest.get("training", {}).get("generator", {}).get("held_out", {}).get("psnr_db")
+    own = own_psnr_db(manifest)
     if own is None or numbers.get("psnr_db") is None:
         return None
     short = own - numbers["psnr_db"]

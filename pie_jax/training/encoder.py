@@ -35,7 +35,7 @@ from pie_jax.portrait.axes import principal_axes, random_codes
 from pie_jax.training.core import command, loop
 from pie_jax.training.data.augment import degrade
 from pie_jax.training.data.family_data import FamilyData
-from pie_jax.training.data.photo_folder import read_photos
+from pie_jax.training.data.photo_folder import holds_out, read_photos
 from pie_jax.training.supervised import clipped_adam
 
 if TYPE_CHECKING:
@@ -181,6 +181,8 @@ def train(arguments: argparse.Namespace) -> loop.RunResult:
     family = FamilyData.open(pathlib.Path(arguments.family)) if arguments.family else None
     photos = None
     if arguments.photos is not None:
+        if not (losses.pixels or losses.perceptual):
+            raise UsageError("--photos: expected --pixels or --perceptual above 0: nothing else judges a photo")
         photos = read_photos(arguments.photos, resolution=config.resolution, limit=20_000)
     others = (family is not None) + (photos is not None)
     painted = arguments.batch - others * (arguments.batch // 4)
@@ -206,6 +208,10 @@ def _run(arguments, configs: PackConfigs, losses: EncoderLossConfig, pack: Pack,
     from pie_jax.nn.encoder import Encoder
 
     config, quarter = configs.of(PART), arguments.batch // 4
+    held_out = None
+    if arguments.photos is not None and holds_out(arguments.photos):
+        held_out = read_photos(arguments.photos, resolution=configs.generator.resolution, limit=_HELD_OUT,
+                               held_out=True)
     key, init_key = jax.random.split(jax.random.key(arguments.seed))
     image = jnp.zeros((1, config.resolution, config.resolution, 3))
     weights = initialise(Encoder(config), init_key, image, image, jnp.zeros((1, config.num_layers, config.w_dim)))
@@ -226,15 +232,19 @@ def _run(arguments, configs: PackConfigs, losses: EncoderLossConfig, pack: Pack,
     return loop.run(arguments.run, loop.new_state(key, weights, OPTIMISER),
                     make_step(configs, losses, peak=arguments.rate, painted=painted), frozen=frozen,
                     steps=arguments.steps, minutes=arguments.minutes, restart=arguments.restart, batch_fn=batch,
-                    batch_size=arguments.batch, evaluate=evaluation(configs, losses, frozen, family), name=PART,
+                    batch_size=arguments.batch, name=PART,
+                    evaluate=evaluation(configs, losses, frozen, family, held_out),
                     description={"config": to_dict(config), "losses": to_dict(losses), "batch": arguments.batch,
                                  "seed": arguments.seed, "rate": arguments.rate, "family": family is not None,
                                  "photos": arguments.photos, "fine_tune": arguments.fine_tune})
 
 
 def evaluation(configs: PackConfigs, losses: EncoderLossConfig, frozen: dict[str, Weights],
-               family: FamilyData | None) -> Callable[[TrainState], dict[str, Any]]:
-    """state -> dB of what the code of the last round gives, of held-out codes and of held-out family portraits."""
+               family: FamilyData | None, photos: np.ndarray | None) -> Callable[[TrainState], dict[str, Any]]:
+    """state -> dB of what the code of the last round gives: of held-out codes, family portraits and photos.
+
+    photos: [N, R, R, 3] uint8 of the generator's resolution.
+    """
     def decibels(ema, frozen, portrait):
         w_plus = encode(configs, {**frozen, PART: ema}, portrait[None])
         return psnr(jnp.clip(synthesise(configs.generator, frozen["generator"], w_plus), 0, 1)[0], portrait)
@@ -258,6 +268,8 @@ def evaluation(configs: PackConfigs, losses: EncoderLossConfig, frozen: dict[str
             last = 2 * family.count()
             images = np.asarray(family.images[last - _HELD_OUT:last:4])
             found["family_db"] = float(of_portraits(state.ema, frozen, _at(images, configs.generator.resolution)))
+        if photos is not None:
+            found["photos_db"] = float(of_portraits(state.ema, frozen, _at(photos, configs.generator.resolution)))
         return found
 
     return evaluate

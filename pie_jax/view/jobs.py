@@ -109,7 +109,8 @@ class EmbeddingJob:
         with output_folder(self.out):
             assign_folders([photo], self.out, config=config, pack_hash=self.pack.hash, restart=False)
             if photo.plan != "finished":
-                embedding = embed_portraits(self.pack, square[None], config=config, progress=progress)[0]
+                embedding = embed_portraits(self.pack, square[None], config=config, progress=progress,
+                                            landmarks=[portrait.fitted.landmarks])[0]
                 embedding = dataclasses.replace(embedding, photo=portrait.fitted)
                 make_folder(photo)
                 settings = settings_hash(config, pack_hash=self.pack.hash, photo_sha256=photo.sha256,

@@ -18,7 +18,8 @@ from pie_jax.cli.signals import StopRequest
 from pie_jax.errors import EXIT_OK, PieError, ResourceError, UsageError
 from pie_jax.io import is_picture, load_photo, shown
 from pie_jax.pack import find_pack, load_pack
-from pie_jax.photo.fitted import LARGEST, fit_photo, frame_photo
+from pie_jax.photo.fitted import LARGEST, frame_photo
+from pie_jax.portrait.face_points import fit_face
 from pie_jax.view.gallery import FAST, Gallery
 from pie_jax.view.jobs import EmbeddingJob
 from pie_jax.view.pictures import rendered
@@ -119,7 +120,7 @@ def _fill(gallery: Gallery, arguments: argparse.Namespace, progress: Progress) -
                 image = load_photo(photo, notice=lambda text: progress.note(f"note: {text}"))
                 square, points = frame_photo(gallery.pack, image, where=shown(photo),
                                              tell=lambda text: progress.note(f"note: {text}"))
-                gallery.add(photo.name, photo_path=photo, fitted=fit_photo(gallery.pack, image, square, points))
+                gallery.add(photo.name, photo_path=photo, fitted=fit_face(gallery.pack, image, square, points))
             except PieError as error:
                 progress.warn(f"error: {error}")
                 if len(items) == 1 and len(pictures) == 1:

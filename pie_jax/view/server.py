@@ -25,8 +25,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from pie_jax.errors import PieError, UsageError
 from pie_jax.io import load_photo
 from pie_jax.photo.detect import Face, find_faces
-from pie_jax.photo.fitted import fit_photo, frame_photo
+from pie_jax.photo.fitted import frame_photo
 from pie_jax.portrait.calibration import calibration
+from pie_jax.portrait.face_points import fit_face
 from pie_jax.portrait.request import LARGEST_ANGLE, expression_names
 from pie_jax.view import pictures
 from pie_jax.view.edits import command_of, values_of
@@ -190,7 +191,7 @@ class Server:
                                          landmarks=upload.faces[face - 1].landmarks)
             portrait = self.gallery.add(upload.path.name, photo_path=upload.path, dropped=True,
                                         face=face,
-                                        fitted=fit_photo(self.gallery.pack, image, square, points))
+                                        fitted=fit_face(self.gallery.pack, image, square, points))
             return _row(portrait)
 
         return JSONResponse(await self.work(fit))

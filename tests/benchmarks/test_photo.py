@@ -18,12 +18,14 @@ def test_figures_are_medians_and_counts_of_rows():
     rows = [{"kind": "pair", "unedited_db": 20.0 + i, "gain_db": gain, "teeth": i < 2, "landmarks_px224": 1.0,
              "identity": 0.9, "identity_of_photos": 0.9} for i, gain in enumerate((3.0, 1.0, -2.0))]
     rows += [{"kind": "nobody", "accepted": i == 0} for i in range(4)]
-    rows += [{"kind": "studio", "found": True, "of": "yaw", "gain_db": 5.0, "over_generator_db": 1.0},
+    rows += [{"kind": "studio", "found": True, "of": "yaw", "gain_db": 5.0, "over_generator_db": 1.0,
+              "landmarks_by": "landmarks"},
              {"kind": "time", "fit_seconds": 0.25}]
     found = summarise(rows)
     assert (found["pairs"], found["pairs_gain_db"], found["pairs_better"], found["pairs_teeth_gain_db"]) == (3, 1, 2, 2)
     assert found["pairs_identity"] == 1 and found["false_accepts"] == 1 and found["fit_seconds"] == 0.25
     assert found["studio_gain_db"] == {"yaw": 5.0, "light": None, "jaw_open": None, "smile": None, "blink": None}
+    assert found["own_points"] == {"made people": 1.0}
     assert "detect_rate" not in found
 
 
@@ -57,5 +59,6 @@ def test_a_pair_is_measured(photo_pack, photo, fitted, tmp_path):
     regressing = load_pack("demo", parts=(*PARTS, "regressor"))
     guess, = (row for row in guesses(regressing, tmp_path, 1))
     assert guess["picture"] == f"x{pairs.NEUTRAL[:-4]}" and 0 < guess["guess_px224"] < 20
+    assert guess["landmarks_by"] == "face_mesh"
     row = edits(photo_pack, tmp_path / f"x{pairs.NEUTRAL}", lambda image: np.ones(4) / 2)
     assert row["outside_changed"] == 0 and row["there_and_back_db"] > 20 and row["identity_smile"] == 1

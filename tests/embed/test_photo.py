@@ -59,6 +59,7 @@ def test_a_photo_on_its_side_is_found_and_one_without_a_face_does_not_stop_it(em
     assert embedding.photo is not None and abs(abs(np.degrees(embedding.photo.square.angle)) - 90) < 5
     assert abs(np.degrees(embedding.photo.params.rotation[2])) < 10  # upright in its portrait
     report = json.loads(pathlib.Path("out/side/report.json").read_text())
+    assert report["photo"]["landmarks_by"] == "face_mesh"
     assert report["photo"]["fit_px224"] < 3 and pathlib.Path("out/side", report["photo"]["file"]).is_file()
     assert embed("side.png")[2].count("already done") == 1
 
@@ -109,6 +110,7 @@ def test_points_of_the_users_own(embed, photo):
     pathlib.Path("points.json").write_text(json.dumps({"me.png": points.tolist()}))
     assert embed("me.png", "other.png", "--landmarks", "points.json")[0] == 0
     moved, other = (Embedding.load(f"out/{name}").photo for name in ("me", "other"))
+    assert (moved.landmarks_by, other.landmarks_by) == ("user", "face_mesh")
     assert moved.square.x == pytest.approx(before.square.x + 6, abs=0.01) and other.square == before.square
     code, _, err = embed("me.png", "--landmarks", "gone.json")
     assert code == 3 and "gone.json: cannot be read" in err

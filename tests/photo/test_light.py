@@ -33,7 +33,7 @@ def lit_faces(photo_pack):
 def found(pack, params, crops):
     """Azimuth, elevation, intensity [2] and texture [2, 80] that are found where only the geometry is known."""
     unknown = FaceParams(**{**vars(params), "illumination": jnp.zeros((2, 27)), "texture": jnp.zeros((2, 80))})
-    illumination, texture = jax.jit(find_light, static_argnums=2)(
+    illumination, texture, _ = jax.jit(find_light, static_argnums=2)(
         pack.morphable, crops, crop_camera(pack.configs.camera), unknown)
     return [np.asarray(value) for value in light_direction(illumination)], np.asarray(texture)
 

@@ -1,0 +1,53 @@
+"""Whose 66 points a photo's face is fitted by: the face mesh's, or those of the pack's own network.
+
+A pack's network has learned the people that its generator paints, the face mesh has learned photographs: each is far
+off where the other is right, and both give points that a face can have. So the pack's own network is asked only where
+the encoder's first guess gives the face back, and the points whose fit shows its pixels better are taken.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from pie_jax import energy as energies
+from pie_jax.imaging import psnr
+from pie_jax.pack import Pack
+from pie_jax.photo.fitted import FittedPhoto, fit_photo
+from pie_jax.photo.squares import Square, SquareReader
+from pie_jax.portrait.initialisation import guessed_codes
+from pie_jax.portrait.synthesis import synthesise
+
+_UNKNOWN = 11.0  # dB below what the generator reaches on its own people: the first guess of another kind of picture
+
+
+def fit_face(pack: Pack, photo: Image.Image, square: Square, landmarks: np.ndarray, *,
+             known: bool = False) -> FittedPhoto:
+    """`fit_photo`, by the points of the pack's own network where they fit better.
+
+    known: the user gave the points [66, 2], px of the photo: no others are looked for.
+    """
+    if known:
+        return fit_photo(pack, photo, square, landmarks, by="user")
+    portrait = SquareReader(photo).read(square, pack.configs.generator.resolution, mirror=True)
+    return fit_photo(pack, photo, square, landmarks, own=own_points(pack, portrait))
+
+
+def own_points(pack: Pack, portrait: np.ndarray) -> np.ndarray | None:
+    """[66, 2] in 0..1 of a portrait [R, R, 3] in 0..1 at the generator's resolution, by the pack's own network.
+
+    None where the pack does not know the face, or has no encoder of its generator, no such network, or no record of
+    how near its generator comes to its own people.
+    """
+    own = pack.own_psnr_db
+    if own is None or not pack.has_encoder or any(part not in pack.weights for part in ("generator", "encoder",
+                                                                                       "landmarks")):
+        return None
+    portraits = np.asarray(portrait, np.float32)[None]  # the programs of the search that follows
+    guessed = jnp.clip(synthesise(pack, guessed_codes(pack, portraits)), 0.0, 1.0)
+    if float(psnr(guessed, portraits)[0]) < own - _UNKNOWN:
+        return None
+    camera, found = pack.configs.camera, energies.prepare_target(pack, portraits).landmarks
+    corner = np.array([camera.crop_x, camera.crop_y], np.float32)
+    return corner + np.float32(camera.crop_size) * np.asarray(found)[0]
