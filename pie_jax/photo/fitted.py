@@ -161,7 +161,7 @@ def fit_photo(pack: Pack, photo: Image.Image, square: Square, landmarks: np.ndar
                        residual_px=float(fit.residual_px[best]), landmarks_by=by)
 
 
-@kept(static_argnames="config")
+@kept(static_argnames="config", level=0)
 def _matte(weights: Weights, portrait: Array, *, config: GraphConfig) -> jax.Array:
     """portrait [R, R, 3] -> [M, M] 0..1: the person."""
     side = config.resolution
