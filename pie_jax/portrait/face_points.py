@@ -7,12 +7,11 @@ the encoder's first guess gives the face back, and the points whose fit shows it
 
 from __future__ import annotations
 
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
 from pie_jax import energy as energies
-from pie_jax.imaging import psnr
+from pie_jax.config import PRECISIONS
 from pie_jax.pack import Pack
 from pie_jax.photo.fitted import FittedPhoto, fit_photo
 from pie_jax.photo.squares import Square, SquareReader
@@ -45,9 +44,10 @@ def own_points(pack: Pack, portrait: np.ndarray) -> np.ndarray | None:
                                                                                        "landmarks")):
         return None
     portraits = np.asarray(portrait, np.float32)[None]  # the programs of the search that follows
-    guessed = jnp.clip(synthesise(pack, guessed_codes(pack, portraits)), 0.0, 1.0)
-    if float(psnr(guessed, portraits)[0]) < own - _UNKNOWN:
+    guessed = np.clip(np.asarray(synthesise(pack, guessed_codes(pack, portraits))), 0.0, 1.0)
+    if not -10.0 * np.log10(max(np.mean(np.square(guessed - portraits)), 1e-12)) >= own - _UNKNOWN:  # NaN: unknown
         return None
-    camera, found = pack.configs.camera, energies.prepare_target(pack, portraits).landmarks
+    camera = pack.configs.camera
+    found = energies.prepare_target(pack, portraits, precision=PRECISIONS["float32"]).landmarks  # as the search calls it
     corner = np.array([camera.crop_x, camera.crop_y], np.float32)
     return corner + np.float32(camera.crop_size) * np.asarray(found)[0]
