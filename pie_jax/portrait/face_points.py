@@ -48,6 +48,6 @@ def own_points(pack: Pack, portrait: np.ndarray) -> np.ndarray | None:
     if not -10.0 * np.log10(max(np.mean(np.square(guessed - portraits)), 1e-12)) >= own - _UNKNOWN:  # NaN: unknown
         return None
     camera = pack.configs.camera
-    found = energies.prepare_target(pack, portraits, precision=PRECISIONS["float32"]).landmarks  # as the search calls it
+    target = energies.prepare_target(pack, portraits, precision=PRECISIONS["float32"])  # as the search calls it
     corner = np.array([camera.crop_x, camera.crop_y], np.float32)
-    return corner + np.float32(camera.crop_size) * np.asarray(found)[0]
+    return corner + np.float32(camera.crop_size) * np.asarray(target.landmarks)[0]

@@ -49,7 +49,7 @@ def guessed_codes(pack: Pack, portraits: Array) -> jax.Array:
     return _guess({name: pack.weights[name] for name in ("generator", "encoder")}, portraits, configs=pack.configs)
 
 
-@kept(static_argnames="configs", level=0)
+@kept(static_argnames="configs")
 def _guess(weights: dict[str, Weights], portraits: Array, *, configs: PackConfigs) -> jax.Array:
     return encode(configs, weights, portraits)
 
