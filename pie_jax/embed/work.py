@@ -173,7 +173,7 @@ class Work:
             label = f"{settled + 1}/{len(self.photos)} {label}"
         self.progress.start(label)
         embed = partial(embed_portraits, pack, portraits, config=self.config, batch=self.batch, devices=self.devices,
-                        landmarks=[photo and photo.landmarks for photo in photographs],
+                        landmarks=[None if each is None else each.landmarks for each in photographs],
                         micro_batch=self.arguments.micro_batch, progress=self._progress)
         try:
             embeddings = embed(resume=starts)

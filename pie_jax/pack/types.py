@@ -103,11 +103,6 @@ class Pack:
         """`has_encoder` of the manifest; of a pack that no manifest describes, whether there is one."""
         return has_encoder(self.manifest) if self.manifest.get("parts") else "encoder" in self.weights
 
-    @property
-    def own_psnr_db(self) -> float | None:
-        """`own_psnr_db` of the manifest."""
-        return own_psnr_db(self.manifest)
-
     def require(self, *parts: str) -> None:
         """PackError naming the first of `parts` that the pack lacks."""
         for part in parts:

@@ -12,20 +12,21 @@ from PIL import Image
 
 from pie_jax import energy as energies
 from pie_jax.config import PRECISIONS
-from pie_jax.pack import Pack
+from pie_jax.pack import Pack, own_psnr_db
 from pie_jax.photo.fitted import FittedPhoto, fit_photo
 from pie_jax.photo.squares import Square, SquareReader
 from pie_jax.portrait.initialisation import guessed_codes
 from pie_jax.portrait.synthesis import synthesise
 
+_PARTS = ("generator", "encoder", "landmarks")
 _UNKNOWN = 11.0  # dB below what the generator reaches on its own people: the first guess of another kind of picture
 
 
 def fit_face(pack: Pack, photo: Image.Image, square: Square, landmarks: np.ndarray, *,
              known: bool = False) -> FittedPhoto:
-    """`fit_photo`, by the points of the pack's own network where they fit better.
+    """`fit_photo`, by the points of the pack's own network where they fit better; errors are those of `fit_photo`.
 
-    known: the user gave the points [66, 2], px of the photo: no others are looked for.
+    landmarks: the face's 66 points [66, 2], px of the RGB photo. known: the user gave them, no others are looked for.
     """
     if known:
         return fit_photo(pack, photo, square, landmarks, by="user")
@@ -39,9 +40,8 @@ def own_points(pack: Pack, portrait: np.ndarray) -> np.ndarray | None:
     None where the pack does not know the face, or has no encoder of its generator, no such network, or no record of
     how near its generator comes to its own people.
     """
-    own = pack.own_psnr_db
-    if own is None or not pack.has_encoder or any(part not in pack.weights for part in ("generator", "encoder",
-                                                                                       "landmarks")):
+    own = own_psnr_db(pack.manifest)
+    if own is None or not pack.has_encoder or any(part not in pack.weights for part in _PARTS):
         return None
     portraits = np.asarray(portrait, np.float32)[None]  # the programs of the search that follows
     guessed = np.clip(np.asarray(synthesise(pack, guessed_codes(pack, portraits))), 0.0, 1.0)

@@ -8,7 +8,8 @@ import pytest
 import toy
 from PIL import Image
 
-from pie_jax.config import EncoderConfig
+from pie_jax import embed_portraits
+from pie_jax.config import EmbedConfig, EncoderConfig, EnergyConfig, StageConfig
 from pie_jax.nn.encoder import Encoder
 from pie_jax.nn.layers import initialise
 from pie_jax.pack import Manifest
@@ -48,6 +49,20 @@ def test_a_pack_s_own_network_is_asked_about_faces_that_its_generator_knows(pack
     assert own_points(pack, portrait) is None  # nobody measured how near it comes
     less = dataclasses.replace(pack, weights={part: pack.weights[part] for part in ("generator", "encoder")})
     assert own_points(known_by(less, 5.0), portrait) is None
+
+
+def test_known_landmarks_take_the_place_of_those_that_the_pack_finds(pack):
+    portraits = np.asarray(toy.portraits(jax.random.key(1), 3, pack=pack))
+    energy = EnergyConfig(terms=("synthesis",), render_resolution=16)
+    config = EmbedConfig(energy=energy, stages=(StageConfig(steps=0),))
+    camera, known = pack.configs.camera, np.random.default_rng(0).uniform(0.3, 0.7, (66, 2))
+    plain = embed_portraits(pack, portraits, config=config, batch=2)
+    found = embed_portraits(pack, portraits, config=config, batch=2, landmarks=[known, None, None])
+    in_crop = (known - (camera.crop_x, camera.crop_y)) / camera.crop_size
+    np.testing.assert_allclose(found[0].portrait_landmarks, in_crop, atol=1e-6)
+    np.testing.assert_array_equal(found[1].portrait_landmarks, plain[1].portrait_landmarks)
+    with pytest.raises(ValueError, match="landmarks: expected 3 entries, got 1"):
+        embed_portraits(pack, portraits, config=config, landmarks=[known])
 
 
 def test_the_points_whose_fit_shows_the_face_better_are_taken(photo_pack, fitted, monkeypatch):

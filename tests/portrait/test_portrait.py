@@ -83,16 +83,6 @@ def test_neighbours_and_padding_do_not_matter(pack, portraits, embeddings):
     np.testing.assert_allclose(other[1].w_plus, embeddings[2].w_plus, atol=1e-4)
 
 
-def test_known_landmarks_take_the_place_of_those_that_the_pack_finds(pack, portraits, embeddings):
-    camera, known = pack.configs.camera, np.random.default_rng(0).uniform(0.3, 0.7, (66, 2))
-    found = embed_portraits(pack, portraits, config=CONFIG, batch=2, landmarks=[known, None, None])
-    in_crop = (known - (camera.crop_x, camera.crop_y)) / camera.crop_size
-    np.testing.assert_allclose(found[0].portrait_landmarks, in_crop, atol=1e-6)
-    np.testing.assert_array_equal(found[1].portrait_landmarks, embeddings[1].portrait_landmarks)
-    with pytest.raises(ValueError, match="landmarks: expected 3 entries, got 1"):
-        embed_portraits(pack, portraits, config=CONFIG, landmarks=[known])
-
-
 def test_nothing_is_compiled_twice(pack, portraits, embeddings):
     from pie_jax.optimise import step
 
