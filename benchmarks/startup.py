@@ -8,8 +8,8 @@ process, medians over the runs, and where they went, summed over the process's t
 
     import_s     the interpreter, JAX and the command's modules
     trace_s      to jaxpr and StableHLO
-    compile_s    XLA, or reading its results from the cache
-    programs     compiled or read
+    compile_s    XLA, or reading its results from JAX's cache
+    programs     compiled or read there; those that `pie_jax.programs` keeps and finds by name are in none of these
 
 `--beside` measures another checkout in turns with this one.
 """

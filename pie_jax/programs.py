@@ -1,13 +1,12 @@
-"""Compiled functions whose programs outlive the process: traced once for each version of the code.
+"""Compiled functions whose programs outlive the process: made once for each machine.
 
-JAX's compilation cache keeps what XLA makes of a program. What Python does to get that far, tracing and lowering, is
-most of a command's start, and is kept here: as JAX's own portable form (`jax.export`), beside that cache. A command
+JAX's compilation cache finds a program by what tracing and lowering make of a function. Here that is done once for each
+version of the code: later processes find the program by the function's name and the types of its arguments. A command
 that knows what it will need has programs read or made in threads, beside what it does first.
 """
 
 from __future__ import annotations
 
-import ast
 import atexit
 import concurrent.futures
 import contextlib
@@ -18,51 +17,46 @@ import importlib.metadata
 import json
 import os
 import pathlib
+import pickle
+import secrets
 import threading
 import weakref
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
-import jax.export
 import numpy as np
 from jax.core import Tracer
+from jax.experimental import serialize_executable
 
 from pie_jax.errors import PieError
 from pie_jax.io import read_json, replace_file, write_json
-from pie_jax.runtime import Backend, backend, cache_folder, keeps_programs, made_for, threads
+from pie_jax.runtime import (
+    Backend,
+    backend,
+    cache_folder,
+    compile_target,
+    default_device,
+    keeps_programs,
+    made_for,
+    threads,
+)
 
-_Class = TypeVar("_Class", bound=type)
 _DIGEST = 32  # bytes of SHA-256 before the data in a file
-_LENGTH = 8  # bytes of a program's length before it
-_PLATFORMS = {"gpu": "cuda"}
+_CODE = 64  # characters of the name of a program's file
 _MOST = 64  # programs of one function
 _LEVEL = "xla_backend_optimization_level"
 _OLDER_EMITTERS = {"xla_cpu_use_fusion_emitters": False}  # of XLA:CPU: programs as quick, made in less time
 
 
-def keepable(cls: _Class) -> _Class:
-    """Make a dataclass a pytree that a `kept` function may return. Its static fields hold literals."""
-    jax.tree_util.register_dataclass(cls)
-    jax.export.register_pytree_node_serialization(
-        cls, serialized_name=f"{cls.__module__}.{cls.__qualname__}", serialize_auxdata=lambda aux: repr(aux).encode(),
-        deserialize_auxdata=lambda data: ast.literal_eval(data.decode()))
-    return cls
-
-
-def keepable_tuple(cls: _Class) -> _Class:
-    """Let a `kept` function return a NamedTuple of another library."""
-    jax.export.register_namedtuple_serialization(cls, serialized_name=f"{cls.__module__}.{cls.__qualname__}")
-    return cls
-
-
 def kept(*, static_argnames: str | Sequence[str] = (), donate_argnames: str | Sequence[str] = (),
          level: int = 1) -> Callable[[Callable], Kept]:
-    """`jax.jit` whose traced programs are kept for later processes, where `runtime.configure` keeps programs at all.
+    """`jax.jit` whose compiled programs are kept for later processes, where `runtime.configure` keeps programs at all.
 
     Arrays are given by position, static arguments by name: their `repr`, and that of the arrays' trees, tells all that
-    the program depends on. What the function returns are arrays in dictionaries, lists, tuples and `keepable` classes.
-    Arrays on several devices are left to `jax.jit`.
+    the program depends on. What the function returns are arrays in trees of classes that a module defines. Arrays on
+    several devices are left to `jax.jit`.
 
     donate_argnames: arrays that a caller does not use again; a kept program leaves them alone, `jax.jit` does not.
     level: of LLVM's optimisation where it is compiled for a CPU. 3: for what runs hundreds of times. 0: for what a
@@ -123,12 +117,13 @@ class Kept:
         self._jitted.clear_cache()  # pyright: ignore
 
     def _made(self, told: str, tree: Any, statics: Mapping, types: tuple, chosen: Backend) -> Callable:
-        """The program, called with flat arrays: from its file, or traced and written there."""
+        """The program, called with flat arrays: from its file, or compiled and written there."""
         settings = jax.config.jax_default_matmul_precision, jax.config.jax_enable_x64  # pyright: ignore
-        facts = (self._function.__module__, self._function.__qualname__, _version(), told, threads(), settings)
+        facts = (self._function.__module__, self._function.__qualname__, _version(), told, threads(), settings,
+                 self._level, compile_target())
         if " at 0x" in (text := repr(facts)):  # it does not tell what is there
             return lambda *leaves: self._jitted(*tree.unflatten(leaves), **statics)
-        name = f"{hashlib.sha256(text.encode()).hexdigest()}.{self._level}"
+        name = hashlib.sha256(text.encode()).hexdigest()
         _used.append(name)
         if (noted := _noted.get()) is not None:
             noted.append(name)
@@ -147,16 +142,18 @@ class Kept:
             results.append(result)
             return outputs
 
-        flat.__name__ = self._function.__name__
-        try:
-            with made_for(chosen):
-                platform = _PLATFORMS.get(chosen.platform, chosen.platform)
-                exported = jax.export.export(jax.jit(flat), platforms=[platform])(
-                    *(jax.ShapeDtypeStruct(*each) for each in types))
-                _write(folder / name, _joined(exported, results[0], platform))
-        except ImportError:  # it is written with flatbuffers
-            return lambda *leaves: self._jitted(*tree.unflatten(leaves), **statics)
-        return _made_ready(exported, lambda: results[0], self._level)
+        # JAX's cache finds no such name, and must not: a program that it has read cannot be written again.
+        flat.__name__ = f"{self._function.__name__}_{secrets.token_hex(4)}"
+        with made_for(chosen):
+            lowered = jax.jit(flat).lower(*(jax.ShapeDtypeStruct(*each) for each in types))
+            facts = lowered.as_text().replace(flat.__name__, ""), self._level, threads(), _compiler(), compile_target()
+            code = hashlib.sha256(repr(facts).encode()).hexdigest()
+            program = _ready(folder / f"{code}.code")
+            if program is None:
+                program = compiled(lowered, level=self._level)
+                _write_code(folder / f"{code}.code", program)
+            _write(folder / name, code.encode() + pickle.dumps(results[0]))
+        return lambda *leaves: results[0].unflatten(program(*leaves))
 
 
 def compiled(lowered: jax.stages.Lowered, *, level: int) -> jax.stages.Compiled:
@@ -299,43 +296,56 @@ def _note_used(note: pathlib.Path, known: list[str]) -> None:
             write_json(note, {"version": _version(), "programs": list(dict.fromkeys(used))})
 
 
-def _joined(exported: jax.export.Exported, result: Any, platform: str) -> bytes:
-    """A program whose outputs are flat, and the tree that they make: one after the other, for `_loaded`.
-
-    Apart, because the program can be read before the classes in the tree are imported.
-    """
-    program = bytes(exported.serialize())
-    shaped = jax.export.export(jax.jit(lambda *leaves: result.unflatten(leaves)), platforms=[platform])(
-        *(jax.ShapeDtypeStruct(each.shape, each.dtype) for each in exported.out_avals))
-    return len(program).to_bytes(_LENGTH, "little") + program + bytes(shaped.serialize())
-
-
 def _loaded(path: pathlib.Path) -> Callable | None:
-    """A kept program ready to run, its level in its file's name; None where it is not there."""
-    data, level = _read(path), path.suffix[1:]
-    if data is None or not level.isdigit():  # an older version's name has none
+    """A kept program, called with flat arrays; None where it is not there.
+
+    path: of a file that names the program's own, and holds the tree that its outputs make. The tree is read when it is
+      first needed: by then the classes in it are imported.
+    """
+    data = _read(path)
+    if data is None:
         return None
-    end = _LENGTH + int.from_bytes(data[:_LENGTH], "little")
-    return _made_ready(jax.export.deserialize(bytearray(data[_LENGTH:end])),
-                       lambda: jax.export.deserialize(bytearray(data[end:])).out_tree, int(level))
+    program = _ready(path.with_name(f"{data[:_CODE].decode(errors='replace')}.code"))
+    tree = functools.cache(lambda: pickle.loads(data[_CODE:]))
+    return None if program is None else lambda *leaves: tree().unflatten(program(*leaves))
 
 
-def _made_ready(exported: jax.export.Exported, result: Callable[[], Any], level: int) -> Callable:
-    """`exported` compiled; it is called with flat arrays and returns the tree that `result` is asked for at first."""
-    args, _ = jax.tree.unflatten(exported.in_tree, exported.in_avals)
+def _ready(path: pathlib.Path) -> jax.stages.Compiled | None:
+    """What `_write_code` wrote, ready to run; None where it is not there or is no program."""
+    data = _read(path)
+    if data is None:
+        return None
+    device = default_device()
+    try:
+        code, *trees = pickle.loads(zlib.decompress(data))
+        if b"lapack_" in code:
+            _find_lapack()
+        return serialize_executable.deserialize_and_load(code, *trees, backend=device.client,
+                                                         execution_devices=[device])
+    except Exception:  # of many kinds; it is made anew
+        return None
 
-    def call(*leaves):
-        return exported.call(*leaves)
 
-    call.__name__ = exported.fun_name
-    program, tree = compiled(jax.jit(call).lower(*args), level=level), functools.cache(result)
-    return lambda *leaves: tree().unflatten(program(*leaves))
+def _write_code(path: pathlib.Path, program: jax.stages.Compiled) -> None:
+    """Keep a compiled program of flat arguments and outputs; a device's programs may have no form that can be."""
+    try:
+        code, *trees = serialize_executable.serialize(program)
+    except Exception:  # of many kinds
+        return
+    if b"pu_callback" not in code:  # that calls this process's Python, by address
+        _write(path, zlib.compress(pickle.dumps((code, *trees)), 1))
+
+
+@functools.cache
+def _find_lapack() -> None:
+    """Let programs of XLA:CPU call LAPACK: JAX finds it where it lowers the first function that needs it."""
+    jax.jit(jax.lax.linalg.cholesky).lower(np.zeros((1, 1), np.float32))
 
 
 def _folder() -> pathlib.Path | None:
-    """Where traced programs are kept; None where none are."""
+    """Where programs are kept; None where none are."""
     cache = cache_folder()
-    return None if cache is None or not keeps_programs() else cache / "traced"
+    return None if cache is None or not keeps_programs() else cache / "programs"
 
 
 def _path(name: str, key: object) -> pathlib.Path | None:
@@ -364,8 +374,13 @@ def _write(path: pathlib.Path, data: bytes) -> None:
 @functools.cache
 def _version() -> str:
     """A hash of this package's code and of JAX's version."""
-    code = hashlib.sha256(f"{jax.__version__} {importlib.metadata.version('jaxlib')}".encode())
+    code = hashlib.sha256(_compiler().encode())
     root = pathlib.Path(__file__).parent
     for path in sorted(root.rglob("*.py")):
         code.update(str(path.relative_to(root)).encode() + path.read_bytes())
     return code.hexdigest()
+
+
+@functools.cache
+def _compiler() -> str:
+    return f"{jax.__version__} {importlib.metadata.version('jaxlib')}"

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+from jaxlib.xla_client import get_topology_for_devices
 
 from pie_jax.arrays import Device
 from pie_jax.bounds import Bounds, committed_bounds
@@ -48,10 +49,15 @@ def backend() -> Backend:
     """The backend of the device that `configure` chose, or the one of an enclosing `made_for`."""
     if _FORCED.value is not None:
         return _FORCED.value
-    chosen = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
-    platform = chosen if isinstance(chosen, str) else (chosen or jax.devices()[0]).platform
+    platform = str(default_device().platform)
     return Backend(platform={"cuda": "gpu", "rocm": "gpu"}.get(platform, platform),
                    bounds=_chosen_bounds[0] if _chosen_bounds else _default_bounds())
+
+
+def default_device() -> Device:
+    """The device that programs run on: the one that `configure` chose, or JAX's own choice."""
+    chosen = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
+    return jax.devices(chosen)[0] if chosen is None or isinstance(chosen, str) else chosen
 
 
 def choose_bounds(bounds: Bounds) -> None:
@@ -149,6 +155,16 @@ def configure(*, cache: bool = True, precision: str = "default", device: str | N
     return chosen
 
 
+def compile_target() -> tuple[str, ...]:
+    """What decides how a program is compiled here, beside the program: devices, processor, and the user's flags."""
+    device = default_device()
+    try:  # as JAX's compilation cache has it; of a CPU this holds which instructions it knows
+        machine = str(get_topology_for_devices([device]).fingerprint())
+    except jax.errors.JaxRuntimeError:  # some devices tell nothing
+        machine = f"{device.device_kind} {device.client.platform_version}"
+    return machine, str(device.id), *(os.environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS"))
+
+
 def threads() -> int:
     """How many XLA:CPU works with: the processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -169,7 +185,7 @@ def local_devices(*, count: int | None = None) -> list[Device]:
     None: every accelerator, but one CPU device: several on one machine share its cores.
     Errors: ResourceError (fewer are here).
     """
-    chosen = jax.config.jax_default_device or jax.devices()[0]  # pyright: ignore[reportAttributeAccessIssue]
+    chosen = default_device()
     there = jax.local_devices(backend=chosen.platform)
     if count is None:
         count = 1 if chosen.platform == "cpu" else len(there)

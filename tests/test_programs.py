@@ -1,19 +1,25 @@
-"""Traced programs outlive the process: made once, read again, and made anew where the file or the code is another."""
+"""Compiled programs outlive the process: made once, read again, and made anew where the file or the code is another."""
 
+import ast
 import concurrent.futures
 import contextvars
 import dataclasses
+import pickle
+import subprocess
+import sys
+import zlib
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from pie_jax import programs
+from pie_jax import programs, runtime
 
 
-@programs.keepable
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Pair:
     first: jax.Array
@@ -27,7 +33,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(programs, "_used", [])
     monkeypatch.setattr(programs, "_begun", [])
     monkeypatch.setattr(programs, "_ahead", {})
-    return tmp_path / "traced"
+    return tmp_path / "programs"
 
 
 def made():
@@ -52,12 +58,12 @@ def result(function, **statics):
 def test_a_program_is_traced_once_for_all_processes(folder):
     first, traced = made()
     assert result(first, by=2.0) == ([2.0, 3.0, 4.0], ("a", "b"), 3.0) == result(first, by=2.0)
-    assert traced == [2.0] and len(list(folder.iterdir())) == 1
+    assert traced == [2.0] and len(list(folder.iterdir())) == 2
     again, traced = made()
     assert result(again, by=2.0) == ([2.0, 3.0, 4.0], ("a", "b"), 3.0) and traced == []
     assert result(again, by=3.0)[0] == [3.0, 4.0, 5.0] and traced == [3.0]  # other static arguments, another program
     np.testing.assert_allclose(again(Pair(np.ones(2, np.float32)), {"x": np.zeros(2, np.float32)}, by=2.0)[0].first, 2)
-    assert len(list(folder.iterdir())) == 3
+    assert len(list(folder.iterdir())) == 6
 
 
 def test_what_follows_from_the_code_is_kept_once(folder):
@@ -85,29 +91,48 @@ def test_a_process_that_lives_long_lets_programs_go(folder, monkeypatch):
     assert function._cache_size() == 0 and result(function, by=3.0)[0] == [3.0, 4.0, 5.0]
 
 
-def test_a_damaged_file_is_made_again(folder):
+@pytest.mark.parametrize("kind", ["name", "code"])
+def test_a_damaged_file_is_made_again(folder, kind):
     result(made()[0], by=2.0)
-    (path,) = folder.iterdir()
+    (path,) = (path for path in folder.iterdir() if (path.suffix == ".code") == (kind == "code"))
     for damage in (b"", path.read_bytes()[:-7], b"x" * 400):
         path.write_bytes(damage)
-        function, traced = made()
-        assert result(function, by=2.0)[2] == 3.0 and traced == [2.0]
+        for expected in ([2.0], []):
+            function, traced = made()
+            assert result(function, by=2.0) == ([2.0, 3.0, 4.0], ("a", "b"), 3.0) and traced == expected
 
 
-def test_a_file_of_an_older_version_is_not_read_ahead(folder):
+def code_of(folder):
+    (path,) = folder.glob("*.code")
+    return path
+
+
+def test_what_is_no_program_is_made_again(folder):
     result(made()[0], by=2.0)
-    (path,) = folder.iterdir()
-    assert path.suffix == ".1" and programs._loaded(path) is not None
-    for name in (path.stem, f"{path.stem}.once"):
-        assert programs._loaded(path.rename(path.with_name(name))) is None
-        path.with_name(name).rename(path)
+    for data in (b"no program", zlib.compress(b"no pickle"), zlib.compress(pickle.dumps((b"code", None, None)))):
+        programs._write(code_of(folder), data)
+        for _ in range(2):  # the second time it is read
+            assert result(made()[0], by=2.0) == ([2.0, 3.0, 4.0], ("a", "b"), 3.0)
+        assert programs._read(code_of(folder)) != data
 
 
-def test_other_code_makes_other_programs(folder, monkeypatch):
+def test_a_program_that_was_read_is_not_written_again(folder):
+    """XLA's programs lose their code on that way: JAX's compilation cache finds none of them."""
+    for _ in range(2):
+        result(made()[0], by=2.0)
+        for path in folder.iterdir():
+            path.unlink()
+    result(made()[0], by=2.0)
+    function, traced = made()
+    assert result(function, by=2.0) == ([2.0, 3.0, 4.0], ("a", "b"), 3.0) and traced == []
+
+
+def test_other_code_that_lowers_to_the_same_is_compiled_once(folder, monkeypatch):
     result(made()[0], by=2.0)
     monkeypatch.setattr(programs, "_version", lambda: "another")
+    monkeypatch.setattr(programs, "compiled", lambda lowered, *, level: pytest.fail("compiled again"))
     function, traced = made()
-    assert result(function, by=2.0)[2] == 3.0 and traced == [2.0] and len(list(folder.iterdir())) == 2
+    assert result(function, by=2.0)[2] == 3.0 and traced == [2.0] and len(list(folder.iterdir())) == 3
 
 
 def test_where_nothing_is_kept_it_is_jit(folder, monkeypatch):
@@ -122,13 +147,85 @@ def test_a_folder_that_cannot_be_written_only_costs_the_next_trace(folder):
     assert result(function, by=2.0)[2] == 3.0 and traced == [2.0]
 
 
-def test_without_what_jax_writes_programs_with_it_is_jit(folder, monkeypatch):
-    def absent(*args, **knobs):
-        raise ImportError("Please install 'flatbuffers'")
-
-    monkeypatch.setattr(programs.jax.export, "export", absent)
+@pytest.mark.parametrize("name,value", [("XLA_FLAGS", "--xla_cpu_enable_fast_math=true"),
+                                        ("LIBTPU_INIT_ARGS", "--x")])
+def test_other_flags_make_other_programs(folder, monkeypatch, name, value):
+    result(made()[0], by=2.0)
+    monkeypatch.setenv(name, value)
     function, traced = made()
-    assert result(function, by=2.0) == result(function, by=2.0) and traced == [2.0] and not folder.exists()
+    assert result(function, by=2.0)[2] == 3.0 and traced == [2.0] and len(list(folder.glob("*.code"))) == 2
+
+
+def test_another_machine_makes_other_programs(folder, monkeypatch):
+    class Topology:
+        def fingerprint(self):
+            return 1
+
+    result(made()[0], by=2.0)
+    monkeypatch.setattr(runtime, "get_topology_for_devices", lambda devices: Topology())
+    function, traced = made()
+    assert result(function, by=2.0)[2] == 3.0 and traced == [2.0] and len(list(folder.glob("*.code"))) == 2
+
+
+def test_a_device_that_tells_nothing_of_itself_is_known_by_its_kind(monkeypatch):
+    def silent(devices):
+        raise jax.errors.JaxRuntimeError("UNIMPLEMENTED")
+
+    monkeypatch.setattr(runtime, "get_topology_for_devices", silent)
+    assert runtime.compile_target()[0].startswith("cpu ")
+
+
+def test_a_program_that_cannot_be_written_is_compiled_for_this_process(folder, monkeypatch):
+    def refused(compiled):
+        raise ValueError("Compilation does not support serialization")
+
+    monkeypatch.setattr(programs.serialize_executable, "serialize", refused)
+    function, traced = made()
+    assert result(function, by=2.0) == result(function, by=2.0) and traced == [2.0]
+    assert not list(folder.glob("*.code"))
+
+
+def test_a_program_that_calls_python_is_not_kept(folder):
+    told = []
+
+    @programs.kept()
+    def telling(x):
+        jax.debug.callback(lambda value: told.append(float(value)), x)
+        return x + 1.0
+
+    assert float(telling(np.float32(2.0))) == 3.0
+    jax.effects_barrier()
+    assert told == [2.0] and not list(folder.glob("*.code"))
+
+
+def test_a_process_that_lowers_nothing_finds_lapack(folder):
+    """JAX tells XLA where LAPACK is when it lowers a function that needs it; a kept program is not lowered."""
+    code = f"""
+import pathlib, sys
+import jax, numpy as np
+from pie_jax import programs
+programs.cache_folder = lambda: pathlib.Path({str(folder.parent)!r})
+programs.keeps_programs = lambda: True
+a = np.diag(np.arange(1.0, 4.0)).astype(np.float32)
+print(np.asarray(programs.kept()(jax.numpy.linalg.inv)(a)).diagonal().tolist())
+"""
+    for _ in range(2):
+        told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert told.returncode == 0, told.stderr
+        np.testing.assert_allclose(ast.literal_eval(told.stdout), [1.0, 0.5, 1.0 / 3.0], rtol=1e-6)
+    assert code_of(folder)
+
+
+def test_typed_keys_and_optimiser_states_are_kept(folder):
+    def stepped(keys, state):
+        return jax.vmap(lambda key: jax.random.split(key)[0])(keys), state._replace(count=state.count + 1)
+
+    keys, state = jax.random.split(jax.random.key(0), 2), optax.scale_by_adam().init(np.zeros(2, np.float32))
+    expected = programs.kept()(stepped)(keys, state)
+    found = programs.kept()(stepped)(keys, state)
+    assert isinstance(found[1], optax.ScaleByAdamState) and int(found[1].count) == 1
+    assert found[0].dtype == keys.dtype and code_of(folder)
+    assert (jax.random.key_data(found[0]) == jax.random.key_data(expected[0])).all()
 
 
 def test_inside_another_program_it_is_part_of_that(folder):
@@ -192,12 +289,10 @@ def test_a_level_of_the_users_own_is_for_all(monkeypatch, flags, named):
 
 def test_a_program_can_be_read_before_the_classes_that_it_returns_are_imported(folder):
     assert result(made()[0], by=2.0)[1] == ("a", "b")
-    (path,) = folder.iterdir()
-    data = programs._read(path)
-    end = programs._LENGTH + int.from_bytes(data[:programs._LENGTH], "little")
-    program, shaped = (jax.export.deserialize(bytearray(part)) for part in (data[programs._LENGTH:end], data[end:]))
-    assert program.out_tree == jax.tree.structure([0, 0])
-    assert isinstance(jax.tree.unflatten(shaped.out_tree, [1, 2])[0], Pair)
+    code, *trees = pickle.loads(zlib.decompress(programs._read(code_of(folder))))
+    assert trees[-1] == jax.tree.structure([0, 0]) and b"Pair" not in pickle.dumps(trees)
+    (path,) = (path for path in folder.iterdir() if path.suffix != ".code")
+    assert isinstance(pickle.loads(programs._read(path)[programs._CODE:]).unflatten([1, 2])[0], Pair)
 
 
 def test_a_note_of_other_code_is_not_read(folder, monkeypatch):

@@ -49,8 +49,8 @@ def read_tflite(data: memoryview, limits: Limits) -> dict[str, Any]:
     try:
         import flatbuffers  # noqa: F401
     except ImportError:
-        raise UnsafeFileError("a TensorFlow Lite file, which needs flatbuffers: pip install flatbuffers") \
-            from None
+        raise UnsafeFileError("a TensorFlow Lite file, which needs flatbuffers: "
+                              "pip install 'pie_jax[convert]'") from None
     buffer = bytes(data)
     model = _Table(buffer, struct.unpack_from("<I", buffer)[0], limits)
     graphs = model.tables(2)

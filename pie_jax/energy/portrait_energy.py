@@ -30,10 +30,10 @@ from pie_jax.pack.inference import (
 )
 from pie_jax.pack.parts import needs_of
 from pie_jax.pack.sampling import draw
-from pie_jax.programs import keepable, kept
+from pie_jax.programs import kept
 
 
-@keepable
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Target:
     """What never changes of B portraits while they are embedded; absent parts of a pack leave None."""

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from pie_jax.arrays import Array, check_shape
-from pie_jax.programs import keepable
 
 IDENTITY, TEXTURE, EXPRESSION, ILLUMINATION, PARAMETERS = 80, 80, 64, 27, 257
 SIZES = {"rotation": 3, "translation": 3, "identity": IDENTITY, "texture": TEXTURE, "expression": EXPRESSION,
@@ -31,7 +30,7 @@ for _name in VECTOR_ORDER:
     _start += SIZES[_name]
 
 
-@keepable
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FaceParams:
     """What one face in one portrait is made of; leading dimensions are free and common to all fields."""
@@ -83,7 +82,7 @@ def with_control(params: FaceParams, other: FaceParams, control: str) -> FacePar
     return dataclasses.replace(params, **{field: getattr(other, field)})
 
 
-@keepable
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MorphableModel:
     """Mean and bases of shape and colour over one mesh. Arrays are float32 weights, never closed over."""

@@ -12,13 +12,9 @@ import optax
 
 from pie_jax.arrays import Array, check_shape
 from pie_jax.config import StageConfig
-from pie_jax.programs import keepable, keepable_tuple
-
-for _state in (optax.ScaleByAdamState, optax.ScaleByAdaDeltaState):
-    keepable_tuple(_state)
 
 
-@keepable
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class State:
     """Where B portraits are in one stage. Every array leads with B."""

@@ -23,7 +23,7 @@ from pie_jax.photo.maps import centres, is_grey, pack_image, sample, unpacked, w
 from pie_jax.photo.motion import Motion, SourceFace, find_motion, source_face_of
 from pie_jax.photo.mouth import Painting, paint_mouth
 from pie_jax.photo.windows import narrowest, odd, widest
-from pie_jax.programs import keepable, kept
+from pie_jax.programs import kept
 
 GRID = 512  # px a side: no map is finer
 LIGHT_STEP = 2e-3  # a factor of light nearer to 1 changes nothing
@@ -34,7 +34,7 @@ _FRAME = 8 / 512  # portraits: so far beyond the photo's border an edit fades ou
 _STILL = (0.15 / 512, 0.6 / 512)  # portraits: less is no motion, more is one
 
 
-@keepable
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PreparedPhoto:
     """A photo ready for edits: all that does not depend on them. Maps have R px, the portrait S; light is linear."""
@@ -48,7 +48,7 @@ class PreparedPhoto:
     border: Array  # [R, R] px of the map: to the photo's border
 
 
-@keepable
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Correction:
     """What the generator's edit adds to the moved and relit photo (see `photo.correction`)."""
@@ -57,7 +57,7 @@ class Correction:
     share: Array  # [R, R] 0..1: how far the generator is trusted there
 
 
-@keepable
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layers:
     """What an edit does to a portrait."""

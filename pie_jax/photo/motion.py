@@ -27,7 +27,6 @@ from pie_jax.photo.holes import Holes
 from pie_jax.photo.maps import centres, nearest, once, sample, smooth_field
 from pie_jax.photo.surroundings import COARSER, carried_on, framed
 from pie_jax.photo.windows import narrowest, odd, widest, window_mean, within
-from pie_jax.programs import keepable
 
 HIDDEN = 0.02  # of the depth: a point farther behind what is drawn is not seen
 _GRAZING = 0.15  # cosine between the skin's normal and the line of sight: with less the photo does not show it
@@ -58,7 +57,7 @@ _LIDS = (0.09, 0.05)  # portraits: half the width and height about the middle of
 _WINDOW = 0.25  # portraits: the side of the window around an eye in which its pixels are looked at
 
 
-@keepable
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SourceFace:
     """A photo's own face on a map of R px: what its motions start from, found once (see `source_face_of`).
@@ -78,7 +77,7 @@ class SourceFace:
     gap: Array  # [] between the lips, in widths of the mouth
 
 
-@keepable
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Motion:
     """For each pixel of the edited portrait, on a map of R px."""

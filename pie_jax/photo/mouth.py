@@ -16,7 +16,6 @@ from pie_jax.photo.maps import sample, sample_packed, without_colour
 from pie_jax.photo.motion import Motion
 from pie_jax.photo.squares import Square
 from pie_jax.photo.windows import widest, window_mean
-from pie_jax.programs import keepable
 
 CORNERS = (61, 291)  # of the 478 points, in the image from left to right
 INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
@@ -54,7 +53,7 @@ def frame_axes(corners: Array, config: MouthConfig) -> tuple[jax.Array, jax.Arra
     return middle - config.width / 2 * axes[0] - config.height / 2 * axes[1], axes
 
 
-@keepable
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Painting:
     """The painted inside of a moved mouth, in its frame."""

@@ -196,7 +196,7 @@ def test_bounds_are_part_of_a_kept_programs_key(tmp_path, monkeypatch):
     for bounds, expected in ((NONE, 1.0), (EVERYWHERE, 2.0), (NONE, 1.0)):
         with runtime.made_for(runtime.Backend(platform="cpu", bounds=bounds)):
             assert float(function(np.float32(0.0))) == expected
-    assert len(list((tmp_path / "traced").iterdir())) == 2
+    assert len(list((tmp_path / "programs").glob("*.code"))) == 2
 
 
 @pytest.mark.parametrize("form", FORMS)
