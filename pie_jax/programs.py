@@ -145,8 +145,10 @@ class Kept:
         # JAX's cache finds no such name, and must not: a program that it has read cannot be written again.
         flat.__name__ = f"{self._function.__name__}_{secrets.token_hex(4)}"
         with made_for(chosen):
-            lowered = jax.jit(flat).lower(*(jax.ShapeDtypeStruct(*each) for each in types))
-            facts = lowered.as_text().replace(flat.__name__, ""), self._level, threads(), _compiler(), compile_target()
+            # Of arguments that are dropped the text would say nothing.
+            lowered = jax.jit(flat, keep_unused=True).lower(*(jax.ShapeDtypeStruct(*each) for each in types))
+            facts = (lowered.as_text().replace(flat.__name__, ""), types, lowered.out_info, self._level, threads(),
+                     _compiler(), compile_target())
             code = hashlib.sha256(repr(facts).encode()).hexdigest()
             program = _ready(folder / f"{code}.code")
             if program is None:

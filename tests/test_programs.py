@@ -135,6 +135,36 @@ def test_other_code_that_lowers_to_the_same_is_compiled_once(folder, monkeypatch
     assert result(function, by=2.0)[2] == 3.0 and traced == [2.0] and len(list(folder.iterdir())) == 3
 
 
+def test_programs_that_only_look_alike_are_two(folder):
+    def first(a, b):
+        return a + 1.0
+
+    def second(b, a):
+        return a + 1.0
+
+    def only(a):
+        return a + 1.0
+
+    one, two = np.float32(1.0), np.float32(2.0)
+    for _ in range(2):
+        assert float(programs.kept()(first)(one, two)) == 2.0
+        assert float(programs.kept()(second)(one, two)) == 3.0
+        assert float(programs.kept()(only)(two)) == 3.0
+
+
+def test_keys_and_the_numbers_in_them_are_two(folder):
+    def keys(x):
+        return jax.random.wrap_key_data(x)
+
+    def data(x):
+        return x
+
+    for _ in range(2):
+        found = programs.kept()(keys)(np.zeros(2, np.uint32)), programs.kept()(data)(np.zeros(2, np.uint32))
+        assert found[0].shape == () and found[1].shape == (2,)
+        assert programs.kept()(jax.random.key_data)(found[0]).tolist() == [0, 0]
+
+
 def test_where_nothing_is_kept_it_is_jit(folder, monkeypatch):
     monkeypatch.setattr(programs, "keeps_programs", lambda: False)
     function, traced = made()
