@@ -154,7 +154,8 @@ class Kept:
             if program is None:
                 program = compiled(lowered, level=self._level)
                 _write_code(folder / f"{code}.code", program)
-            _write(folder / name, code.encode() + pickle.dumps(results[0]))
+            with contextlib.suppress(AttributeError, TypeError, pickle.PicklingError):  # a class that no module defines
+                _write(folder / name, code.encode() + pickle.dumps(results[0]))
         return lambda *leaves: results[0].unflatten(program(*leaves))
 
 

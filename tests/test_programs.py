@@ -258,6 +258,20 @@ def test_typed_keys_and_optimiser_states_are_kept(folder):
     assert (jax.random.key_data(found[0]) == jax.random.key_data(expected[0])).all()
 
 
+def test_a_result_whose_class_no_module_defines_is_compiled_for_this_process(folder):
+    @jax.tree_util.register_dataclass
+    @dataclasses.dataclass(frozen=True)
+    class Local:
+        value: jax.Array
+
+    def wrapped(x):
+        return Local(x + 1.0)
+
+    for _ in range(2):
+        assert float(programs.kept()(wrapped)(np.float32(1.0)).value) == 2.0
+    assert code_of(folder) and len(list(folder.iterdir())) == 1
+
+
 def test_inside_another_program_it_is_part_of_that(folder):
     function, _ = made()
     batch = jax.vmap(lambda x: function(Pair(x), {"x": x}, by=2.0)[0].first)(jnp.ones((4, 3)))
