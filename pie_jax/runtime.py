@@ -206,9 +206,8 @@ def _use_cache(folder: Path) -> None:
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
-    for name in ("jax_persistent_cache_min_compile_time_secs", "jax_persistent_cache_min_entry_size_bytes"):
-        if name.upper() not in os.environ:  # JAX reads the user's own
-            jax.config.update(name, 0)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
 def _keep_memory() -> None:

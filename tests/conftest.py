@@ -12,8 +12,6 @@ import pathlib
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Threads of these two wait for each other in loops, for long where processes share few cores.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-# A toy is compiled in less time than it takes to write it for the other process, which seldom needs it.
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 if "XLA_FLAGS" not in os.environ:
     os.environ["XLA_FLAGS"] = ("--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1 "
                                "--xla_cpu_multi_thread_eigen=false")
