@@ -59,9 +59,10 @@ def _make(pack: Pack, config: EmbedConfig, batch: int) -> None:
 def make_edits_early(pack: Pack, *, photo: FittedPhoto | None = None) -> None:
     """Begin to make what edits of one portrait by the generator take, and those of a photo's own pixels.
 
-    What the pack cannot do is left out.
+    What the pack cannot do is left out, and so are a photo's pixels where its face was found by the pack's own network:
+    the pack knows such a face, and edits of it are the generator's (see `portrait.face_points`).
     """
-    if photo is not None:
+    if photo is not None and photo.landmarks_by != "landmarks":
         beside(partial(_edit_photo, pack, photo))
     beside(partial(_make_edits, pack))
 
