@@ -140,17 +140,17 @@ def compile_program(function: Callable, *arguments, **jit_settings) -> Program:
     """Trace and compile `function`, as a step is; the second compilation finds the first one in the cache."""
     import jax
 
-    from pie_jax import programs
+    from pie_jax.runtime import compiled as compile_step
 
     began = time.perf_counter()
     lowered = jax.jit(function, **jit_settings).lower(*arguments)
     traced = time.perf_counter()
-    compiled = programs.compiled(lowered, level=3)
+    compiled = compile_step(lowered, level=3)
     done = time.perf_counter()
     # another function of the same name: the first one's program would be found in memory
     again = jax.jit(functools.wraps(function)(lambda *a: function(*a)), **jit_settings).lower(*arguments)
     lowered_again = time.perf_counter()
-    programs.compiled(again, level=3)
+    compile_step(again, level=3)
     cached = time.perf_counter() - lowered_again
     cost = compiled.cost_analysis() or {}
     cost = cost[0] if isinstance(cost, list) else cost

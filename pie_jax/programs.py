@@ -15,7 +15,6 @@ import functools
 import hashlib
 import importlib.metadata
 import json
-import os
 import pathlib
 import pickle
 import secrets
@@ -37,6 +36,7 @@ from pie_jax.runtime import (
     backend,
     cache_folder,
     compile_target,
+    compiled,
     default_device,
     keeps_programs,
     made_for,
@@ -46,8 +46,6 @@ from pie_jax.runtime import (
 _DIGEST = 32  # bytes of SHA-256 before the data in a file
 _CODE = 64  # characters of the name of a program's file
 _MOST = 64  # programs of one function
-_LEVEL = "xla_backend_optimization_level"
-_OLDER_EMITTERS = {"xla_cpu_use_fusion_emitters": False}  # of XLA:CPU: programs as quick, made in less time
 
 
 def kept(*, static_argnames: str | Sequence[str] = (), donate_argnames: str | Sequence[str] = (),
@@ -159,19 +157,6 @@ class Kept:
         return lambda *leaves: results[0].unflatten(program(*leaves))
 
 
-def compiled(lowered: jax.stages.Lowered, *, level: int) -> jax.stages.Compiled:
-    """A lowered program as a `kept` function of that level has it compiled; one that XLA_FLAGS names is for all.
-
-    JaxRuntimeError: XLA cannot.
-    """
-    if not backend().is_cpu or _LEVEL in os.environ.get("XLA_FLAGS", ""):
-        return lowered.compile()
-    options: dict = {_LEVEL: level}
-    with contextlib.suppress(jax.errors.JaxRuntimeError):  # JAX 0.12 has no older emitters and refuses the name at once
-        return lowered.compile(compiler_options=options | _OLDER_EMITTERS)
-    return lowered.compile(compiler_options=options)
-
-
 def kept_json(name: str, key: object, make: Callable[[], Any]) -> Any:
     """What `make` returns, JSON that follows from the code and the `repr` of `key`; kept where programs are.
 
@@ -231,10 +216,7 @@ def read_ahead(command: str) -> bool:
     folder = _folder()
     if folder is None:
         return False
-    note = folder / f"{command}.json"
-    found = read_json(note)
-    names = found.get("programs") if found.get("version") == _version() else None
-    names = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    note, names = folder / f"{command}.json", _noted_by(command)
     _begun.append(len(_used))
     if len(_begun) > 1:
         return bool(names)
@@ -243,6 +225,11 @@ def read_ahead(command: str) -> bool:
         _makers().submit(_ahead[name].ready)
     atexit.register(_note_used, note, names)
     return bool(names)
+
+
+def is_known(command: str) -> bool:
+    """Whether there is a run of a command whose programs `read_ahead` would load."""
+    return bool(_noted_by(command))
 
 
 @contextlib.contextmanager
@@ -289,6 +276,14 @@ def _is_elsewhere(leaf: Any) -> bool:
 
 def _type_of(leaf: Any) -> tuple:
     return np.shape(leaf), leaf.dtype if hasattr(leaf, "dtype") else jax.dtypes.result_type(leaf)
+
+
+def _noted_by(command: str) -> list[str]:
+    """The names of the programs that the last run of a command used; none where it was of other code."""
+    folder = _folder()
+    found = {} if folder is None else read_json(folder / f"{command}.json")
+    names = found.get("programs") if found.get("version") == _version() else None
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
 def _note_used(note: pathlib.Path, known: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import functools
 import os
 import sys
 import warnings
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+import numpy as np
 from jaxlib.xla_client import get_topology_for_devices
 
 from pie_jax.arrays import Device
@@ -20,6 +22,8 @@ from pie_jax.errors import ResourceError
 
 PRECISIONS = ("default", "high", "highest")
 _PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "cuda": "cuda", "tpu": "tpu"}
+_LEVEL = "xla_backend_optimization_level"
+_NEWER_EMITTERS = "xla_cpu_use_fusion_emitters"  # of XLA:CPU: without them programs are as quick, made in less time
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 # Whether XLA:CPU shares out the products of 36 small matrices; before, up to 128 channels, one thread makes them all.
 SHARES_PRODUCTS = jax.__version_info__ >= (0, 11)
@@ -163,6 +167,29 @@ def compile_target() -> tuple[str, ...]:
     except jax.errors.JaxRuntimeError:  # some devices tell nothing
         machine = f"{device.device_kind} {device.client.platform_version}"
     return machine, str(device.id), *(os.environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS"))
+
+
+def compiled(lowered: jax.stages.Lowered, *, level: int) -> jax.stages.Compiled:
+    """A lowered program as a `kept` function of that level has it compiled; one that XLA_FLAGS names is for all.
+
+    JaxRuntimeError: XLA cannot.
+    """
+    if not backend().is_cpu or _LEVEL in os.environ.get("XLA_FLAGS", ""):
+        return lowered.compile()
+    options: dict = {_LEVEL: level}
+    if _is_known(_NEWER_EMITTERS):
+        options[_NEWER_EMITTERS] = False
+    return lowered.compile(compiler_options=options)
+
+
+@functools.cache
+def _is_known(switch: str) -> bool:
+    """Whether XLA knows a switch. It is asked with a small program: it takes long to refuse a large one."""
+    try:
+        jax.jit(lambda x: x + 1).lower(np.float32(0)).compile(compiler_options={switch: False})
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
 
 
 def threads() -> int:

@@ -311,11 +311,11 @@ def test_a_command_finds_what_another_made_for_it(folder, monkeypatch):
     assert programs.read_ahead("edit") and list(programs._ahead) == [name]
 
 
-def test_a_compiler_without_the_older_emitters_compiles_all_the_same(monkeypatch):
+def test_a_compiler_without_the_switch_of_its_emitters_compiles_all_the_same(monkeypatch):
     monkeypatch.delenv("XLA_FLAGS", raising=False)  # a level that it names is for all
-    monkeypatch.setattr(programs, "_OLDER_EMITTERS", {"xla_cpu_no_such_option": False})
+    monkeypatch.setattr(runtime, "_NEWER_EMITTERS", "xla_cpu_no_such_option")
     for level in (0, 1, 3):
-        assert programs.compiled(jax.jit(lambda x: 2.0 * x).lower(1.5), level=level)(1.5) == 3.0
+        assert runtime.compiled(jax.jit(lambda x: 2.0 * x).lower(1.5), level=level)(1.5) == 3.0
 
 
 @pytest.mark.parametrize("flags,named", [("", 3), ("--xla_backend_optimization_level=1", None)])
@@ -327,7 +327,7 @@ def test_a_level_of_the_users_own_is_for_all(monkeypatch, flags, named):
         def compile(self, *, compiler_options=None):
             given.append(compiler_options)
 
-    programs.compiled(Lowered(), level=3)
+    runtime.compiled(Lowered(), level=3)
     assert [options and options["xla_backend_optimization_level"] for options in given] == [named]
 
 

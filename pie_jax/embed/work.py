@@ -43,10 +43,10 @@ from pie_jax.photo import fitted
 from pie_jax.photo.align import whole
 from pie_jax.photo.squares import SquareReader
 from pie_jax.portrait import Checkpoint, EmbedProgress, embed_portraits
-from pie_jax.portrait.early import make_edits_early, make_programs_early
+from pie_jax.portrait.early import make_edits_early, make_photo_edits_early, make_programs_early
 from pie_jax.portrait.face_points import fit_face
 from pie_jax.portrait.micro_batch import micro_batch_of
-from pie_jax.programs import read_ahead, stop_making
+from pie_jax.programs import is_known, read_ahead, stop_making
 from pie_jax.runtime import keeps_programs, local_devices
 
 _SAVE_SECONDS = 30.0  # at most so much work is lost when the process is killed without a signal it can answer
@@ -73,8 +73,7 @@ class Work:
         self.compiled = False
         self.devices: list = []
         self.batch = 1  # portraits that are embedded at once
-        self.pack_to_edit: Pack | None = None  # whose programs of edits nobody has begun to make
-        self.photo_to_edit: fitted.FittedPhoto | None = None
+        self.edits_known = True  # whether programs of photos' edits are made, or begun
 
     def say_plan(self) -> None:
         words = {"new": "embed", "resume": "go on", "again": "embed again (other settings)", "finished": "skip, done"}
@@ -114,11 +113,12 @@ class Work:
             pack.require("encoder")
         each = -(-min(self.arguments.batch, len(good)) // len(self.devices))
         self.batch = each * len(self.devices)  # the same when a run is resumed
+        self.edits_known = is_known("edit") or len(self.devices) > 1
         if not known and len(self.devices) == 1:
             make_programs_early(pack, self.config, batch=micro_batch_of(
                 each, generator=pack.configs.generator, platform=self.devices[0].platform,
                 asked=self.arguments.micro_batch))
-            self.pack_to_edit = pack
+            make_edits_early(pack)
         self.pack_folder = folder
         pack_seconds = time.perf_counter() - began
         if not fitted.can_fit(pack):
@@ -164,7 +164,6 @@ class Work:
         group = [photo for photo in group if photo.error is None]
         if not group:
             return
-        self.photo_to_edit = photographs[0]
         self.at_work, self.snapshot, self.saved_at = group, None, time.monotonic()
         first = shown(group[0].path.name)
         label = first if len(group) == 1 else f"{first} + {len(group) - 1}"
@@ -218,7 +217,14 @@ class Work:
         square, landmarks = fitted.frame_photo(
             pack, image, align=self.arguments.align, face=photo.face, landmarks=photo.landmarks,
             where=shown(photo.path), tell=lambda text: self.progress.note(f"note: {text}"))
-        photograph = fit_face(pack, image, square, landmarks, known=photo.landmarks is not None)
+
+        def make_edits(stranger: bool) -> None:
+            if stranger and not self.edits_known:  # edits of whom the pack knows are the generator's
+                make_photo_edits_early(pack, size=fitted.portrait_size(square))
+                self.edits_known = True
+
+        photograph = fit_face(pack, image, square, landmarks, known=photo.landmarks is not None, before_fit=make_edits)
+        make_edits(stranger=photograph.landmarks_by != "landmarks")
         if square == whole(image.size):
             return load_portrait(photo.path, resolution=resolution, notice=silent), photograph
         return SquareReader(image).read(square, resolution, mirror=True), photograph
@@ -230,9 +236,6 @@ class Work:
                 self.progress.note(f"compiling (once for each setting{kept}) ...")
             self.compiled = True
             return
-        if self.pack_to_edit is not None:
-            make_edits_early(self.pack_to_edit, photo=self.photo_to_edit)  # beside the search
-            self.pack_to_edit = None
         self.snapshot = event.checkpoints
         self.progress.update(event.step, event.steps, energy=event.energy, what=_space(event.space))
         if time.monotonic() - self.saved_at > _SAVE_SECONDS:

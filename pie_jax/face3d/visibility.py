@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.custom_batching import custom_vmap
 
 from pie_jax.arrays import Array
@@ -25,6 +26,7 @@ CHUNK, CPU_CHUNK = 1 << 15, 1 << 12
 BOX_SLACK = 1e-4  # px
 EDGE_TOLERANCE = 2.0**-21  # of the squared box: rounding of an edge function, so that neighbours leave no crack
 AREA_TOLERANCE = 2.0**-20  # of the squared box: thinner triangles are dropped
+_SUMMED = 32  # counts in one matrix product of a prefix sum
 
 
 @functools.cache
@@ -168,7 +170,7 @@ def _draw_windows(canvas, setup, windows, side, first_code, per_image, width):
     """Draw each triangle's box as `windows` [B * T] windows of side x side pixels."""
     count = windows.shape[0]
     chunk = _chunk(side, count)
-    ends = jax.lax.associative_scan(jnp.add, windows)
+    ends = _prefix_sum(windows)
 
     def choose(i):
         item = i * chunk + jnp.arange(chunk, dtype=jnp.int32)
@@ -180,6 +182,17 @@ def _draw_windows(canvas, setup, windows, side, first_code, per_image, width):
 
     return _draw_in_turns(canvas, choose, ends[-1], chunk, side=side, first_code=first_code, per_image=per_image,
                           width=width)
+
+
+def _prefix_sum(counts: Array) -> jax.Array:
+    """`jnp.cumsum` of integers [N] by products with triangles of ones: a few loops to XLA, the library's are many."""
+    rows = -(-len(counts) // _SUMMED)
+    padded = jnp.pad(counts, (0, rows * _SUMMED - len(counts))).reshape(rows, _SUMMED)
+    sums = padded @ np.triu(np.ones((_SUMMED, _SUMMED), counts.dtype))
+    if rows > 1:
+        totals = sums[:, -1]
+        sums += (_prefix_sum(totals) - totals)[:, None]
+    return sums.reshape(-1)[:len(counts)]
 
 
 def _chunk(side: int, count: int) -> int:

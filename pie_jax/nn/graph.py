@@ -110,15 +110,14 @@ def depthwise_conv(x: Array, kernel: Array, *, strides: tuple[int, ...], padding
     (down, across), channels = strides, x.shape[3]
     pads = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
     x = jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*each, 0) for each in pads), (0, 0, 0)])
-    high, wide = ((size - k) // s + 1 for size, k, s in zip(x.shape[1:3], kernel.shape[:2], strides))
+    high, wide = (size - k + 1 for size, k in zip(x.shape[1:3], kernel.shape[:2]))
     products = []
     for row, column in np.ndindex(*kernel.shape[:2]):
-        part = jax.lax.slice(x, (0, row, column, 0),
-                             (len(x), row + down * (high - 1) + 1, column + across * (wide - 1) + 1, channels),
-                             (1, down, across, 1))
+        part = jax.lax.slice(x, (0, row, column, 0), (len(x), row + high, column + wide, channels))
         weight = jax.lax.slice(kernel, (row, column, 0), (row + 1, column + 1, channels))
         products.append(jax.lax.mul(part, jax.lax.broadcast_in_dim(weight, part.shape, (1, 2, 3))))
-    return functools.reduce(jax.lax.add, products)
+    every = functools.reduce(jax.lax.add, products)
+    return jax.lax.slice(every, (0, 0, 0, 0), every.shape, (1, down, across, 1))
 
 
 def _conv(operation, x, kernel):

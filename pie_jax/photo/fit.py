@@ -52,10 +52,15 @@ def fit_photos(pack: Pack, portraits: Array, landmarks: Array) -> Fit:
     pack.require("morphable")
     camera = pack.configs.camera
     points = _crop_points(camera, landmarks)
-    crops = face_crop(jnp.asarray(portraits), camera, resolution=_RENDER)
+    crops = _crops(np.asarray(portraits), camera=camera)
     params, residual, difference = _fit(pack.morphable, crops, points, camera=crop_camera(camera))
     return Fit(params=jax.tree.map(np.asarray, params), residual_px=np.asarray(residual),
                difference=np.asarray(difference))
+
+
+@kept(static_argnames="camera", level=0)
+def _crops(portraits: Array, *, camera: CameraConfig) -> jax.Array:
+    return face_crop(portraits, camera, resolution=_RENDER)
 
 
 @kept(static_argnames="camera")

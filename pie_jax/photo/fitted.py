@@ -13,7 +13,7 @@ from PIL import Image
 from pie_jax.arrays import Array, Weights
 from pie_jax.config import GraphConfig
 from pie_jax.errors import NoFaceError, UsageError
-from pie_jax.face3d.morphable import FaceParams
+from pie_jax.face3d.morphable import PARAMETERS, FaceParams
 from pie_jax.io import load_photo, shown
 from pie_jax.nn.graph import Graph
 from pie_jax.nn.layers import apply
@@ -146,8 +146,7 @@ def fit_photo(pack: Pack, photo: Image.Image, square: Square, landmarks: np.ndar
     PackError: the pack has no morphable model or no matte.
     """
     pack.require("morphable", "person_matte")
-    resolution = int(2 ** np.clip(np.ceil(np.log2(square.side)), np.log2(_SMALLEST), np.log2(LARGEST)))
-    portrait = SquareReader(photo).read(square, resolution, mirror=True)
+    portrait = SquareReader(photo).read(square, portrait_size(square), mirror=True)
     found = {by: square.from_photo(landmarks).astype(np.float32)}
     if own is not None:
         found["landmarks"] = np.asarray(own, np.float32)
@@ -159,6 +158,24 @@ def fit_photo(pack: Pack, photo: Image.Image, square: Square, landmarks: np.ndar
     return FittedPhoto(portrait=_to_bytes(portrait), params=jax.tree.map(lambda a: a[best], fit.params),
                        landmarks=points, matte=_to_bytes(np.asarray(matte)), square=square, size=photo.size,
                        residual_px=float(fit.residual_px[best]), landmarks_by=by)
+
+
+def portrait_size(square: Square) -> int:
+    """px a side that the portrait of a photo in this square is kept with."""
+    return int(2 ** np.clip(np.ceil(np.log2(square.side)), np.log2(_SMALLEST), np.log2(LARGEST)))
+
+
+def stand_in(pack: Pack, size: int) -> FittedPhoto:
+    """A black photo of nobody: what the programs of edits depend on, the portrait's `size` px, is right.
+
+    PackError: as `fit_photo`.
+    """
+    pack.require("morphable", "person_matte")
+    matte = (pack.configs.of("person_matte").resolution,) * 2
+    return FittedPhoto(portrait=np.zeros((size, size, 3), np.uint8), matte=np.zeros(matte, np.uint8),
+                       params=FaceParams.from_vector(np.zeros(PARAMETERS, np.float32)),
+                       landmarks=np.full((66, 2), 0.5, np.float32), square=whole((size, size)), size=(size, size),
+                       residual_px=0.0)
 
 
 @kept(static_argnames="config", level=0)

@@ -103,7 +103,7 @@ def _prepared(model: MorphableModel, params: FaceParams, landmarks, portrait, sm
 def edit_layers(pack: Pack, prepared: PreparedPhoto, target: FaceParams) -> Layers:
     """The layers of an edit to `target` [n]."""
     mouth = pack.weights.get("mouth")
-    target = jax.tree.map(jnp.asarray, target)
+    target = jax.tree.map(lambda a: a if isinstance(a, jax.Array) else np.asarray(a, np.float32), target)
     motion, painting = _layers(pack.morphable, mouth, prepared.source_face, prepared.small, prepared.grey,
                                prepared.within, prepared.border, target, holes=holes_of(pack.morphable),
                                camera=pack.configs.camera, mouth=None if mouth is None else pack.configs.of("mouth"))

@@ -14,14 +14,13 @@ from pie_jax import optimise
 from pie_jax.config import CONTROLS, PRECISIONS, EmbedConfig
 from pie_jax.face3d.morphable import PARAMETERS, FaceParams
 from pie_jax.pack import Pack
-from pie_jax.photo.align import whole
 from pie_jax.photo.composite import edited_photo, packed_portrait
-from pie_jax.photo.fitted import FittedPhoto
+from pie_jax.photo.fitted import stand_in
 from pie_jax.photo.layers import sources
 from pie_jax.portrait.axes import axes_for
 from pie_jax.portrait.calibration import apply_rig
+from pie_jax.portrait.comparison import compared
 from pie_jax.portrait.edits import render_batch
-from pie_jax.portrait.inversion import compare
 from pie_jax.portrait.photo_edits import PhotoEditor
 from pie_jax.portrait.reading import read_portraits
 from pie_jax.portrait.synthesis import synthesise
@@ -43,6 +42,7 @@ def _make(pack: Pack, config: EmbedConfig, batch: int) -> None:
     resolution, code = generator.resolution, (batch, generator.num_layers, generator.w_dim)
     portraits = jax.ShapeDtypeStruct((batch, resolution, resolution, 3), jnp.float32)
     latent = jax.ShapeDtypeStruct(code, jnp.float32)
+    energies.prepare_target.ahead(pack, portraits, precision=precision)
     target = jax.eval_shape(partial(energies.prepare_target, precision=precision), pack, portraits)
     inputs = jax.eval_shape(partial(energies.energy_inputs, config=config.energy), pack, target)
     keys = jax.eval_shape(optimise.portrait_keys, jax.ShapeDtypeStruct((batch,), jnp.uint32))
@@ -53,28 +53,29 @@ def _make(pack: Pack, config: EmbedConfig, batch: int) -> None:
             state = jax.eval_shape(partial(optimise.start_stage, stage=stage), latent, keys)
             optimise.make_steps_early(state, inputs, energy=energy.in_stage(stage), stage=stage, axes=axes)
     synthesise.ahead(pack, latent)
-    compare.ahead(pack, latent, portraits, target)
+    seen = dataclasses.replace(target, features=None, face=None)
+    compared.ahead(seen, seen)
 
 
-def make_edits_early(pack: Pack, *, photo: FittedPhoto | None = None) -> None:
-    """Begin to make what edits of one portrait by the generator take, and those of a photo's own pixels.
-
-    What the pack cannot do is left out, and so are a photo's pixels where its face was found by the pack's own network:
-    the pack knows such a face, and edits of it are the generator's (see `portrait.face_points`).
-    """
-    if photo is not None and photo.landmarks_by != "landmarks":
-        beside(partial(_edit_photo, pack, photo))
+def make_edits_early(pack: Pack) -> None:
+    """Begin to make what edits of one portrait by the generator take. What the pack cannot do is left out."""
     beside(partial(_make_edits, pack))
 
 
-def _edit_photo(pack: Pack, photo: FittedPhoto) -> None:
-    """Edit the portrait of a photo as the edit command edits a whole one, for the programs' sake."""
+def make_photo_edits_early(pack: Pack, *, size: int) -> None:
+    """Begin to make what edits of a photo's own pixels take, its portrait of `size` px a side."""
+    beside(partial(_edit_photo, pack, size))
+
+
+def _edit_photo(pack: Pack, size: int) -> None:
+    """Edit a stand-in for a photo as the edit command edits a whole one."""
+    photo = stand_in(pack, size)
     turned = dataclasses.replace(photo.params, rotation=np.asarray(photo.params.rotation) + np.float32(0.1))
     with noted_for("edit"):
         layers = PhotoEditor(pack, photo).layers(turned)  # what does not change is not painted
         packed_portrait(layers)
         sources(layers)
-        edited_photo(photo.portrait, dataclasses.replace(photo, square=whole(photo.portrait.shape[:2])), layers)
+        edited_photo(photo.portrait, photo, layers)
 
 
 def _make_edits(pack: Pack) -> None:

@@ -7,6 +7,8 @@ the encoder's first guess gives the face back, and the points whose fit shows it
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from PIL import Image
 
@@ -23,15 +25,20 @@ _UNKNOWN = 11.0  # dB below what the generator reaches on its own people: the fi
 
 
 def fit_face(pack: Pack, photo: Image.Image, square: Square, landmarks: np.ndarray, *,
-             known: bool = False) -> FittedPhoto:
+             known: bool = False, before_fit: Callable[[bool], None] = lambda stranger: None) -> FittedPhoto:
     """`fit_photo`, by the points of the pack's own network where they fit better; errors are those of `fit_photo`.
 
-    landmarks: the face's 66 points [66, 2], px of the RGB photo. known: the user gave them, no others are looked for.
+    Args:
+      landmarks: the face's 66 points [66, 2], px of the RGB photo.
+      known: the user gave them, no others are looked for.
+      before_fit: called with whether the face is a stranger, one whose points the pack's own network does not give.
     """
-    if known:
-        return fit_photo(pack, photo, square, landmarks, by="user")
-    portrait = SquareReader(photo).read(square, pack.configs.generator.resolution, mirror=True)
-    return fit_photo(pack, photo, square, landmarks, own=own_points(pack, portrait))
+    own = None
+    if not known:
+        portrait = SquareReader(photo).read(square, pack.configs.generator.resolution, mirror=True)
+        own = own_points(pack, portrait)
+    before_fit(own is None)
+    return fit_photo(pack, photo, square, landmarks, by="user" if known else "face_mesh", own=own)
 
 
 def own_points(pack: Pack, portrait: np.ndarray) -> np.ndarray | None:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from pie_jax import energy as energies
@@ -19,17 +18,16 @@ from pie_jax.arrays import Array, Device, check_shape
 from pie_jax.config import DEFAULT_PRESET, PRECISIONS, CameraConfig, EmbedConfig, preset_stages
 from pie_jax.errors import PackError
 from pie_jax.face3d.morphable import FaceParams
-from pie_jax.imaging import psnr, ssim
 from pie_jax.io import load_portrait
-from pie_jax.pack import PARTS, Pack, inference
+from pie_jax.pack import PARTS, Pack
 from pie_jax.portrait.axes import axes_for
 from pie_jax.portrait.checkpoint import Checkpoint, join_states, join_traces
+from pie_jax.portrait.comparison import compare
 from pie_jax.portrait.embedding import Embedding
 from pie_jax.portrait.initialisation import guessed_codes, nearest_random_codes
 from pie_jax.portrait.micro_batch import micro_batch_of
 from pie_jax.portrait.sharding import Mesh, ShardedEnergy, portrait_mesh, replicate, shard_batch
-from pie_jax.portrait.synthesis import as_pack, synthesise
-from pie_jax.programs import kept
+from pie_jax.portrait.synthesis import as_pack
 from pie_jax.runtime import local_devices
 
 _LAST_STEPS = 50  # the last terms of a report are medians over so many steps: a new v each step makes them noisy
@@ -173,7 +171,8 @@ class _BatchRun:
         self.starts = starts + [starts[-1]] * fill
         self.batch, self.micro_batch = batch, micro_batch
         self.parts = [slice(i, i + micro_batch) for i in range(0, len(self.images), micro_batch)]
-        plain = energies.portrait_energy(pack, config=config.energy, precision=PRECISIONS[config.precision])
+        self.precision = PRECISIONS[config.precision]
+        plain = energies.portrait_energy(pack, config=config.energy, precision=self.precision)
         self.missing = plain.missing
         staged = [plain.in_stage(stage) for stage in config.stages]
         self.resolution = staged[0].portrait_resolution
@@ -230,8 +229,7 @@ class _BatchRun:
         return self._finish(latent, targets, outcomes, load_seconds)
 
     def _target(self, part: slice) -> energies.Target:
-        target = energies.prepare_target(self.pack, self.place(self.images[part]),
-                                         precision=PRECISIONS[self.config.precision])
+        target = energies.prepare_target(self.pack, self.place(self.images[part]), precision=self.precision)
         known = self.landmarks[part]
         if target.landmarks is None or np.isnan(known).all():
             return target
@@ -304,7 +302,7 @@ class _BatchRun:
         looks = []
         for part, target in zip(self.parts, targets, strict=True):
             code = self.place(latent[part])
-            looks.append(jax.device_get(compare(self.pack, code, synthesise(self.pack, code), target)))
+            looks.append(jax.device_get(compare(self.pack, code, target, precision=self.precision)))
         latent = np.asarray(latent, np.float32)
         found = []
         for row in range(len(self.indices)):
@@ -333,36 +331,6 @@ class _BatchRun:
         names = list(dict.fromkeys(name for trace in self.traces for name in trace))
         return {name: np.concatenate([trace[name][:, row] for trace in self.traces if name in trace]).astype(np.float32)
                 for name in names}
-
-
-@kept(level=0)
-def compare(pack: Pack, w_plus: Array, synthesis: Array, target: energies.Target) -> dict:
-    """Compare synthesis [B, H, W, 3] of w_plus [B, L, D] with the portraits of `target`, by every part of the pack.
-
-    Returns [B, ...] arrays (None where a part is missing): "synthesis" [B, H, W, 3] in 0..1, "psnr" dB, "ssim",
-    "params_vector" and "portrait_params_vector" [B, 257], "landmarks" and "portrait_landmarks" [B, 66, 2] in 0..1 of
-    the face crop,
-    "landmark_error" (mean distance in pixels of a 224 px face crop), "identity_cosine" of recognition descriptors.
-    """
-    configs, weights = pack.configs, pack.weights
-    synthesis = jnp.clip(synthesis, 0.0, 1.0)
-    found = {"synthesis": synthesis, "psnr": psnr(synthesis, target.portrait), "ssim": ssim(synthesis, target.portrait),
-             "params_vector": None, "portrait_params_vector": target.params_vector, "landmarks": None,
-             "portrait_landmarks": target.landmarks,
-             "landmark_error": None, "identity_cosine": None}
-    if "regressor" in weights:
-        found["params_vector"] = inference.regress(configs, weights, synthesis)
-    elif "dfr" in weights:
-        found["params_vector"] = inference.params_from_latent(configs, weights, w_plus)
-    if "landmarks" in weights:
-        found["landmarks"] = inference.find_landmarks(configs, weights, synthesis)
-        offset = found["landmarks"] - jnp.asarray(target.landmarks)
-        found["landmark_error"] = energies.CROP_PX * jnp.linalg.norm(offset, axis=-1).mean(-1)
-    if "recognition" in weights:
-        # not with the target's own descriptor, which may be of another precision
-        of_synthesis, of_target = jnp.split(inference.face_embedding(configs, weights, synthesis, target.portrait), 2)
-        found["identity_cosine"] = jnp.sum(of_synthesis * of_target, -1)
-    return found
 
 
 def _face(params_vector: np.ndarray | None) -> FaceParams | None:

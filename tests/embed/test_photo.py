@@ -50,12 +50,15 @@ def embed(pack_folder, monkeypatch, capsys, tmp_path):
     return call
 
 
-def test_a_photo_on_its_side_is_found_and_one_without_a_face_does_not_stop_it(embed, photo):
+def test_a_photo_on_its_side_is_found_and_one_without_a_face_does_not_stop_it(embed, photo, monkeypatch):
+    begun = []
+    monkeypatch.setattr("pie_jax.embed.work.make_photo_edits_early", lambda pack, size: begun.append(size))
     photo.transpose(Image.Transpose.ROTATE_90).save("side.png")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 240, 3)).astype(np.uint8)).save("noise.png")
-    code, out, err = embed("noise.png", "side.png")
+    code, out, err = embed("noise.png", "side.png", "--devices", "1")
     assert code == 1 and "noise.png: no face found" in err and "out/side" in out
     embedding = Embedding.load("out/side")
+    assert begun == [256]  # what its edits take, once
     assert embedding.photo is not None and abs(abs(np.degrees(embedding.photo.square.angle)) - 90) < 5
     assert abs(np.degrees(embedding.photo.params.rotation[2])) < 10  # upright in its portrait
     report = json.loads(pathlib.Path("out/side/report.json").read_text())

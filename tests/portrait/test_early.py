@@ -1,24 +1,36 @@
 """What an embedding has made for the edit that may follow it."""
 
+import dataclasses
+
 import jax
 import numpy as np
-import pytest
-import toy
 
-from pie_jax.face3d.morphable import FaceParams
-from pie_jax.photo.align import whole
-from pie_jax.photo.fitted import FittedPhoto
+from pie_jax.photo.composite import edited_photo, packed_portrait
+from pie_jax.photo.fitted import stand_in
+from pie_jax.photo.layers import sources
 from pie_jax.portrait import early
+from pie_jax.portrait.photo_edits import PhotoEditor
+from pie_jax.programs import Kept, _type_of
 
 
-@pytest.mark.parametrize("found_by,pixels", [("face_mesh", True), ("user", True), ("landmarks", False)])
-def test_pixels_of_a_face_that_the_pack_knows_are_not_prepared_for_edits(monkeypatch, found_by, pixels):
-    """Edits of such a face are the generator's (see `portrait.matching`)."""
-    begun = []
-    monkeypatch.setattr(early, "beside", lambda work: begun.append(work.func))
-    image = np.zeros((256, 256, 3), np.uint8)
-    photo = FittedPhoto(portrait=image, params=FaceParams.zeros(), landmarks=np.zeros((66, 2), np.float32),
-                        matte=image[..., 0], square=whole((256, 256)), size=(256, 256), residual_px=0.5,
-                        landmarks_by=found_by)
-    early.make_edits_early(toy.toy_pack(jax.random.key(0), parts=("generator",)), photo=photo)
-    assert begun == [early._edit_photo] * pixels + [early._make_edits]
+def test_a_stand_in_for_a_photo_takes_the_programs_that_its_edits_take(photo_pack, fitted, monkeypatch):
+    """The sample photo: none of its first edit's programs is left to make."""
+    begun, programs, call = [], set(), Kept.__call__
+    monkeypatch.setattr(early, "beside", begun.append)
+
+    def noting(function, *args, **statics):
+        programs.add((function.__name__, str(statics), str(list(map(_type_of, jax.tree.leaves(args))))))
+        return call(function, *args, **statics)
+
+    monkeypatch.setattr(Kept, "__call__", noting)
+    size = fitted.portrait.shape[0]
+    early.make_photo_edits_early(photo_pack, size=size)
+    (make,) = begun
+    make()
+    made = set(programs)
+    turned = dataclasses.replace(fitted.params, rotation=fitted.params.rotation + np.float32(0.1))
+    layers = PhotoEditor(photo_pack, fitted).layers(turned)
+    edited_photo(fitted.portrait, stand_in(photo_pack, size), layers)
+    packed_portrait(layers), sources(layers)
+    assert {name for name, *_ in programs} >= {"_prepared", "_layers", "_tile", "_composed", "sources"}
+    assert programs == made

@@ -81,7 +81,10 @@ def test_the_points_whose_fit_shows_the_face_better_are_taken(photo_pack, fitted
     kept = fit(better, worse)
     assert kept.landmarks_by == "face_mesh"
     np.testing.assert_allclose(kept.params.to_vector(), fitted.params.to_vector(), atol=0.05)
-    assert fit(worse, better, known=True).landmarks_by == "user"
+    strangers = []
+    assert fit(worse, better, known=True, before_fit=strangers.append).landmarks_by == "user"
+    fit(better, worse, before_fit=strangers.append), fit(better, None, before_fit=strangers.append)
+    assert strangers == [True, False, True]
     assert FittedPhoto.from_arrays(taken.to_arrays()).landmarks_by == "landmarks"
     older = {name: array for name, array in taken.to_arrays().items() if name != "landmarks_by"}
     assert FittedPhoto.from_arrays(older).landmarks_by == "face_mesh"
