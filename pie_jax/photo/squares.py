@@ -44,7 +44,7 @@ class SquareReader:
     """Reads squares of one photo, each from a copy of it that is already about as small."""
 
     def __init__(self, photo: Image.Image):
-        self.copies = {1: photo.convert("RGB")}
+        self.copies = {1: photo if photo.mode == "RGB" else photo.convert("RGB")}
 
     @property
     def size(self) -> tuple[int, int]:
@@ -73,23 +73,27 @@ class SquareReader:
 
 
 def _with_reflection(image: Image.Image, corners: np.ndarray, *, side: float) -> tuple[Image.Image, np.ndarray]:
-    """The image grown by its fading reflection so that it holds `corners`, and the new top left corner in its px."""
-    low = np.minimum(np.floor(corners.min(axis=0)) - 2, 0).astype(int)
-    high = np.maximum(np.ceil(corners.max(axis=0)) + 2, image.size).astype(int)
-    if not low.any() and tuple(high) == image.size:
+    """What of the image and its fading reflection holds `corners`, and its top left corner in the image's px."""
+    low, high = np.floor(corners.min(axis=0)) - 2, np.ceil(corners.max(axis=0)) + 2
+    if (low >= 0).all() and (high <= image.size).all():
         return image, np.zeros(2)
-    rows, columns = (reflected(np.arange(low[k], high[k]), image.size[k]) for k in (1, 0))
-    grown = Image.fromarray(np.asarray(image)[np.ix_(rows, columns)])
-    away = [np.maximum(np.maximum(-np.arange(low[k], high[k]), np.arange(low[k], high[k]) + 1 - image.size[k]), 0)
-            for k in (0, 1)]  # px outside the image, along x and y
-    distance = np.hypot(away[0][None], away[1][:, None]) / side
-    blurred = np.asarray(grown.filter(ImageFilter.GaussianBlur(_BLUR * side)), np.float32)
+    reach = np.ceil(4 * _BLUR * side)  # a blurred pixel depends on no other one
+    low = np.maximum(low - reach, np.minimum(low, 0)).astype(int)
+    high = np.minimum(high + reach, np.maximum(high, image.size)).astype(int)
+    indices = [np.arange(low[k], high[k]) for k in (0, 1)]
+    grown = np.asarray(image)[np.ix_(*(reflected(indices[k], image.size[k]) for k in (1, 0)))]
+    blurred = np.asarray(Image.fromarray(grown).filter(ImageFilter.GaussianBlur(_BLUR * side)))
     median = np.median(np.asarray(image.resize((64, 64))).reshape(-1, 3), axis=0)
-    share, fade = (np.clip(distance / reach, 0.0, 1.0)[..., None] for reach in (_BLUR, _FADE))
-    pixels = np.asarray(grown, np.float32)
-    pixels = pixels + (blurred - pixels) * share
-    pixels = pixels + (median - pixels) * fade
-    return Image.fromarray(np.round(pixels).astype(np.uint8)), low.astype(float)
+    x, y = (np.maximum(np.maximum(-index, index + 1 - size), 0)  # px outside the image
+            for index, size in zip(indices, image.size, strict=True))
+    for outside in (np.ix_(y > 0, x >= 0), np.ix_(y == 0, x > 0)):
+        distance = np.hypot(x[outside[1]], y[outside[0]]) / side
+        share, fade = (np.clip(distance / reach, 0.0, 1.0)[..., None] for reach in (_BLUR, _FADE))
+        pixels = grown[outside].astype(np.float32)
+        pixels = pixels + (blurred[outside] - pixels) * share
+        pixels = pixels + (median - pixels) * fade
+        grown[outside] = np.round(pixels).astype(np.uint8)
+    return Image.fromarray(grown), low.astype(float)
 
 
 def reflected(index: np.ndarray, size: int) -> np.ndarray:

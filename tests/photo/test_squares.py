@@ -1,10 +1,12 @@
 """Squares of a photo: places there and back, pixels as they are, the photo reflected outside."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from pie_jax.photo.squares import Square, SquareReader, reflected
 
@@ -45,6 +47,25 @@ def test_outside_is_black_or_a_reflection_that_fades():
     np.testing.assert_allclose(whole[20:180, 99], whole[20:180, 100], atol=0.03)  # no seam
     median = np.median(np.asarray(picture).reshape(-1, 3), axis=0) / 255
     np.testing.assert_allclose(whole[:, :60], np.broadcast_to(median, (200, 60, 3)), atol=0.02)  # farther out: gone
+
+
+@pytest.mark.parametrize("square", [
+    Square(x=3.0, y=50.0, side=60.0, angle=0.2), Square(x=190.0, y=140.0, side=90.0),
+    Square(x=100.0, y=75.0, side=400.0), Square(x=100.0, y=10.0, side=80.0, angle=-0.5)])
+def test_only_what_a_square_needs_is_made_of_a_reflection(square):
+    """The whole photo, grown by more than enough, blurred and faded at once, gives the same pixels."""
+    picture, by = image(200, 150), 400
+    grown = np.pad(np.asarray(picture), ((by, by), (by, by), (0, 0)), mode="symmetric")
+    blurred = np.asarray(Image.fromarray(grown).filter(ImageFilter.GaussianBlur(0.02 * square.side)), np.float32)
+    y, x = (np.arange(-by, size + by) for size in (150, 200))
+    away = [np.maximum(np.maximum(-index, index + 1 - size), 0) for index, size in ((x, 200), (y, 150))]
+    distance = np.hypot(away[0][None], away[1][:, None])[..., None] / square.side
+    median = np.median(np.asarray(picture.resize((64, 64))).reshape(-1, 3), axis=0)
+    faded = grown + (blurred - grown) * np.clip(distance / 0.02, 0, 1)
+    faded = np.round(faded + (median - faded) * np.clip(distance / 0.15, 0, 1)).astype(np.uint8)
+    moved = dataclasses.replace(square, x=square.x + by, y=square.y + by)
+    expected = SquareReader(Image.fromarray(faded)).read(moved, 256)
+    np.testing.assert_allclose(SquareReader(picture).read(square, 256, mirror=True), expected, atol=1.01 / 255)
 
 
 def test_large_squares_are_averaged_down():
