@@ -1,8 +1,8 @@
 """Which triangle each pixel sees: the part of the rasterizer without gradient (canvas and rules: see `raster`).
 
 How: triangles whose box covers at most 2x2 pixel centres (most, in a face mesh) are tested densely in one go;
-larger ones are cut into windows of 4x4 or 16x16 pixels, listed through one prefix sum and processed in chunks by a
-loop with a dynamic trip count. So any size of triangle works and nothing depends on a guessed bucket size. A batch,
+larger ones are cut into windows of 4x4 pixels, listed through one prefix sum and processed in chunks by a loop with a
+dynamic trip count. So any size of triangle works and nothing depends on a guessed bucket size. A batch,
 under `vmap` too, is one big list, never a loop per image. The depth test uses all 32 bits of 1 / depth.
 """
 
@@ -20,7 +20,7 @@ from pie_jax.arrays import Array
 from pie_jax.runtime import backend
 
 DENSE = 2  # boxes up to this side are tested densely
-WINDOWS = ((4, DENSE, 16), (16, 16, None))  # (window side, box sides it serves: above, up to)
+WINDOW = 4  # side of the windows of the others: larger ones would test more pixels of a face mesh, and need a pass more
 # Candidates tested in one turn of the loop: few stay in a CPU's cache, many leave a GPU fewer turns.
 CHUNK, CPU_CHUNK = 1 << 15, 1 << 12
 BOX_SLACK = 1e-4  # px
@@ -62,12 +62,7 @@ def _visible_batch(vertices, triangles, *, height, width, near, cull_back):
     longest = jnp.maximum(setup["across"], setup["down"])
 
     canvas = _draw_dense(canvas, setup, longest <= DENSE, per_image, width)
-    for pass_, (side, above, up_to) in enumerate(WINDOWS, start=1):
-        mine = longest > above
-        if up_to is not None:
-            mine = mine & (longest <= up_to)
-        windows = jnp.where(mine, _windows_along(setup["across"], side) * _windows_along(setup["down"], side), 0)
-        canvas = _draw_windows(canvas, setup, windows, side, pass_ * per_image, per_image, width)
+    canvas = _draw_windows(canvas, setup, longest > DENSE, per_image, width)
     winner = canvas[1].reshape(batch, height * width)
     return jnp.where(winner >= 0, _over(winner, per_image)[1], -1)
 
@@ -78,9 +73,9 @@ def _over(count, by):
     return jax.lax.div(count, by), jax.lax.rem(count, by)
 
 
-def _windows_along(pixels, side):
-    """How many windows of `side` cover so many pixels."""
-    return _over(pixels + (side - 1), side)[0]
+def _windows_along(pixels):
+    """How many windows cover so many pixels."""
+    return _over(pixels + (WINDOW - 1), WINDOW)[0]
 
 
 def _setup(vertices, triangles, *, height, width, near, cull_back) -> dict[str, jax.Array]:
@@ -166,10 +161,11 @@ def _draw_dense(canvas, setup, drawn, per_image, width):
                           width=width)
 
 
-def _draw_windows(canvas, setup, windows, side, first_code, per_image, width):
-    """Draw each triangle's box as `windows` [B * T] windows of side x side pixels."""
-    count = windows.shape[0]
-    chunk = _chunk(side, count)
+def _draw_windows(canvas, setup, drawn, per_image, width):
+    """Draw the triangles `drawn` [B * T], each box as windows of WINDOW x WINDOW pixels."""
+    count = drawn.shape[0]
+    chunk = _chunk(WINDOW, count)
+    windows = jnp.where(drawn, _windows_along(setup["across"]) * _windows_along(setup["down"]), 0)
     ends = _prefix_sum(windows)
 
     def choose(i):
@@ -177,10 +173,10 @@ def _draw_windows(canvas, setup, windows, side, first_code, per_image, width):
         index = jnp.minimum(jnp.searchsorted(ends, item, side="right").astype(jnp.int32), count - 1)
         mine = {name: value[index] for name, value in setup.items()}
         window = item - (ends[index] - windows[index])
-        row, column = _over(window, jnp.maximum(_windows_along(mine["across"], side), 1))
-        return mine, index, column * side, row * side, item < ends[-1]
+        row, column = _over(window, jnp.maximum(_windows_along(mine["across"]), 1))
+        return mine, index, column * WINDOW, row * WINDOW, item < ends[-1]
 
-    return _draw_in_turns(canvas, choose, ends[-1], chunk, side=side, first_code=first_code, per_image=per_image,
+    return _draw_in_turns(canvas, choose, ends[-1], chunk, side=WINDOW, first_code=per_image, per_image=per_image,
                           width=width)
 
 
