@@ -228,7 +228,7 @@ def read_ahead(command: str) -> bool:
 
 
 def is_known(command: str) -> bool:
-    """Whether there is a run of a command whose programs `read_ahead` would load."""
+    """Whether a run of this command was noted, so that `read_ahead` would load its programs."""
     return bool(_noted_by(command))
 
 

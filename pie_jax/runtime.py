@@ -170,9 +170,9 @@ def compile_target() -> tuple[str, ...]:
 
 
 def compiled(lowered: jax.stages.Lowered, *, level: int) -> jax.stages.Compiled:
-    """A lowered program as a `kept` function of that level has it compiled; one that XLA_FLAGS names is for all.
+    """Compile a lowered program for the chosen device.
 
-    JaxRuntimeError: XLA cannot.
+    level: of LLVM's optimisation on a CPU, 0 to 3, unless XLA_FLAGS names one. JaxRuntimeError: XLA cannot compile it.
     """
     if not backend().is_cpu or _LEVEL in os.environ.get("XLA_FLAGS", ""):
         return lowered.compile()

@@ -2,8 +2,8 @@
 
 How: triangles whose box covers at most 2x2 pixel centres (most, in a face mesh) are tested densely in one go;
 larger ones are cut into windows of 4x4 pixels, listed through one prefix sum and processed in chunks by a loop with a
-dynamic trip count. So any size of triangle works and nothing depends on a guessed bucket size. A batch,
-under `vmap` too, is one big list, never a loop per image. The depth test uses all 32 bits of 1 / depth.
+dynamic trip count. So any size of triangle works and nothing depends on a guessed bucket size. A batch, under `vmap`
+too, is one big list, never a loop per image. The depth test uses all 32 bits of 1 / depth.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pie_jax.arrays import Array
 from pie_jax.runtime import backend
 
 DENSE = 2  # boxes up to this side are tested densely
-WINDOW = 4  # side of the windows of the others: larger ones would test more pixels of a face mesh, and need a pass more
+WINDOW = 4  # px: larger boxes are tested in windows of this side; a face mesh gains nothing by a second, larger side
 # Candidates tested in one turn of the loop: few stay in a CPU's cache, many leave a GPU fewer turns.
 CHUNK, CPU_CHUNK = 1 << 15, 1 << 12
 BOX_SLACK = 1e-4  # px
@@ -181,7 +181,7 @@ def _draw_windows(canvas, setup, drawn, per_image, width):
 
 
 def _prefix_sum(counts: Array) -> jax.Array:
-    """`jnp.cumsum` of integers [N] by products with triangles of ones: a few loops to XLA, the library's are many."""
+    """`jnp.cumsum` of integers [N], as products with a triangle of ones: XLA compiles a few loops, not dozens."""
     rows = -(-len(counts) // _SUMMED)
     padded = jnp.pad(counts, (0, rows * _SUMMED - len(counts))).reshape(rows, _SUMMED)
     sums = padded @ np.triu(np.ones((_SUMMED, _SUMMED), counts.dtype))

@@ -166,7 +166,7 @@ def portrait_size(square: Square) -> int:
 
 
 def stand_in(pack: Pack, size: int) -> FittedPhoto:
-    """A black photo of nobody: what the programs of edits depend on, the portrait's `size` px, is right.
+    """A black photo of nobody, its portrait of `size` px a side: its edits take the programs of any such photo's.
 
     PackError: as `fit_photo`.
     """

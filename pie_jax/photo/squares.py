@@ -77,9 +77,9 @@ def _with_reflection(image: Image.Image, corners: np.ndarray, *, side: float) ->
     low, high = np.floor(corners.min(axis=0)) - 2, np.ceil(corners.max(axis=0)) + 2
     if (low >= 0).all() and (high <= image.size).all():
         return image, np.zeros(2)
-    reach = np.ceil(4 * _BLUR * side)  # a blurred pixel depends on no other one
-    low = np.maximum(low - reach, np.minimum(low, 0)).astype(int)
-    high = np.minimum(high + reach, np.maximum(high, image.size)).astype(int)
+    margin = np.ceil(4 * _BLUR * side)  # px; a blurred pixel depends on none that is farther away
+    low = np.maximum(low - margin, np.minimum(low, 0)).astype(int)
+    high = np.minimum(high + margin, np.maximum(high, image.size)).astype(int)
     indices = [np.arange(low[k], high[k]) for k in (0, 1)]
     grown = np.asarray(image)[np.ix_(*(reflected(indices[k], image.size[k]) for k in (1, 0)))]
     blurred = np.asarray(Image.fromarray(grown).filter(ImageFilter.GaussianBlur(_BLUR * side)))

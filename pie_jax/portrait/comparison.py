@@ -19,13 +19,12 @@ from pie_jax.programs import kept
 def compare(pack: Pack, w_plus: Array, target: Target, *, precision: PrecisionConfig = PRECISIONS["float32"]) -> dict:
     """Compare the synthesis of w_plus [B, L, D] with the portraits of `target`, by every part of the pack.
 
-    precision: that of `target`. Its program looks at the synthesis too, unless descriptors would be too coarse to
-      compare.
+    precision: that of `target`; descriptors are compared in float32 whatever it is.
 
     Returns [B, ...] arrays (None where a part is missing): "synthesis" [B, H, W, 3] in 0..1, "psnr" dB, "ssim",
     "params_vector" and "portrait_params_vector" [B, 257], "landmarks" and "portrait_landmarks" [B, 66, 2] in 0..1 of
-    the face crop,
-    "landmark_error" (mean distance in pixels of a 224 px face crop), "identity_cosine" of recognition descriptors.
+    the face crop, "landmark_error" (mean distance in pixels of a 224 px face crop), "identity_cosine" of recognition
+    descriptors.
     """
     if precision.of("recognition") != "float32":
         precision = PRECISIONS["float32"]
