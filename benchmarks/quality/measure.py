@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmarks.quality import judge
 from benchmarks.quality.edits import EDITS, MOUTH, Edit, obtained
+from benchmarks.quality.energy import final_energy
 from benchmarks.quality.portraits import Portrait, Truth
 from pie_jax.face3d.morphable import CONTROL_FIELDS, VECTOR_SLICES
 from pie_jax.pack import Pack, inference
@@ -87,6 +88,7 @@ def measure(pack: Pack, embedding: Embedding, portrait: Portrait, edited: Edited
     spread = np.asarray(pack.weights["regressor"]["output_std"])
     figures = embedding.report["metrics"]
     row = {"psnr_db": figures["psnr_db"], "ssim": figures["ssim"], "outcome": embedding.report["outcome"],
+           "energy": final_energy(pack, embedding, portrait.image),
            "identity_cosine": float(seen.judged[-2] @ seen.judged[-1]), "seconds_per_edit": edited.seconds}
     if "perceptual" in pack.weights:
         row["perceptual"] = distance(pack, edited.synthesis, portrait.image)

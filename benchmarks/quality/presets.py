@@ -28,12 +28,13 @@ def _truth(control: str, key: str) -> Callable[[dict], float]:
     return lambda row: float(np.mean([row["edits"][edit.name][key] for edit in FAR[control]]))
 
 
-def _of(name: str) -> Callable[[dict], float]:
-    return lambda row: row[name]
+def _of(name: str) -> Callable[[dict], float | None]:
+    return lambda row: row.get(name)
 
 
-# what is compared: a name, its unit, and the figure of one row
+# what is compared: a name, its unit, and the figure of one row, None in rows from before it was measured
 COMPARED = {
+    "final energy": ("", _of("energy")),
     "PSNR": ("dB", _of("psnr_db")), "SSIM": ("", _of("ssim")), "sharpness": ("of 1", _of("sharpness")),
     "perceptual distance": ("", _of("perceptual")), "identity cosine": ("", _of("identity_cosine")),
     **{f"{control} {where}": ("dB", _truth(control, key)) for where, key in (
@@ -46,15 +47,18 @@ COMPARED = {
 def compare(found: dict[str, dict[int, dict]], names: Sequence[str]) -> dict:
     """preset -> seed -> row, to {"people": seeds, figure: {preset: {"median", "lead", "error"}}}.
 
-    "lead" is over the last of `names`: mean of the paired differences, with its standard error. ValueError: fewer than
-    two people in common.
+    A figure that a row lacks is left out. "lead" is over the last of `names`: mean of the paired differences, with its
+    standard error. ValueError: fewer than two people in common.
     """
     seeds = sorted(set.intersection(*(set(found[name]) for name in names)))
     if len(seeds) < 2:
         raise ValueError(f"presets {', '.join(names)} have {len(seeds)} people in common; at least 2 are needed")
     out: dict = {"people": seeds}
     for figure, (_, value) in COMPARED.items():
-        values = {name: np.asarray([value(found[name][seed]) for seed in seeds], float) for name in names}
+        values = {name: [value(found[name][seed]) for seed in seeds] for name in names}
+        if any(None in each for each in values.values()):
+            continue
+        values = {name: np.asarray(each, float) for name, each in values.items()}
         last = values[names[-1]]
         out[figure] = {name: {"median": float(np.median(each)), "lead": float(np.mean(each - last)),
                               "error": float(np.std(each - last, ddof=1) / np.sqrt(len(seeds)))}
@@ -67,6 +71,8 @@ def table(compared: dict, names: Sequence[str]) -> str:
     last = names[-1]
     lines = [("", *names, *(f"{name} - {last}" for name in names[:-1]), "")]
     for figure, (unit, _) in COMPARED.items():
+        if figure not in compared:
+            continue
         each = compared[figure]
         leads = (f"{each[name]['lead']:+.3g} +- {each[name]['error']:.2g}" for name in names[:-1])
         shown = (number(each[name]["median"], ".3g" if abs(each[name]["median"]) < 1 else ".2f") for name in names)

@@ -58,6 +58,8 @@ def _side_by_side(compared: dict, first: str, second: str) -> str:
 
     rows = []
     for name, (unit, _) in COMPARED.items():
+        if name not in compared:
+            continue
         each = compared[name]
         medians = [f"{each[preset]['median']:.3f}" if abs(each[preset]["median"]) < 1 else
                    f"{each[preset]['median']:.1f}" for preset in (first, second)]

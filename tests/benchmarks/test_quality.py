@@ -17,6 +17,7 @@ from benchmarks.quality.rows import add, key_of, rounded, rows
 from benchmarks.quality.summary import accuracy, summary
 from benchmarks.quality.table import table
 from pie_jax.config import PRESETS, EmbedConfig, EnergyConfig, StageConfig
+from pie_jax.energy import energy_inputs, portrait_energy, prepare_target
 from pie_jax.face3d.morphable import PARAMETERS, VECTOR_SLICES
 from pie_jax.face3d.render import light
 from pie_jax.pack import Manifest
@@ -153,6 +154,9 @@ def test_a_portrait_is_embedded_once_and_measured_with_and_without_a_truth(tmp_p
     row = measure.measure(pack, embedding, photo, edited, {}, edits=TOY_EDITS)
     assert set(row["edits"]) == {"yaw+15", "jaw_open+2"} and "truth_db" not in row["edits"]["yaw+15"]
     assert "sharpness" not in row
+    inputs = energy_inputs(pack, prepare_target(pack, image[None]))  # E_synthesis draws nothing, so any key will do
+    energies, _ = portrait_energy(pack)(inputs, embedding.w_plus[None], jax.random.split(jax.random.key(5), 1))
+    assert row["energy"] == pytest.approx(float(energies[0]), rel=1e-5) and row["energy"] > 0
 
     # a truth that is the edit itself leaves no error
     points = np.full((66, 2), 16.0)
@@ -279,6 +283,7 @@ def test_presets_side_by_side(tmp_path, capsys):
     assert last["people"] == [1, 2] and last["pack"] == "a"
     assert last["PSNR"]["fast"] == {"median": 31.5, "lead": 0.0, "error": 1.0}
     assert last["yaw where it moves"]["paper"]["median"] == 26.5
+    assert "final energy" not in last  # rows from before it was measured have none
     assert "+0 +- 1" in out and (tmp_path / "presets.txt").read_text() == "".join(out.splitlines(True)[:-1])
     with pytest.raises(SystemExit, match="0 people in common"):
         presets.main([str(tmp_path), "--presets", "quick", "paper"])
