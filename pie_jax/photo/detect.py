@@ -31,7 +31,7 @@ AGAIN, AGREEMENT = 0.68, 0.13  # least score, largest distance in sides of that 
 SMALLEST_WINDOW = 240  # px
 _SHRINKS = (3.0, 4.0)  # a window shows faces from an eighth of its side to a half: what the next level's are smaller by
 _MAX_FACES = 16
-_BATCH, _MESH_BATCH = 16, 4
+_BATCH = 4  # pictures in one program: the whole photo in each quarter turn, two looks at each of two faces
 _GRIDS = ((16, 2), (8, 6))  # cells a side, anchors a cell
 _MESH_MARGIN = 1.5  # side of the square that the mesh reads, in sides of the face's box
 _OVERLAP = 0.3  # of two boxes: one face
@@ -86,8 +86,8 @@ def follow_face(pack: Pack, photos: Sequence[Image.Image], last: Face) -> list[F
     Quicker than `find_faces`: the mesh alone is read, of several pictures at once.
     """
     found: list[Face | None] = []
-    for start in range(0, len(photos), _MESH_BATCH):
-        readers = [SquareReader(photo) for photo in photos[start:start + _MESH_BATCH]]
+    for start in range(0, len(photos), _BATCH):
+        readers = [SquareReader(photo) for photo in photos[start:start + _BATCH]]
         points, scores = _read_meshes(pack, readers, [_square_of(last.points)] * len(readers))
         found += [Face(points=points[i], score=float(scores[i])) if scores[i] >= PRESENCE else None
                   for i in range(len(readers))]
@@ -163,8 +163,8 @@ def anchors() -> np.ndarray:
 def _meshes(pack: Pack, reader: SquareReader, squares: list[Square]) -> list[Face]:
     """The faces in squares: read twice, the second time in the square that the points of the first give."""
     faces = []
-    for start in range(0, len(squares), _MESH_BATCH):
-        part = squares[start:start + _MESH_BATCH]
+    for start in range(0, len(squares), _BATCH):
+        part = squares[start:start + _BATCH]
         points, scores = _read_meshes(pack, [reader] * len(part), part)
         faces += [Face(points=points[i], score=float(scores[i])) for i in range(len(part)) if scores[i] >= PRESENCE]
     return _confirmed(pack, reader, faces)
@@ -172,10 +172,10 @@ def _meshes(pack: Pack, reader: SquareReader, squares: list[Square]) -> list[Fac
 
 def _read_meshes(pack: Pack, readers: Sequence[SquareReader],
                  squares: Sequence[Square]) -> tuple[np.ndarray, np.ndarray]:
-    """Points [_MESH_BATCH, 478, 3] px and scores of the meshes in at most so many squares, one a reader."""
+    """Points [_BATCH, 478, 3] px and scores of the meshes in at most so many squares, one a reader."""
     config = pack.configs.of("face_mesh")
     for _ in range(2):
-        crops = np.zeros((_MESH_BATCH, config.resolution, config.resolution, 3), np.float32)
+        crops = np.zeros((_BATCH, config.resolution, config.resolution, 3), np.float32)
         crops[:len(squares)] = [reader.read(square, config.resolution) for reader, square in zip(readers, squares)]
         points, logits = (np.array(a) for a in _mesh(pack.weights["face_mesh"], crops, config=config))
         for i, square in enumerate(squares):
