@@ -239,8 +239,8 @@ class EnergyConfig:
 class StageConfig:
     """One setting of the optimiser. All constants are explicit.
 
-    AdaDelta (arXiv 1212.5701), as PIE has it; Adam; or Adam along the principal axes of W, in which a code has few
-    directions: steps along an axis grow with the root of the deviation of codes there.
+    AdaDelta (arXiv 1212.5701), as PIE has it; Adam; or Adam along the principal axes of how a generator's styles follow
+    a code, which are few: steps along an axis grow with the root of the deviation of codes there.
 
     epsilon sets how large the first steps are, about learning_rate sqrt(epsilon / (1 - rho)) a coordinate. The default
     is that of optax and PyTorch; with 1e-8, which TensorFlow once had, 3000 steps leave a portrait half way.
@@ -281,8 +281,8 @@ _SEARCH = (StageConfig(space="w", steps=100, optimiser="principal_adam", learnin
                        chunk=20, coarse=True, nearest_random_codes=4),
            StageConfig(space="w_plus", steps=140, optimiser="principal_adam", learning_rate=0.08, final_rate=0.05,
                        chunk=20))
-_GUESSED = StageConfig(space="w_plus", steps=60, optimiser="principal_adam", learning_rate=0.1, final_rate=0.03,
-                       beta1=0.7, beta2=0.97, chunk=20, encoded=True)
+_GUESSED = StageConfig(space="w_plus", steps=60, optimiser="principal_adam", learning_rate=0.12, final_rate=0.1,
+                       beta1=0.7, beta2=0.95, chunk=20, encoded=True)
 PRESETS = {
     # of packs without an encoder: as "search"; of others see ENCODED
     "fast": _SEARCH,

@@ -1,6 +1,8 @@
-"""The principal axes of W: the directions in which a generator's codes differ, and how far.
+"""Axes of codes: the directions in which a generator's styles follow a code, and those in which its codes differ.
 
-W has few of them. An optimiser that scales each coordinate by itself, as Adam does, needs fewer steps along such axes.
+There are few of either. An optimiser that scales each coordinate by itself, as Adam does, needs fewer steps along such
+axes. A search takes those of the styles: no gradient of a picture leaves the space that they span. How far codes differ
+along each says how long its steps are.
 """
 
 from __future__ import annotations
@@ -21,19 +23,30 @@ _POWER, _LEAST = 0.5, 0.1  # of the deviation along an axis in mean deviations, 
 
 
 def axes_for(pack: Pack, config: EmbedConfig) -> Axes | None:
-    """The axes of the pack's W where a stage asks for them, else None.
+    """The axes of the styles of the pack's generator where a stage asks for them, else None.
 
-    Those of the coordinates where the mapping network gives NaN or infinity: the energy names what is at fault.
+    Those of the coordinates where weights or codes are NaN or infinity: the energy names what is at fault.
     """
     if not any(stage.optimiser == "principal_adam" for stage in config.stages):
         return None
     generator = pack.configs.generator
-    w = random_codes(pack)
-    if not np.isfinite(w).all():
+    w, moved = random_codes(pack), _moved_styles(pack.weights["generator"])
+    if not (np.isfinite(w).all() and np.isfinite(moved).all()):
         return Axes(vectors=jnp.eye(generator.w_dim), scale=jnp.ones(generator.w_dim))
-    spread, vectors = principal_axes(w)
+    vectors = np.linalg.eigh(moved)[1]
+    spread = np.std(w @ vectors, axis=0)
     spread = np.maximum(spread / max(float(spread.mean()), 1e-12), _LEAST)
     return Axes(vectors=jnp.asarray(vectors, jnp.float32), scale=jnp.asarray(spread ** _POWER, jnp.float32))
+
+
+def _moved_styles(weights: Weights) -> np.ndarray:
+    """[D, D] float64: the quadratic form of a change of the code that is the mean square change of its styles.
+
+    Summed over the layers that have one, each the mean over its channels. Its eigenvectors are the axes.
+    """
+    layers = [np.asarray(leaf, np.float64) for path, leaf in jax.tree_util.tree_leaves_with_path(weights["synthesis"])
+              if [step.key for step in path[-2:]] in (["affine", "weight"], ["style", "weight"])]
+    return sum(weight @ weight.T / weight.shape[1] for weight in layers)
 
 
 def random_codes(pack: Pack) -> np.ndarray:

@@ -1,9 +1,10 @@
-"""The principal axes of W: an orthonormal basis, and steps that are as long as codes differ along each."""
+"""The axes of a search: an orthonormal basis in which styles follow a code, and steps as long as codes differ there."""
 
 import dataclasses
 
 import jax
 import numpy as np
+import pytest
 import toy
 
 from pie_jax.config import PRESETS, EmbedConfig, StageConfig
@@ -15,13 +16,27 @@ CONFIGS = dataclasses.replace(toy.SMALLEST, recognition=None)
 STAGE = StageConfig(space="w_plus", steps=4, chunk=2, optimiser="principal_adam", learning_rate=0.1)
 
 
-def test_axes_are_those_of_the_codes():
-    pack = toy.toy_pack(jax.random.key(0), configs=CONFIGS)
+@pytest.mark.parametrize("architecture", ["stylegan1", "stylegan2"])
+def test_axes_are_those_of_the_styles_and_as_long_as_codes_differ(architecture):
+    generator = dataclasses.replace(CONFIGS.generator, architecture=architecture)
+    pack = toy.toy_pack(jax.random.key(0), configs=dataclasses.replace(CONFIGS, **toy.layers_for(generator)))
     config = EmbedConfig(energy=pack.configs.energy, stages=(STAGE,))
     axes = axes_for(pack, config)
     vectors, scale = np.asarray(axes.vectors), np.asarray(axes.scale)
     np.testing.assert_allclose(vectors.T @ vectors, np.eye(len(scale)), atol=1e-5)
-    generator = pack.configs.generator
+
+    name = {"stylegan1": "style", "stylegan2": "affine"}[architecture]
+    blocks = pack.weights["generator"]["synthesis"].values()
+    layers = [layer for block in blocks for layer in block.values() if isinstance(layer, dict)]
+    styles = [np.asarray(layer[name]["weight"]) for layer in layers if name in layer]
+    assert len(styles) == {"stylegan1": generator.num_layers, "stylegan2": generator.num_layers + 1}[architecture]
+    # Along them the styles of all layers are moved by amounts that rise, and by no two together.
+    changes = [vectors.T @ style for style in styles]  # [axes, channels] of each layer
+    moved = sum(change @ change.T / change.shape[1] for change in changes)
+    rises = np.diag(moved)
+    assert (np.diff(rises) > -1e-5 * rises[-1]).all() and rises[-1] > 2 * np.median(rises)
+    np.testing.assert_allclose(moved, np.diag(rises), atol=1e-5 * rises[-1])
+
     w = map_z(generator, pack.weights["generator"], jax.random.normal(jax.random.key(3), (4096, generator.z_dim)))
     spread = np.std(np.asarray(w) @ vectors, axis=0)
     due = np.sqrt(np.maximum(spread / spread.mean(), 0.1))
