@@ -33,7 +33,10 @@ gc.set_threshold(100_000, 20, 50)  # tracing makes many objects that live on; to
 
 LONG = ("training/test_few_pictures.py", "reliability/test_kill.py", "embed/test_photo.py", "portrait/test_golden.py",
         "training/test_mouth.py", "training/test_encoder.py", "portrait/test_sharding.py", "embed/test_share.py",
-        "embed/test_embed.py", "training/test_generator.py")
+        "embed/test_embed.py", "training/test_generator.py", "training/test_parts.py", "energy/test_energy.py",
+        "test_backends.py", "reliability/test_fuzz.py", "studio/test_studio.py", "view/test_page.py",
+        "training/test_photographs.py", "training/test_regressor.py", "reliability/test_numbers.py",
+        "view/test_server.py")
 
 
 def pytest_collection_modifyitems(items):

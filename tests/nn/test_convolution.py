@@ -107,7 +107,7 @@ def test_winograd_is_the_same_convolution(height, width, strip, monkeypatch):
     x = jax.random.normal(keys[0], (2, height, width, 5))
     weight = jax.random.normal(keys[1], (3, 3, 5, 6)) / 7
     kernels = winograd.winograd_kernels(weight)
-    np.testing.assert_allclose(winograd.winograd_conv(x, weight, kernels),
+    np.testing.assert_allclose(jax.jit(winograd.winograd_conv)(x, weight, kernels),
                                correlate(pad(np.asarray(x), 1, 1), np.asarray(weight)), atol=2e-5)
     close(value_and_gradient(lambda *a: winograd.winograd_conv(*a, kernels), x, weight),
           value_and_gradient(layers.conv, x, weight), 1e-4)
@@ -131,7 +131,7 @@ def test_the_filter_is_in_the_kernel_where_it_pays():
     wide = layers.ModulatedConv(32, 32, up=True)
     styles = jnp.ones((2, 6))
     x = jnp.ones((2, 16, 16, 4))
-    weights = wide.init(jax.random.key(7), x, styles)["params"]
+    weights = jax.jit(wide.init)(jax.random.key(7), x, styles)["params"]
     assert set(layers.precompute(wide, weights, x, styles)) == {"power", "kernels"}
 
 

@@ -39,11 +39,15 @@ def test_a_built_pool_is_what_the_networks_see_whatever_the_batch(tmp_path):
     fewer = sampling.build_pool(jax.random.key(7), pack, size=3, batch=4)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a[:3], b, atol=1e-5), pool, fewer)
 
+    @jax.jit
+    def params_of(weights, z):
+        w = inference.map_z(CONFIGS.generator, weights["generator"], z)
+        w_plus = to_w_plus(w, CONFIGS.generator.num_layers)
+        portrait = jnp.clip(inference.synthesise(CONFIGS.generator, weights["generator"], w_plus), 0.0, 1.0)
+        return inference.regress(CONFIGS, weights, portrait)
+
     z = jax.random.normal(jax.random.fold_in(jax.random.key(7), 2), (toy.W_DIM,))[None]
-    w = inference.map_z(CONFIGS.generator, pack.weights["generator"], z)
-    portrait = jnp.clip(inference.synthesise(CONFIGS.generator, pack.weights["generator"],
-                                           to_w_plus(w, CONFIGS.generator.num_layers)), 0.0, 1.0)
-    np.testing.assert_allclose(pool.params_vector[2], inference.regress(CONFIGS, pack.weights, portrait)[0], atol=1e-4)
+    np.testing.assert_allclose(pool.params_vector[2], params_of(pack.weights, z)[0], atol=1e-4)
 
     update_part(tmp_path / "p", "pool", pool)
     stored = load_pack(tmp_path / "p").pool

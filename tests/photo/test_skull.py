@@ -28,10 +28,9 @@ def at(params, *points):
 
 @pytest.fixture(scope="module")
 def moved():
-    def motion(source, target):
-        face = at(posed(), (-0.7, -0.9, 0), (0.7, 0.9, 0))
-        return [np.asarray(found) for found in head_motion(face, source, target, CAMERA, resolution=R)]
-    return motion
+    face = at(posed(), (-0.7, -0.9, 0), (0.7, 0.9, 0))
+    motion = jax.jit(lambda source, target: head_motion(face, source, target, CAMERA, resolution=R))
+    return lambda source, target: [np.asarray(found) for found in motion(source, target)]
 
 
 def toward_camera(params):

@@ -1,6 +1,7 @@
 """Whose 66 points a photo is fitted by: the face mesh's, the pack's own network's, or the user's."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import numpy as np
@@ -43,7 +44,7 @@ def test_a_pack_s_own_network_is_asked_about_faces_that_its_generator_knows(pack
     portrait = np.asarray(toy.portraits(jax.random.key(1), 1, pack=pack))[0]
     found = own_points(known_by(pack, 5.0), portrait)
     camera = pack.configs.camera
-    in_crop = np.asarray(find_landmarks(pack.configs, pack.weights, portrait[None]))[0]
+    in_crop = np.asarray(jax.jit(partial(find_landmarks, pack.configs))(pack.weights, portrait[None]))[0]
     np.testing.assert_allclose(found, in_crop * camera.crop_size + (camera.crop_x, camera.crop_y), atol=1e-5)
     assert own_points(known_by(pack, 60.0), portrait) is None  # a guess so far off is another kind of picture
     assert own_points(pack, portrait) is None  # nobody measured how near it comes

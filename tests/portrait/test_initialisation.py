@@ -1,5 +1,7 @@
 """Where a search begins: the codes whose portraits look like the photo."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -26,8 +28,9 @@ def portraits(pack):
 def test_a_portrait_of_a_candidate_is_found(pack, portraits):
     generator = pack.configs.generator
     z = jax.random.normal(jax.random.key(0), (64, generator.z_dim))[np.array([5, 40])]
-    w = map_z(generator, pack.weights["generator"], z)
-    painted = synthesise(generator, pack.weights["generator"], np.repeat(w[:, None], toy.LAYERS, axis=1)).clip(0.0, 1.0)
+    w = jax.jit(partial(map_z, generator))(pack.weights["generator"], z)
+    painted = jax.jit(partial(synthesise, generator))(
+        pack.weights["generator"], np.repeat(w[:, None], toy.LAYERS, axis=1)).clip(0.0, 1.0)
     found = nearest_random_codes(pack, np.concatenate([painted, portraits]), nearest=1, resolution=generator.resolution)
     np.testing.assert_allclose(found[:2], w, atol=1e-6)
 

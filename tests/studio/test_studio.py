@@ -293,13 +293,22 @@ def test_zbuffer_is_the_obvious_one():
 
 
 def test_vertices_of_a_scene_start_with_the_morphable_model(head, scenes):
-    one = jax.tree.map(lambda leaf: leaf[0], scenes)
-    world, albedo = scene_vertices(jax.tree.map(jnp.asarray, head), one)
-    model = jax.tree.map(jnp.asarray, head.morphable)
-    expected = render.project(morphable.shape(model, one.params), one.params, STUDIO_CAMERA, resolution=64)
+    @jax.jit
+    def of_the_scene(head, one):
+        world, albedo = scene_vertices(head, one)
+        return px_from_world(world, STUDIO_CAMERA, resolution=64), albedo
+
+    @jax.jit
+    def of_the_model(model, params):
+        points = render.project(morphable.shape(model, params), params, STUDIO_CAMERA, resolution=64)
+        return points, morphable.albedo(model, params)
+
+    one = jax.tree.map(lambda leaf: np.asarray(leaf)[0], scenes)
+    points, albedo = of_the_scene(head, one)
+    expected, colour = of_the_model(head.morphable, one.params)
     count = expected.shape[0]
-    np.testing.assert_allclose(px_from_world(world, STUDIO_CAMERA, resolution=64)[:count], expected, atol=1e-3)
-    np.testing.assert_allclose(albedo[:count], np.clip(morphable.albedo(model, one.params), 0, 1.2), atol=1e-5)
+    np.testing.assert_allclose(points[:count], expected, atol=1e-3)
+    np.testing.assert_allclose(albedo[:count], np.clip(colour, 0, 1.2), atol=1e-5)
 
 
 def test_rendering_inside_jit_and_no_second_trace(head, scenes, seen):

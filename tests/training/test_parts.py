@@ -176,7 +176,7 @@ def test_pairs_of_the_family_are_portraits_with_their_truth(tmp_path):
     (tmp_path / "count.json").write_text(json.dumps({"pairs": 2, "seed": 5, "resolution": 32}))
     data = family_portraits(tmp_path)
     assert len(data) == 4 and data.views == 2 and data.people == 2 and data.segments is None
-    truth = scenes_from_z(build_head(), z).params.to_vector()
+    truth = jax.jit(lambda head, z: scenes_from_z(head, z).params.to_vector())(build_head(), z)
     np.testing.assert_allclose(data.params, truth, atol=1e-5)
     with pytest.raises(UsageError, match="family_data"):
         family_portraits(tmp_path / "nothing")
