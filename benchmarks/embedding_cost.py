@@ -19,12 +19,15 @@ import sys
 import time
 from collections.abc import Sequence
 
-from pie_jax.config import DEFAULT_PRESET, PRESETS, StageConfig
+from pie_jax.config import DEFAULT_PRESET, StageConfig, preset_stages
 
 
-def stages_of(steps: int) -> tuple[StageConfig, ...]:
-    """The default preset with `steps` steps in all, shared out as it shares out its own."""
-    stages = PRESETS[DEFAULT_PRESET]
+def stages_of(steps: int, *, encoder: bool) -> tuple[StageConfig, ...]:
+    """The default preset with `steps` steps in all, shared out as it shares out its own.
+
+    encoder: whether the pack has one, from whose guess the preset then begins.
+    """
+    stages = preset_stages(DEFAULT_PRESET, encoder=encoder)
     every = sum(stage.steps for stage in stages)
     return tuple(dataclasses.replace(stage, steps=max(1, round(stage.steps * steps / every))) for stage in stages)
 
@@ -59,7 +62,7 @@ def measure(pack: str, devices: int, cases: Sequence[dict], *, runs: int = 1) ->
     rng, side = np.random.default_rng(0), loaded.configs.generator.resolution
 
     def embed(photos: int, steps: int) -> None:
-        config = EmbedConfig(energy=loaded.configs.energy, stages=stages_of(steps))
+        config = EmbedConfig(energy=loaded.configs.energy, stages=stages_of(steps, encoder=loaded.has_encoder))
         for _ in range(0, photos, devices):  # as the command does: nothing of a photo outlives its batch
             portraits = rng.uniform(size=(devices, side, side, 3)).astype(np.float32)
             embed_portraits(loaded, portraits, config=config, batch=devices, devices=there)

@@ -8,7 +8,7 @@
 | batch, samples, controls | one energy step (`benchmarks.steps`); controls with all of them in each step |
 | resolution | the same step of a random generator of the pack's channel law; its work is the number of pixels |
 | vertices | a face of so many vertices rendered at 224 px, with the gradient to its parameters |
-| steps | one photo embedded, compiling apart; the last size is the default preset, all its steps |
+| steps | one photo embedded, compiling apart; the last size is the default preset of a pack with an encoder |
 | photos | so many photos, one after the other as the command takes them, a tenth of the steps |
 | devices | weak scaling: a photo for each virtual CPU device of a process of its own, a tenth of the steps |
 
@@ -41,10 +41,10 @@ from collections.abc import Callable, Sequence
 
 from benchmarks.growth import growth, verdict
 from pie_jax.cli import command
-from pie_jax.config import DEFAULT_PRESET, PRESETS
+from pie_jax.config import DEFAULT_PRESET, preset_stages
 
 PHOTOS = 70_000  # of FFHQ
-_PRESET_STEPS = sum(stage.steps for stage in PRESETS[DEFAULT_PRESET])
+_PRESET_STEPS = sum(stage.steps for stage in preset_stages(DEFAULT_PRESET, encoder=True))
 _VERTEX_PX = 224
 _WEAK_RUNS = 2
 COLUMNS = ("quantity", "size", "ms", "ms_low", "ms_high", "cpu_ms", "runs", "s_photo", "cpu_s_photo", "memory_mb",

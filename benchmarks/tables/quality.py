@@ -12,45 +12,26 @@ from benchmarks.tables.markdown import RESULTS, markdown, rows_of
 _QUANTITY_NAMES = {"azimuth": "light azimuth", "elevation": "light elevation"}
 
 
-def pack_hash() -> str:
-    """The hash of the demo pack that the shown quality rows were measured on."""
-    return _summary()["pack"]
-
-
 @functools.cache
 def _summary() -> dict:
     return json.loads((RESULTS / "quality" / "summary.json").read_text())
 
 
-def _compared(names: Sequence[str]) -> dict:
-    from benchmarks.quality.presets import compare
-
-    found: dict[str, dict[int, dict]] = {name: {} for name in names}
-    key = {name: _summary()[name] for name in ("pack", "calibration", "of")}
-    for row in rows_of("quality/portraits.jsonl"):
-        if row["preset"] in found and all(row[name] == value for name, value in key.items()):
-            found[row["preset"]][row["seed"]] = row
-    return compare(found, names)
+def _of_last_pack(rows: Sequence[dict]) -> list[dict]:
+    """Of rows in the order in which they were measured, those of the last one's pack."""
+    return [row for row in rows if row["pack"] == rows[-1]["pack"]]
 
 
 def presets(first: str, second: str) -> str:
-    """Two presets side by side, over the people that both embedded."""
-    return _side_by_side(_compared((first, second)), first, second)
-
-
-def packs() -> str:
-    """`fast` with the pack that ships beside the pack of the other rows, over the people that both embedded."""
+    """Two presets side by side, over the people that both embedded, of the last pack that both were measured on."""
     from benchmarks.quality.presets import compare
-    from pie_jax.pack import load_pack
 
-    names = "now", "before"
-    of_pack = dict(zip(names, (load_pack("demo", parts=()).hash[:12], pack_hash())))
-    found: dict[str, dict[int, dict]] = {name: {} for name in names}
+    measured: dict[str, dict[str, dict[int, dict]]] = {}  # pack -> preset -> seed -> row
     for row in rows_of("quality/portraits.jsonl"):
-        for name in names:
-            if (row["preset"], row["pack"], row["of"]) == ("fast", of_pack[name], _summary()["of"]):
-                found[name][row["seed"]] = row
-    return _side_by_side(compare(found, names), *names)
+        if row["preset"] in (first, second) and row["of"] == "studio":
+            measured.setdefault(row["pack"], {}).setdefault(row["preset"], {})[row["seed"]] = row
+    of_both = [found for found in measured.values() if len(found) == 2]
+    return _side_by_side(compare(of_both[-1], (first, second)), first, second)
 
 
 def _side_by_side(compared: dict, first: str, second: str) -> str:
@@ -121,7 +102,7 @@ def ablation() -> str:
     """The paper's claims, asked of the rows of the shipped pack."""
     from benchmarks.ablation.claims import claims
 
-    rows = [row for row in rows_of("ablation/ablation.jsonl") if row["pack"] == pack_hash()]
+    rows = _of_last_pack(rows_of("ablation/ablation.jsonl"))
     return markdown(("claim", "verdict", "mean", "spread", "agree"), [
         (one["says"], one["verdict"], f"{one['difference']:+.2g}", f"{one['spread']:.2g}",
          f"{one['agree']} of {one['portraits']}") for one in claims(rows).values()])
@@ -131,7 +112,7 @@ def joint() -> str:
     """One embedding for all controls beside one for a control alone, gain over the unedited where the edit moves."""
     from benchmarks.joint import summary
 
-    found = summary([row for row in rows_of("joint/joint.jsonl") if row["pack"] == pack_hash()])
+    found = summary(_of_last_pack(rows_of("joint/joint.jsonl")))
     names = list(found["psnr_db"])
     rows = [("synthesis, dB", *(f"{value:.1f}" for value in found["psnr_db"].values()))]
     rows += [(f"{edit}, gain in dB", *(f"{gains[name]:+.1f}" if name in gains else "" for name in names))
@@ -145,8 +126,7 @@ def precision() -> str:
     """bfloat16 beside float32, on the same people."""
     from benchmarks.precision.__main__ import summary
 
-    key = {"pack": pack_hash(), "preset": "search"}
-    lines, networks = ([row for row in rows_of(f"precision/{name}.jsonl") if key.items() <= row.items()]
+    lines, networks = (_of_last_pack([row for row in rows_of(f"precision/{name}.jsonl") if row["preset"] == "search"])
                        for name in ("embeddings", "networks"))
     found = summary(lines, networks)
     rows = [(name, f"{found[name]['psnr_db']:.2f}", f"{found[name]['truth_error']:.4f}",

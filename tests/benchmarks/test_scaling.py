@@ -10,7 +10,7 @@ import toy
 from PIL import Image
 
 from benchmarks import chart, embedding_cost, growth, harness, random_pack, scaling
-from pie_jax.config import DEFAULT_PRESET, PRESETS, EnergyConfig
+from pie_jax.config import DEFAULT_PRESET, EnergyConfig, preset_stages
 from pie_jax.pack import check_weights, save_pack
 
 CONFIGS = dataclasses.replace(
@@ -66,8 +66,11 @@ def test_the_estimate_is_the_measured_photo_many_times():
 
 def test_the_last_size_of_steps_is_the_default_preset():
     sizes = scaling.QUANTITIES["steps"].sizes
-    assert embedding_cost.stages_of(sizes[-1]) == PRESETS[DEFAULT_PRESET] and sizes[-1] == 10 * sizes[0]
-    assert sum(stage.steps for stage in embedding_cost.stages_of(sizes[0])) == sizes[0]
+    assert embedding_cost.stages_of(sizes[-1], encoder=True) == preset_stages(DEFAULT_PRESET, encoder=True)
+    assert sizes[-1] == 10 * sizes[0]
+    for encoder, stages in ((True, 1), (False, 2)):
+        few = embedding_cost.stages_of(sizes[0], encoder=encoder)
+        assert len(few) == stages and sum(stage.steps for stage in few) == sizes[0]
 
 
 def test_rows_tables_and_charts(tmp_path, capsys, monkeypatch, at_toy_sizes):
