@@ -34,6 +34,10 @@ def presets(first: str, second: str) -> str:
     return _side_by_side(compare(of_both[-1], (first, second)), first, second)
 
 
+def _three_digits(value: float) -> str:
+    return f"{value:.{3 if abs(value) < 1 else 2 if abs(value) < 10 else 1}f}"
+
+
 def _side_by_side(compared: dict, first: str, second: str) -> str:
     from benchmarks.quality.presets import COMPARED
 
@@ -42,8 +46,7 @@ def _side_by_side(compared: dict, first: str, second: str) -> str:
         if name not in compared:
             continue
         each = compared[name]
-        medians = [f"{each[preset]['median']:.3f}" if abs(each[preset]["median"]) < 1 else
-                   f"{each[preset]['median']:.1f}" for preset in (first, second)]
+        medians = [_three_digits(each[preset]["median"]) for preset in (first, second)]
         lead, error = each[first]["lead"], each[first]["error"]
         digits = max(0, 1 - math.floor(math.log10(error))) if error > 0 else 2  # two digits of the error
         rows.append((f"{name}, {unit}" if unit else name, *medians, f"{lead:+.{digits}f} ± {error:.{digits}f}"))
