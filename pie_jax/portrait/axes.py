@@ -40,9 +40,9 @@ def axes_for(pack: Pack, config: EmbedConfig) -> Axes | None:
 
 
 def _moved_styles(weights: Weights) -> np.ndarray:
-    """[D, D] float64: the quadratic form of a change of the code that is the mean square change of its styles.
+    """M [D, D] float64, whose eigenvectors are the axes: a change d of a code moves the styles of all layers by d M d.
 
-    Summed over the layers that have one, each the mean over its channels. Its eigenvectors are the axes.
+    A layer's share of it is the mean square over its channels.
     """
     layers = [np.asarray(leaf, np.float64) for path, leaf in jax.tree_util.tree_leaves_with_path(weights["synthesis"])
               if [step.key for step in path[-2:]] in (["affine", "weight"], ["style", "weight"])]
