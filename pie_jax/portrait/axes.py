@@ -46,7 +46,7 @@ def _moved_styles(weights: Weights) -> np.ndarray:
     """
     layers = [np.asarray(leaf, np.float64) for path, leaf in jax.tree_util.tree_leaves_with_path(weights["synthesis"])
               if [step.key for step in path[-2:]] in (["affine", "weight"], ["style", "weight"])]
-    return sum(weight @ weight.T / weight.shape[1] for weight in layers)
+    return np.sum([weight @ weight.T / weight.shape[1] for weight in layers], axis=0)
 
 
 def random_codes(pack: Pack) -> np.ndarray:
