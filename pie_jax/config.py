@@ -239,8 +239,8 @@ class EnergyConfig:
 class StageConfig:
     """One setting of the optimiser. All constants are explicit.
 
-    AdaDelta (arXiv 1212.5701), as PIE has it; Adam; or Adam along the principal axes of how a generator's styles follow
-    a code, which are few: steps along an axis grow with the root of the deviation of codes there.
+    AdaDelta (arXiv 1212.5701), as PIE has it; Adam; or Adam along the axes of the generator's styles, see
+    `portrait.axes`: steps along an axis grow with the root of the deviation of codes there.
 
     epsilon sets how large the first steps are, about learning_rate sqrt(epsilon / (1 - rho)) a coordinate. The default
     is that of optax and PyTorch; with 1e-8, which TensorFlow once had, 3000 steps leave a portrait half way.

@@ -1,8 +1,8 @@
 """Axes of codes: the directions in which a generator's styles follow a code, and those in which its codes differ.
 
-There are few of either. An optimiser that scales each coordinate by itself, as Adam does, needs fewer steps along such
-axes. A search takes those of the styles: no gradient of a picture leaves the space that they span. How far codes differ
-along each says how long its steps are.
+Few of either matter. An optimiser that scales each coordinate by itself, as Adam does, needs fewer steps along such
+axes. A search goes along those of the styles: a picture depends on a code only through them. How far codes differ along
+an axis says how long the steps there are.
 """
 
 from __future__ import annotations

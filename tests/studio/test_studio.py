@@ -322,23 +322,8 @@ def test_rendering_inside_jit_and_no_second_trace(head, scenes, seen):
 def test_command_writes_truth_and_the_same_person_again(tmp_path, capsys):
     arguments = ["--count", str(COUNT), "--resolution", str(RESOLUTION), "--seed", "4"]
     assert main([*arguments, "-o", str(tmp_path / "a"), "--sheet"]) == 0
-    assert (
-        main(
-            [
-                *arguments,
-                "-o",
-                str(tmp_path / "b"),
-                "--yaw",
-                "20",
-                "--neutral",
-                "--expression",
-                "smile=2",
-                "--light",
-                "-40,10,0.8",
-            ]
-        )
-        == 0
-    )
+    edits = ["--yaw", "20", "--neutral", "--expression", "smile=2", "--light", "-40,10,0.8"]
+    assert main([*arguments, "-o", str(tmp_path / "b"), *edits]) == 0
     first, arrays = load_truth(tmp_path / "a" / "truth.npz")
     second, _ = load_truth(tmp_path / "b" / "truth.npz")
     assert arrays["seed"].tolist() == list(range(4, 4 + COUNT)) and arrays["camera"] == STUDIO_CAMERA
