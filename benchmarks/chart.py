@@ -6,12 +6,17 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
 
 from benchmarks.harness import plain
+from pie_jax.errors import PackError
+
+try:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
+except ModuleNotFoundError:
+    raise PackError("charts need matplotlib; install it with: pip install 'pie_jax[bench]'") from None
 
 GROUND, INK, SOFT_INK, RULE = "#fcfcfa", "#262a30", "#6e747c", "#e2e4e6"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")

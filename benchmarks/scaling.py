@@ -212,6 +212,9 @@ def main(argv: list[str]) -> int:
 
     from benchmarks import harness
 
+    if arguments.out:
+        from benchmarks import chart  # noqa: F401  what it lacks is said now, not after an hour of measuring
+
     harness.start("cpu", use_cores=arguments.cores)
     from pie_jax.pack import load_pack
 

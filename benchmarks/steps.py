@@ -311,6 +311,9 @@ def main(argv: list[str]) -> int:
 
     from benchmarks import harness
 
+    if arguments.out:
+        from benchmarks import chart  # noqa: F401  what it lacks is said now, not after an hour of measuring
+
     harness.start(arguments.device, use_cores=arguments.cores)
     if arguments.random:
         from benchmarks.random_pack import configs_of_size, random_pack

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 from PIL import Image
 
 from benchmarks import chart
 from benchmarks.ablation.measures import ASKED, MODES, editability, error, likeness, unasked
 from benchmarks.ablation.variants import VARIANTS
+from benchmarks.chart import Figure
 from benchmarks.quality.edits import MOUTH
 from benchmarks.quality.measure import Edited
 from benchmarks.quality.portraits import Portrait, Truth

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Sequence
 
-from matplotlib.figure import Figure
-
 from benchmarks import chart
+from benchmarks.chart import Figure
 from benchmarks.quality.edits import EDITS
 from benchmarks.quality.measure import SEEN
 from benchmarks.quality.summary import FAR, QUANTITIES, accuracy, gains, of_visible, values

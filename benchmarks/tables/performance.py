@@ -25,8 +25,12 @@ def _step_runs() -> dict[tuple, dict[tuple[str, str], dict]]:
     return dict(sorted(runs.items()))
 
 
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
 def _machine(row: Mapping) -> str:
-    return f"{row['cores']} core{'s' if row['cores'] > 1 else ''}, JAX {'.'.join(row['jax'].split('.')[:2])}"
+    return f"{row['cores']} core{'s' if row['cores'] > 1 else ''}, JAX {_minor(row['jax'])}"
 
 
 def _place(row: Mapping) -> str:
@@ -46,7 +50,8 @@ def steps_torch() -> str:
             torch_ms = [run.get((case, peer), {}).get("ms") for case in ("step", "step", "synthesis")]
             cells.append("; ".join(f"{b / a:.1f}" if a and b else "-" for a, b in zip(jax_ms, torch_ms, strict=True)))
         row = run["step", "pie_jax"]
-        rows.append((f"{_place(row)}, {row['batch']} portrait{'s' if row['batch'] > 1 else ''}", *cells))
+        portraits = f"{row['batch']} portrait{'s' if row['batch'] > 1 else ''}"
+        rows.append((f"{_place(row)}, PyTorch {_minor(row['torch'])}, {portraits}", *cells))
     return markdown(("step; mean step of `quick`; synthesis", "eager, fused weights", "eager, best form",
                      "`torch.compile`"), rows)
 

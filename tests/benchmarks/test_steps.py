@@ -2,15 +2,18 @@
 
 import dataclasses
 import json
+import sys
 from functools import partial
 
 import jax
 import pytest
 import toy
 
-from benchmarks import components, harness, random_pack, steps
+import benchmarks
+from benchmarks import components, harness, random_pack, scaling, steps
 from pie_jax.config import EnergyConfig, VGGConfig
 from pie_jax.energy import portrait_energy
+from pie_jax.errors import PackError
 from pie_jax.pack import check_weights, save_pack
 
 CONFIGS = dataclasses.replace(
@@ -59,6 +62,20 @@ def test_the_parts_that_are_asked_for(tmp_path, capsys, no_settings):
     assert rows[0]["share"] == 1.0 and rows[0]["ms"] == rows[1]["ms"]
     with pytest.raises(SystemExit, match="no part 'hat'; it has synthesis"):
         steps.main([*common, "hat"])
+
+
+@pytest.mark.parametrize("benchmark", (steps, scaling), ids=("steps", "scaling"))
+def test_what_a_chart_lacks_is_said_before_anything_is_measured(benchmark, monkeypatch, capsys, tmp_path):
+    def measured(*_, **__):
+        raise AssertionError("the measurement began")
+
+    monkeypatch.setattr(harness, "start", measured)
+    for name in ("matplotlib", "matplotlib.axes"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "benchmarks.chart", raising=False)
+    monkeypatch.delattr(benchmarks, "chart", raising=False)
+    assert benchmark.main(["--out", str(tmp_path)]) == PackError.exit_code
+    assert "matplotlib" in (said := capsys.readouterr().err) and "pip install" in said and said.count("\n") == 1
 
 
 def test_nonsense_is_refused(capsys):
