@@ -46,6 +46,7 @@ _BEND_REACH, _BEND_LOOSE = 0.3, (0.5, 0.02)  # model units; none
 _CORNERS, _UPPER_LIP, _LOWER_LIP = (48, 54), (60, 61, 62), (65, 64, 63)
 _CLOSED = 0.03  # distance of a closed mouth's fitted lips, in widths of the mouth
 _OPENED = (1.2, 2.0)  # growth of the lips' distance at which the painting begins, and at which it is all
+_SHOWN = (0.3, 0.5)  # distance of the photo's lips from which on it shows a mouth's inside, and at which it shows all
 # The eyes, by the 66 landmarks: an upper point and the lower one that it meets.
 _UPPER_LIDS, _LOWER_LIDS = (37, 38, 43, 44), (41, 40, 47, 46)
 _CLOSING = ("blink", "squint")  # components of the model whose names begin so close the lids
@@ -88,6 +89,7 @@ class Motion:
     face: Array  # [R, R] 0..1: mesh, eyes and mouth
     mouth: Array  # [R, R] 0..1: inside of the lips
     mouth_corners: Array  # [2, 2] left and right; x and y in 0..1 of the portrait
+    gap: Array  # [] between the lips, in widths of the mouth
     opened: Array  # [] 0..1: the mouth shows what it does not in the photo
 
     def sources(self) -> tuple[jax.Array, jax.Array]:
@@ -162,10 +164,11 @@ def find_motion(model: MorphableModel, holes: Holes, source_face: SourceFace, ta
     added = once(smooth_field(jnp.where(hit[None], light - 1.0, 0.0), sure, coarser=_COARSER))
     light = jnp.where(hit[None], light, 1.0 + added)
     lips = vertices[model.landmark_vertices, :2]
-    opened = (_gap(lips) / (source_face.gap + _CLOSED) - _OPENED[0]) / (_OPENED[1] - _OPENED[0])
+    gap, own_gap = _gap(lips), source_face.gap
+    opened = _share(gap / (own_gap + _CLOSED), _OPENED) * (1.0 - _share(own_gap, _SHOWN))
     return Motion(displacement=field, seen=jnp.where(hit, visible, 1.0).astype(field.dtype), light=light,
                   face=hit.astype(field.dtype), mouth=mouth.astype(field.dtype),
-                  mouth_corners=lips[jnp.asarray(_CORNERS)] / resolution, opened=jnp.clip(opened, 0.0, 1.0))
+                  mouth_corners=lips[jnp.asarray(_CORNERS)] / resolution, gap=gap, opened=opened)
 
 
 def _half_way(model: MorphableModel, holes: Holes, source_face: SourceFace, vertices, wanted, target: FaceParams,
@@ -326,6 +329,11 @@ def _filled_from_above(displacement, missing):
 def _opened(mask):
     """The parts of a mask that are at least `_LID` px wide and high."""
     return widest(narrowest(mask, _LID), _LID)
+
+
+def _share(value, between):
+    """How far a value is on its way between two others, 0..1."""
+    return jnp.clip((value - between[0]) / (between[1] - between[0]), 0.0, 1.0)
 
 
 def _gap(landmarks):

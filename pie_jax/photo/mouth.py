@@ -21,6 +21,7 @@ CORNERS = (61, 291)  # of the 478 points, in the image from left to right
 INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
 _UPPER, _LOWER = INNER_LIPS[4:7], INNER_LIPS[14:17]  # the middle of both lines
 _DOWN = 0.1  # of the frame's middle below the corners, in their distance: the jaw opens downwards
+_HOLDS = 0.6  # distance of the lips, in that of the corners, up to which the frame holds an opening
 _GROW = 3  # px of the frame that are painted around the opening, for lips do not end where the mesh's do
 _FEATHER = 3  # px over which the painting goes over to the lips
 
@@ -79,7 +80,8 @@ def paint_mouth(config: MouthConfig, weights: Weights, portrait: Array, grey: Ar
     portrait [3, R, R]: the photo's, sRGB in 0..1, as it was, on the map of the motion. grey []: it has no colour.
     """
     resolution = portrait.shape[-1]
-    corner, axes = frame_axes(motion.mouth_corners, config)
+    middle, larger = motion.mouth_corners.mean(axis=0, keepdims=True), jnp.maximum(motion.gap / _HOLDS, 1.0)
+    corner, axes = frame_axes(middle + larger * (motion.mouth_corners - middle), config)
     u, v = (jnp.arange(2 * side) + 0.5 for side in (config.width, config.height))
     u, v = u[None, :] / 2, v[:, None] / 2
     x, y = ((corner[i] + u * axes[0, i] + v * axes[1, i]) * resolution for i in range(2))

@@ -98,6 +98,16 @@ def test_lids_that_meet_keep_their_edge(photo_pack, moved, source):
     assert steps > 3  # px: a slope would smear the lids
 
 
+def test_a_mouth_that_the_photo_shows_open_is_not_painted(photo_pack, moved, source):
+    """Its own inside is stretched instead, however far it opens."""
+    jaw = jax.nn.one_hot(photo_pack.morphable.expression_names.index("jaw_open"), 64)
+    closed, wide, wider = (dataclasses.replace(source, expression=source.expression + x * jaw) for x in (0.0, 2.0, 4.0))
+    motion = moved(closed, wide)
+    assert float(motion.gap) > 0.5 and float(motion.opened) == 1
+    own = moved(wide, wider)
+    assert float(own.gap) > 1.2 * float(motion.gap) and float(own.opened) == 0
+
+
 def test_an_opened_mouth_and_raised_brows_leave_the_eyes_alone(photo_pack, moved, source):
     names = photo_pack.morphable.expression_names
     change = np.zeros(64, np.float32)

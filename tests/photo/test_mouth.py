@@ -6,6 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from pie_jax.config import MouthConfig
 from pie_jax.nn.layers import initialise
@@ -13,6 +14,7 @@ from pie_jax.nn.mouth import MouthNet
 from pie_jax.photo.composite import edited_portrait
 from pie_jax.photo.layers import edit_layers, painted_part, prepare_photo, sources
 from pie_jax.photo.mouth import frame_axes, frame_square, rows_of
+from pie_jax.photo.windows import narrowest
 
 CONFIG = MouthConfig()
 
@@ -61,6 +63,15 @@ def test_an_opened_mouth_is_painted_and_a_closed_one_is_not(photo_pack, fitted):
     assert np.asarray(filled)[inside].mean() > 0.8 and np.asarray(photo)[inside].mean() < 0.2
     still = edit_layers(pack, prepare_photo(pack, fitted), fitted.params)
     assert float(np.asarray(painted_part(still)).max()) == 0
+
+
+@pytest.mark.parametrize("value", (1.5, 5.0))
+def test_the_painting_covers_the_opening_however_wide(photo_pack, fitted, value):
+    """A frame that the mouth reaches beyond would end in it as a straight edge."""
+    pack, target = with_mouth(photo_pack, (0.9, 0.1, 0.9)), opened(photo_pack, fitted, value)
+    layers = edit_layers(pack, prepare_photo(pack, fitted), target)
+    inside = np.asarray(narrowest(layers.motion.mouth > 0, 3))
+    assert inside.sum() > 100 and np.asarray(painted_part(layers))[inside].min() > 0.8
 
 
 def test_without_the_part_lips_are_stretched(photo_pack, fitted):
