@@ -21,7 +21,7 @@ CORNERS = (61, 291)  # of the 478 points, in the image from left to right
 INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
 _UPPER, _LOWER = INNER_LIPS[4:7], INNER_LIPS[14:17]  # the middle of both lines
 _DOWN = 0.1  # of the frame's middle below the corners, in their distance: the jaw opens downwards
-_HOLDS = 0.6  # distance of the lips, in that of the corners, up to which the frame holds an opening
+_HOLDS = 0.75  # distance of the lips, in that of the corners, up to which the frame holds an opening
 _GROW = 3  # px of the frame that are painted around the opening, for lips do not end where the mesh's do
 _FEATHER = 3  # px over which the painting goes over to the lips
 
