@@ -52,6 +52,7 @@ def embed(pack_folder, monkeypatch, capsys, tmp_path):
 
 def test_a_photo_on_its_side_is_found_and_one_without_a_face_does_not_stop_it(embed, photo, monkeypatch):
     begun = []
+    monkeypatch.setattr("pie_jax.embed.work.is_known", lambda what: False)  # whatever the user's cache holds
     monkeypatch.setattr("pie_jax.embed.work.make_photo_edits_early", lambda pack, size: begun.append(size))
     photo.transpose(Image.Transpose.ROTATE_90).save("side.png")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 240, 3)).astype(np.uint8)).save("noise.png")
